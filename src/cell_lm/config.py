@@ -1,0 +1,232 @@
+"""The configuration: typed, strict (an unknown key is an error), TOML in, the resolved form saved beside every result.
+
+Each section belongs to one part of the program: :class:`EncoderConfig` travels with the weights in the model folder,
+the others with the run that made them.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cell_lm.errors import ConfigError
+
+Attention = Literal["full", "latent", "performer"]
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+Weight = Annotated[float, Field(ge=0.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class EncoderConfig(_Section):
+    """What the encoder is; everything needed to rebuild it from its weights."""
+
+    attention: Attention = "latent"
+    """``full``: exact, over packed cells; ``latent``: a few learned latents read the genes; ``performer``: FAVOR+."""
+    width: Positive = 128
+    """Width of a token."""
+    layers: Positive = 4
+    """Transformer layers (for ``latent``: layers among the latents)."""
+    heads: Positive = 4
+    """Attention heads."""
+    head_width: Positive = 32
+    """Width of one head; ``heads x head_width`` need not equal ``width``."""
+    feedforward: Positive = 512
+    """Width of the hidden layer of the feed-forward blocks."""
+    dropout: Fraction = 0.1
+    """Dropout after the embedding and on every residual branch; it also makes the two contrastive views differ."""
+    gene_width: Positive = 128
+    """Width of the gene vectors; projected to ``width`` where it differs."""
+    expression: Literal["bins", "continuous"] = "bins"
+    """``bins``: the paper's rounded log expression, a vector for each bin; ``continuous``: a network of the value."""
+    bins: Annotated[int, Field(ge=2, le=64)] = 6
+    """Number of expression bins: 0 to ``bins - 1``, the last one a ceiling."""
+    max_genes: Positive = 4096
+    """Most genes of one cell that are read; past it the most highly expressed are kept."""
+    latents: Positive = 64
+    """``latent`` only: number of latents; the first one is CLS."""
+    reads: Positive = 1
+    """``latent`` only: how often the latents read the genes, spread evenly over the layers."""
+    features: Positive = 256
+    """``performer`` only: random features a head."""
+    redraw_every: Positive = 1000
+    """``performer`` only: optimiser steps after which the random features are drawn anew."""
+
+    @model_validator(mode="after")
+    def _reads_fit(self) -> EncoderConfig:
+        if self.reads > self.layers:
+            raise ValueError(f"reads = {self.reads} is more than layers = {self.layers}")
+        return self
+
+
+class MaskedConfig(_Section):
+    """Masked language modelling over the expression bins."""
+
+    weight: Weight = 1.0
+    """Weight in the total loss; 0 turns the objective off."""
+    rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
+    """Share of the expressed genes whose expression is hidden."""
+    per_view: bool = False
+    """Hide other genes in each of the two views (the paper: the same ones, the views differ by dropout alone)."""
+
+
+class DiscriminationConfig(_Section):
+    """Tumour or normal, read from CLS; cells of unknown state do not count."""
+
+    weight: Weight = 1.0
+    """Weight in the total loss; 0 turns the objective off."""
+
+
+class ContrastiveConfig(_Section):
+    """InfoNCE between the two views of a cell, all other cells of the whole batch being negatives."""
+
+    weight: Weight = 1.0
+    """Weight in the total loss; 0 turns the objective off (and only one view is computed)."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.05
+    """Temperature of the softmax over cosine similarities."""
+    genes: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """Share of a cell's genes that each view reads, drawn anew for each; 1: all (the paper), only dropout differs."""
+    projection: Annotated[int, Field(ge=0)] = 128
+    """Width of the two-layer projection head on CLS; 0: CLS itself."""
+
+
+class ObjectivesConfig(_Section):
+    """The three objectives of pretraining, summed by weight."""
+
+    masked: MaskedConfig = MaskedConfig()
+    discrimination: DiscriminationConfig = DiscriminationConfig()
+    contrastive: ContrastiveConfig = ContrastiveConfig()
+
+    @model_validator(mode="after")
+    def _one_is_on(self) -> ObjectivesConfig:
+        if not (self.masked.weight or self.discrimination.weight or self.contrastive.weight):
+            raise ValueError("all three objectives have weight 0: nothing to learn")
+        return self
+
+
+class TrainingConfig(_Section):
+    """How long, how fast and on what."""
+
+    steps: Positive = 1000
+    """Optimiser steps."""
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    """Cells a step over all ranks; the contrastive negatives span all of them, whatever the memory."""
+    token_budget: Positive = 65536
+    """Genes (over both views) that one chunk of divide and conquer may hold: bounds memory, changes no result."""
+    keep_chunks: Annotated[int, Field(ge=0)] = 0
+    """Chunks whose graph is kept from the first pass, not computed again: up to a quarter faster, for their memory."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Peak learning rate of AdamW."""
+    warmup: Fraction = 0.05
+    """Share of the steps in which the learning rate rises linearly; it then falls to ``final_rate`` along a cosine."""
+    final_rate: Fraction = 0.05
+    """Learning rate at the end, as a share of the peak."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay on matrices (not on biases, norms and embeddings)."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest gradient norm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the encoder (autocast); losses and norms are always float32."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random: weights, order, masks, dropout."""
+    validation: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    """Share of the cells held out for the validation curves: whole batches, 16 at most, or one smaller one; 0: none."""
+    validate_every: Positive = 50
+    """Steps between two points of the validation curves."""
+    checkpoint_every: Positive = 200
+    """Steps between two checkpoints."""
+    keep_checkpoints: Positive = 2
+    """Checkpoints that are kept."""
+    gene_vectors: Literal["coexpression", "random"] = "coexpression"
+    """Where the gene vectors start: from the co-expression of the training cells, or at random."""
+
+
+class PretrainConfig(_Section):
+    """A whole pretraining run."""
+
+    preset: str = "small"
+    """Name of the preset it started from."""
+    encoder: EncoderConfig = EncoderConfig()
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+PRESETS: dict[str, EncoderConfig] = {
+    "tiny": EncoderConfig(
+        attention="full",
+        width=32,
+        layers=2,
+        heads=2,
+        head_width=16,
+        feedforward=64,
+        gene_width=32,
+        max_genes=512,
+        latents=8,
+    ),
+    "small": EncoderConfig(),
+    "base": EncoderConfig(
+        attention="full", width=512, layers=10, heads=8, head_width=64, feedforward=3072, gene_width=512, max_genes=6000
+    ),
+}
+"""``tiny`` for tests; ``small`` for a laptop; ``base`` the paper's size (10 layers of width 512, > 50 M parameters)."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def parse(kind: type[_Model], values: object, *, where: str) -> _Model:
+    """Check ``values`` against ``kind``; the first thing wrong becomes one :class:`ConfigError` that names its key."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or kind.__name__
+        message = "is not a known setting" if first["type"] == "extra_forbidden" else first["msg"]
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise ConfigError(
+            f"'{key}' {message}{more}", where=where, fix="See docs/configuration.md for all settings"
+        ) from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if nested else value
+    return merged
+
+
+def resolve_config(
+    preset: str = "small", file: Path | None = None, overrides: dict[str, Any] | None = None
+) -> PretrainConfig:
+    """Return the configuration of a run: preset, TOML file, single settings, the later over the earlier.
+
+    Parameters
+    ----------
+    preset
+        ``tiny``, ``small`` or ``base``.
+    file
+        TOML with any of the tables ``encoder``, ``objectives`` and ``training``.
+    overrides
+        Nested dictionary of single settings, as ``{"training": {"steps": 100}}``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown preset or key, a value out of range, or a file that is not TOML.
+    """
+    if preset not in PRESETS:
+        raise ConfigError(f"no preset is called '{preset}'", fix=f"Choose one of {', '.join(PRESETS)}")
+    values: dict[str, Any] = {"preset": preset, "encoder": PRESETS[preset].model_dump()}
+    if file is not None:
+        try:
+            values = _merge(values, tomllib.loads(file.read_text(encoding="utf-8")))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot be read as TOML ({error})", where=str(file)) from None
+    values = _merge(values, overrides or {})
+    return parse(PretrainConfig, values, where=str(file) if file else f"preset '{preset}'")

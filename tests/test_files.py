@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cell_lm import files
+from cell_lm.errors import InputError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(item.name for item in folder.iterdir())
+
+
+def test_a_file_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.atomic_file(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.atomic_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_directory_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "stale").touch()
+    with files.atomic_directory(path) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "b").write_text("b")
+        assert names(path) == ["stale"]
+    assert names(path) == ["inner"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_a_failed_rename_puts_the_old_directory_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "kept").touch()
+    whole = Path.replace
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("disk on fire")
+        return whole(self, target)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(OSError, match="disk on fire"), files.atomic_directory(path):
+        pass
+    assert names(path) == ["kept"]
+    assert names(tmp_path) == ["model"]
+
+
+def test_what_is_renamed_into_place_was_synced_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    whole = os.fsync
+
+    def noting(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        whole(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    with files.atomic_directory(tmp_path / "model") as folder:
+        (folder / "weights").write_text("w")
+        assert synced == []
+    assert synced.index("weights") < synced.index("new") < synced.index(tmp_path.name)
+
+
+def test_json_holds_no_nan(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
+    files.write_json(tmp_path / "a.json", {"loss": None})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"loss": None}
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_an_output_that_exists_is_refused_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    files.refuse_to_overwrite(path, force=False)
+    path.touch()
+    with pytest.raises(InputError, match=r"--force"):
+        files.refuse_to_overwrite(path, force=False)
+    files.refuse_to_overwrite(path, force=True)

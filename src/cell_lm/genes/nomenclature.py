@@ -1,0 +1,125 @@
+"""What HGNC calls every human gene: its approved symbol, Ensembl id, previous and withdrawn symbols, aliases.
+
+Source: HUGO Gene Nomenclature Committee (HGNC), monthly archive of 2024-07-23, CC0; see ``resources/LICENSES.md``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import NamedTuple
+
+RELEASE = "HGNC 2024-07-23"
+CODING = "gene with protein product"
+"""HGNC's locus type of a protein-coding gene."""
+APPROVED, ENSEMBL, PREVIOUS, WITHDRAWN, ALIAS = (
+    "approved symbol",
+    "Ensembl id",
+    "previous symbol",
+    "withdrawn symbol",
+    "alias",
+)
+STRENGTH = (APPROVED, ENSEMBL, PREVIOUS, WITHDRAWN, ALIAS)
+"""The kinds of names, strongest first. A name that is of several kinds is read as the strongest."""
+
+
+class Reading(NamedTuple):
+    """What a name stands for.
+
+    Attributes
+    ----------
+    kind : str
+        One of :data:`STRENGTH`.
+    symbols : tuple of str
+        Approved symbols of the genes it is a name of, sorted; several make it ambiguous, none is a withdrawn entry
+        without successor.
+    weaker : tuple of str
+        Other genes that it stands for by a weaker kind of name.
+    """
+
+    kind: str
+    symbols: tuple[str, ...]
+    weaker: tuple[str, ...] = ()
+
+
+def punctuated(name: str) -> str:
+    """Return ``name`` with ``-`` wherever it has ``.`` (R's make.names) or ``_`` (Seurat has it the other way)."""
+    return name.replace("_", "-").replace(".", "-")
+
+
+def fold(name: str) -> str:
+    """Return what different spellings of a name have in common: :func:`punctuated`, upper case."""
+    return punctuated(name).upper()
+
+
+@dataclass(frozen=True)
+class Nomenclature:
+    """The names of all human genes that HGNC knows, coding or not.
+
+    Attributes
+    ----------
+    types : dict
+        Approved symbol to HGNC's locus type, e.g. ``"gene with protein product"``, ``"pseudogene"``.
+    names : dict
+        Kind of name to a dict of every such name, exactly as HGNC spells it, to approved symbols joined by ``|``.
+    """
+
+    types: dict[str, str]
+    names: dict[str, dict[str, str]]
+
+    @classmethod
+    @cache
+    def human(cls) -> Nomenclature:
+        """Return the packaged names (read once, in 0.1 s)."""
+        packed = (files("cell_lm") / "resources" / "hgnc.json.gz").read_bytes()
+        content = json.loads(gzip.decompress(packed))
+        genes = content.pop("genes")
+        types = {symbol: locus for locus, symbols in genes.items() for symbol in symbols}
+        identified = {
+            identifier: symbol for symbols in genes.values() for symbol, identifier in symbols.items() if identifier
+        }
+        return cls(types, {APPROVED: dict(zip(types, types, strict=True)), ENSEMBL: identified, **content})
+
+    def read(self, name: str) -> Reading | None:
+        """Read a name in HGNC's own spelling, by the strongest kind; None where it is none."""
+        kinds = [kind for kind in STRENGTH if name in self.names[kind]]
+        return strongest([Reading(kind, _split(self.names[kind][name])) for kind in kinds]) if kinds else None
+
+    def read_any_spelling(self, name: str) -> Reading | None:
+        """Read a name whatever its case and punctuation; None where it is not, by the strongest kind, one gene."""
+        key = fold(name)
+        readings = [reading for spelling in (key, *self._spellings.get(key, ())) if (reading := self.read(spelling))]
+        reading = strongest(readings) if readings else None
+        return reading if reading and len(reading.symbols) == 1 else None
+
+    def approved_spelling(self, name: str) -> str | None:
+        """Return the approved symbol that differs from ``name`` in case and punctuation only, or None."""
+        key = fold(name)
+        return next((symbol for symbol in (key, *self._spellings.get(key, ())) if symbol in self.types), None)
+
+    @cached_property
+    def _spellings(self) -> dict[str, list[str]]:
+        """Folded name to the names that it stands for, of those that folding changes."""
+        spellings: dict[str, list[str]] = {}
+        for kind in STRENGTH:
+            for name in self.names[kind] if kind != ENSEMBL else ():
+                key = fold(name)
+                if key != name:
+                    spellings.setdefault(key, []).append(name)
+        return spellings
+
+
+def strongest(readings: Sequence[Reading]) -> Reading:
+    """Join several readings of one thing: the strongest kind that names a gene decides, the others are remembered."""
+    kind = min((reading.kind for reading in readings if reading.symbols), key=STRENGTH.index, default=WITHDRAWN)
+    symbols = {symbol for reading in readings if reading.kind == kind for symbol in reading.symbols}
+    everything = {symbol for reading in readings for symbol in (*reading.symbols, *reading.weaker)}
+    return Reading(kind, tuple(sorted(symbols)), tuple(sorted(everything - symbols)))
+
+
+def _split(joined: str) -> tuple[str, ...]:
+    return tuple(joined.split("|")) if joined else ()

@@ -1,0 +1,225 @@
+"""Cells aligned to the vocabulary: what every later step takes, whatever file they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.columns import find_column
+from cell_lm.data.counts import Scale, ScaleReport, check_scale
+from cell_lm.data.readers import read_source
+from cell_lm.data.scales import undo_log1p
+from cell_lm.data.source import Source, select
+from cell_lm.data.state import State, read_state
+from cell_lm.errors import InputError
+from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
+
+
+@dataclass(frozen=True)
+class CellData:
+    """Cells by genes of the vocabulary, on a linear scale, with all that was said about the cells.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, for messages and reports.
+    X : csr_matrix
+        float32 [cells, vocabulary], canonical: sorted, nothing twice, no stored zeros, no empty row. Counts; or, where
+        the input was ``log1p``, what undoing it gave, which is proportional to the counts within each cell.
+    scale : {"counts", "log1p"}
+        What the input was.
+    obs : DataFrame
+        The user's, as it is, one row per cell.
+    audit : GeneAudit
+        What became of the input's genes.
+    vocabulary : Vocabulary
+        The genes that the columns are.
+    state : ndarray
+        int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
+    report : ScaleReport or None
+        What the scan of the input found.
+    dropped : int
+        Cells that were left out for having too few genes.
+    """
+
+    name: str
+    X: sparse.csr_matrix[np.float32]
+    scale: Scale
+    obs: pd.DataFrame
+    audit: GeneAudit
+    vocabulary: Vocabulary
+    state: NDArray[np.int8]
+    report: ScaleReport | None = None
+    dropped: int = 0
+
+    def __post_init__(self) -> None:
+        shape = len(self.obs), len(self.vocabulary)
+        if self.X.shape != shape or len(self.state) != shape[0]:
+            found = f"X is {self.X.shape[0]:,} x {self.X.shape[1]:,} with {len(self.state):,} states"
+            raise InputError(f"{found}, for {shape[0]:,} cells and {shape[1]:,} genes", where=self.name)
+
+    def __len__(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def genes_per_cell(self) -> NDArray[np.int64]:
+        """Expressed genes of the vocabulary in each cell, int64 [cells]."""
+        return np.diff(self.X.indptr).astype(np.int64)
+
+    def __getitem__(self, cells: NDArray[Any] | slice) -> CellData:
+        """Return some of the cells: a boolean mask, an array of positions, or a slice."""
+        rows = np.arange(len(self))[cells]
+        return replace(self, X=self.X[rows], obs=self.obs.iloc[rows], state=self.state[rows])
+
+    def keep(self, *, min_genes: int) -> CellData:
+        """Leave out cells with fewer than ``min_genes`` expressed genes of the vocabulary; ``dropped`` counts them.
+
+        Raises
+        ------
+        InputError
+            None is left.
+        """
+        enough = self.genes_per_cell >= min_genes
+        lost = int(np.count_nonzero(~enough))
+        if lost == len(self):
+            most = self.genes_per_cell.max()
+            found = f"none of its {lost:,} cells has {min_genes:,} expressed genes of the vocabulary (at most {most:,})"
+            raise InputError(found, where=self.name, fix="Lower min_genes (--min-genes)")
+        return replace(self[enough], dropped=self.dropped + lost) if lost else self
+
+
+def from_anndata(
+    adata: AnnData,
+    *,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    vocabulary: Vocabulary | None = None,
+    name: str = "adata",
+    state: State = None,
+    gene_column: str | None = None,
+    min_genes: int = 0,
+    min_overlap: int | None = None,
+) -> CellData:
+    """Align the cells of an AnnData to the vocabulary. The AnnData is only read.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes; the matrix may be CSR, CSC or dense, of any real dtype, also of a view or backed (it is then
+        read).
+    layer
+        Which matrix: X by default, the name of a layer, or ``"raw"`` for ``adata.raw``.
+    input
+        What the matrix holds: ``"counts"``, or ``"log1p"`` for the natural log1p of counts scaled per cell to any
+        total. Both give the same tokens for the same cells.
+    vocabulary
+        Default: the human protein-coding genes.
+    name
+        What messages call the data.
+    state
+        Which column tells tumour from normal cells (:class:`StateColumn`), ``"tumour"`` or ``"normal"`` if all cells
+        are, nothing if it is unknown.
+    gene_column
+        Column of ``var`` that holds the gene symbols or Ensembl ids; default: ``var_names``.
+    min_genes
+        Leave out cells with fewer expressed genes of the vocabulary. By default none are left out, and an empty one is
+        an error.
+    min_overlap
+        Fewest genes of the vocabulary that must be among the input's; default one in twenty.
+
+    Raises
+    ------
+    InputError
+        No such layer or column, a damaged or empty matrix, cells without any count, labels that cannot be understood.
+    CountsError
+        The matrix is not on the scale it is said to be on.
+    GeneError
+        The genes are not human, or too few.
+    """
+    source = select(adata, layer, name=name)
+    return _align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
+
+
+def read_cells(
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    vocabulary: Vocabulary | None = None,
+    state: State = None,
+    gene_column: str | None = None,
+    min_genes: int = 0,
+    min_overlap: int | None = None,
+) -> CellData:
+    """Read an h5ad file and align its cells to the vocabulary; see :func:`from_anndata` for all but ``path``.
+
+    Raises
+    ------
+    InputError
+        Also where the file is missing, cut off, damaged, points outside of itself, or is no h5ad file.
+    """
+    cells = _align(read_source(path, layer), input, vocabulary, state, gene_column, min_genes, min_overlap)
+    return replace(cells, name=Path(path).name)
+
+
+def _align(
+    source: Source,
+    scale: Scale,
+    vocabulary: Vocabulary | None,
+    state: State,
+    gene_column: str | None,
+    min_genes: int,
+    min_overlap: int | None,
+) -> CellData:
+    """Check everything that is quick to check, then scan the matrix, then align it."""
+    if scale not in get_args(Scale):
+        fix = f"Say one of: {', '.join(get_args(Scale))}"
+        raise InputError(f'input="{scale}" is not known', where=source.name, fix=fix)
+    vocabulary = vocabulary or Vocabulary.human()
+    states = read_state(state, source.obs, where=source.name)
+    names = _gene_names(source, gene_column)
+    audit = resolve_genes(names, vocabulary, where=source.where, min_genes=min_overlap, var=source.var)
+    report = check_scale(
+        source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
+    )
+    linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
+    X = _canonical(audit.aggregate(linear))
+    cells = CellData(source.name, X, scale, pd.DataFrame(source.obs), audit, vocabulary, states, report)
+    if min_genes > 0:
+        return cells.keep(min_genes=min_genes)
+    _refuse_empty(cells, source.where)
+    return cells
+
+
+def _gene_names(source: Source, column: str | None) -> list[object]:
+    names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
+    return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]
+
+
+def _canonical(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
+    """Finish, in place, what :meth:`GeneAudit.aggregate` made anew: float32, without stored zeros."""
+    X = X.astype(np.float32, copy=False)
+    X.eliminate_zeros()
+    return X
+
+
+def _refuse_empty(cells: CellData, where: str) -> None:
+    empty = np.flatnonzero(cells.genes_per_cell == 0)
+    if not len(empty):
+        return
+    if len(empty) == len(cells):
+        found = f"all {len(cells):,} cells have no count in any gene of the vocabulary"
+        raise InputError(
+            found, where=where, fix="Check what the matrix holds, and whether another layer holds the counts"
+        )
+    first = cells.obs.index[empty[0]]
+    found = f"{len(empty):,} of {len(cells):,} cells have no count in any gene of the vocabulary (the first: '{first}')"
+    fix = "Leave them out with min_genes=1 (--min-genes 1), or before with scanpy.pp.filter_cells(adata, min_genes=200)"
+    raise InputError(found, where=where, fix=fix)

@@ -1,0 +1,68 @@
+"""Columns of ``obs`` and ``var``, by name; one that is not there is answered with the ones that are."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import pandas as pd
+
+from cell_lm.errors import InputError
+
+_LISTED = 30
+
+
+def find_column(frame: pd.DataFrame, name: str, *, axis: str, where: str) -> pd.Series[Any]:
+    """Return a column of ``obs`` or ``var`` (``axis`` says which, for messages).
+
+    Raises
+    ------
+    InputError
+        There is none of that name, or more than one.
+    """
+    columns = [str(column) for column in frame.columns]
+    if columns.count(name) == 1:
+        return frame.iloc[:, columns.index(name)]
+    if name in columns:
+        found = f"{columns.count(name)} columns of {axis} are called '{name}'"
+        raise InputError(found, where=where, fix="Rename all but one")
+    folded = {column.casefold(): column for column in columns}
+    close = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=2)]
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    listed = ", ".join(columns[:_LISTED]) + (", …" if len(columns) > _LISTED else "")
+    raise InputError(f"{axis} has no column '{name}'", where=where, fix=f"{hint}It has: {listed or 'no columns'}")
+
+
+def obs_column(obs: pd.DataFrame, name: str, *, where: str, classes: int = 1) -> pd.Series[Any]:
+    """Return a column of ``obs`` that holds labels.
+
+    Parameters
+    ----------
+    obs
+        One row per cell.
+    name
+        Of the column.
+    where
+        The file, for messages.
+    classes
+        Least number of different labels it must hold.
+
+    Returns
+    -------
+    Series
+        As it is; single missing labels are the caller's to handle.
+
+    Raises
+    ------
+    InputError
+        There is no such column (close names are suggested), all of it is missing, or it holds too few different labels.
+    """
+    series = find_column(obs, name, axis="obs", where=where)
+    labels = series.dropna().unique()
+    if not len(labels):
+        found = f"obs column '{name}' is missing (NaN) for all {len(obs):,} cells"
+        raise InputError(found, where=where, fix="Choose a column that holds labels")
+    if len(labels) < classes:
+        found = f"obs column '{name}' holds one label only, '{labels[0]}' ({series.notna().sum():,} cells)"
+        raise InputError(found, where=where, fix=f"At least {classes} different labels are needed")
+    return series

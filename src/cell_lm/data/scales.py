@@ -1,0 +1,172 @@
+"""Undoing a logarithm, and recognising which one it was.
+
+Counts scaled by one factor per cell leave a trace that survives any choice of genes: with the right base undone, the
+entries of a cell are whole multiples of one number (the factor, where the cell has a gene counted once). And where all
+genes are there, the totals of all cells are equal. Either proves the base, and the first gives the counts back.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.compiled import compiled
+
+_MIXED, _UNIFORM, _WHOLE = 0, 1, 2
+_LOGS = {None: "", math.e: "natural log1p of ", 2.0: "log2(x + 1) of ", 10.0: "log10(x + 1) of "}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A scale that was proved.
+
+    Attributes
+    ----------
+    base : float or None
+        Base of the logarithm of 1 + x; None: no logarithm.
+    total : float or None
+        What every cell sums to once the logarithm is undone, where it is the same for all.
+    whole, judged : int
+        Cells in which whole counts come back, of those that could tell.
+    """
+
+    base: float | None
+    total: float | None
+    whole: int
+    judged: int
+
+    @property
+    def are_counts(self) -> bool:
+        """Whether whole counts come back in nine of ten cells."""
+        return self.judged > 0 and self.whole >= 0.9 * self.judged
+
+    @property
+    def text(self) -> str:
+        """What to call it in a message."""
+        kind = "counts" if self.are_counts else "expression"
+        if self.total is None:
+            scaled = f"{kind} scaled within each cell"
+        elif abs(self.total - 1) < 0.01:
+            scaled = "proportions (every cell sums to 1)"
+        elif abs(self.total / 1e6 - 1) < 0.01:
+            scaled = "TPM or CPM (every cell sums to 1,000,000)"
+        else:
+            scaled = f"{kind} normalised to {self.total:,.0f} per cell"
+        proof = f" (whole counts come back in {self.whole:,} of {self.judged:,} cells)" if self.are_counts else ""
+        return f"{_LOGS[self.base]}{scaled}{proof}"
+
+    @property
+    def fix(self) -> str:
+        """What the user can do with it, short of finding the counts."""
+        say = 'say input="log1p" (--input log1p)'
+        if self.base is None:
+            return f"Put numpy.log1p of it into a new layer and {say}"
+        if self.base == math.e:
+            return say[0].upper() + say[1:]
+        return f"Put it times {math.log(self.base):.6f} (the natural logarithm) into a new layer and {say}"
+
+
+def guess_scale(X: sparse.csr_matrix[Any]) -> Guess | None:
+    """Return the first scale that fits a matrix: none, natural, binary or decimal logarithm of scaled counts.
+
+    Parameters
+    ----------
+    X
+        [cells, genes], non-negative and finite; only read.
+    """
+    totals, kinds = np.empty(X.shape[0]), np.empty(X.shape[0], np.int8)
+    for base in _LOGS:
+        _undo_rows(_floats(X.data), X.indptr, math.log(base or 1.0), totals, kinds, np.empty(0, np.float32))
+        whole, mixed = int(np.count_nonzero(kinds == _WHOLE)), int(np.count_nonzero(kinds == _MIXED))
+        guess = Guess(base, _common(totals), whole, whole + mixed)
+        if guess.total is not None or guess.are_counts:
+            return guess
+    return None
+
+
+def undo_log1p(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
+    """Return expression on a linear scale from its natural log1p; counts exactly, wherever they can be recovered.
+
+    A cell whose entries come back as whole multiples of its smallest one gets those multiples: its counts (or, where no
+    gene was counted once, at times its counts divided by a common factor: the same share of the total). Any other cell
+    gets ``exp(x) - 1``. So only proportions within a cell mean anything afterwards.
+
+    Parameters
+    ----------
+    X
+        [cells, genes], natural log1p; only read.
+    """
+    linear = np.empty(len(X.data), np.float32)
+    _undo_rows(_floats(X.data), X.indptr, 1.0, np.empty(X.shape[0]), np.empty(X.shape[0], np.int8), linear)
+    return sparse.csr_matrix((linear, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+
+
+def _floats(values: NDArray[Any]) -> NDArray[Any]:
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+
+
+def _common(totals: NDArray[np.float64]) -> float | None:
+    """Return the total that 99 % of at least three cells share within 0.1 %, if there is one."""
+    totals = totals[totals > 0]
+    if len(totals) < 3 or not np.isfinite(totals).all():
+        return None
+    middle = float(np.median(totals))
+    return middle if np.mean(np.abs(totals - middle) <= 1e-3 * middle) >= 0.99 else None
+
+
+@compiled
+def _undo_rows(
+    values: NDArray[Any],
+    indptr: NDArray[Any],
+    log_base: float,
+    totals: NDArray[np.float64],
+    kinds: NDArray[np.int8],
+    out: NDArray[np.float32],
+) -> None:
+    """Undo the logarithm (``log_base`` 0: there is none) row by row; fill totals, kinds, and ``out`` unless empty."""
+    for row in range(indptr.size - 1):
+        start, stop = indptr[row], indptr[row + 1]
+        linear = values[start:stop].astype(np.float64)
+        total = 0.0
+        for k in range(linear.size):
+            if log_base > 0.0:
+                linear[k] = math.expm1(linear[k] * log_base)
+            total += linear[k]
+        totals[row] = total
+        unit = _smallest(linear)
+        kinds[row] = _kind(linear, unit)
+        if out.size:
+            whole = kinds[row] != _MIXED and total > 0.0
+            for k in range(linear.size):
+                out[start + k] = np.rint(linear[k] / unit) if whole else linear[k]
+
+
+@compiled
+def _smallest(linear: NDArray[np.float64]) -> float:
+    unit = np.inf
+    for value in linear:
+        if 0.0 < value < unit:
+            unit = value
+    return unit
+
+
+@compiled
+def _kind(linear: NDArray[np.float64], unit: float) -> int:
+    """Tell whether the entries are whole multiples of ``unit``.
+
+    The tolerance is what float32 logarithms leave, 3e-6 of the multiple; past multiples of 80,000 nothing can be
+    proved.
+    """
+    largest = 0.0
+    for value in linear:
+        multiple = value / unit
+        tolerance = 3e-6 * multiple + 1e-3
+        if tolerance > 0.25 or abs(multiple - np.rint(multiple)) > tolerance:
+            return _MIXED
+        largest = max(largest, multiple)
+    return _WHOLE if largest > 1.5 else _UNIFORM

@@ -1,0 +1,161 @@
+"""What is read from an AnnData: one matrix, its cells and its genes, and what else there would have been to choose.
+
+A matrix is checked here for being whole before anything compiled runs over it: a wrong index would read foreign memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.errors import InputError
+
+Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[Any]"
+
+_SPARSE = (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
+X, RAW = "X", "raw"
+"""The places that are not layers."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One matrix of an AnnData, cells by genes, on whatever scale it is.
+
+    Attributes
+    ----------
+    name : str
+        Of the file, for messages.
+    place : str
+        Where in it the matrix was: ``X``, ``layer 'counts'`` or ``raw``.
+    X : csr_matrix, csc_matrix or ndarray
+        [cells, genes]; shares its memory with the AnnData and must not be written to.
+    obs, var : DataFrame
+        The cells and the genes.
+    elsewhere : tuple of str
+        The other matrices there are, each as the value of ``layer`` that would choose it.
+    """
+
+    name: str
+    place: str
+    X: Matrix
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    elsewhere: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        """The place as messages name it."""
+        return f"{self.name}, {self.place}"
+
+
+def select(adata: AnnData, layer: str | None, *, name: str) -> Source:
+    """Choose X (``layer`` is None or ``"X"``), a layer, or ``adata.raw`` (``"raw"``); layers of those names come first.
+
+    Raises
+    ------
+    InputError
+        There is no such layer, no ``X``, no cell, no gene; or the matrix is of a kind that cannot be read, or damaged.
+    """
+    layers = [str(key) for key in adata.layers]
+    place, elsewhere = choose(layer, layers, has_x=adata.X is not None, has_raw=adata.raw is not None, name=name)
+    if place == RAW:
+        matrix, var = adata.raw.X, adata.raw.var
+    else:
+        matrix, var = (adata.X if place == X else adata.layers[layer]), adata.var
+    matrix = plain(matrix, (adata.n_obs, len(var)), where=f"{name}, {place}")
+    return Source(name, place, matrix, adata.obs, var, elsewhere)
+
+
+def choose(
+    layer: str | None, layers: Sequence[str], *, has_x: bool, has_raw: bool, name: str
+) -> tuple[str, tuple[str, ...]]:
+    """Return the place that ``layer`` means and the other ones there are; or say that there is no such place."""
+    others = [key for key in layers if key != layer]
+    others += [place for place, there in ((RAW, has_raw), (X, has_x)) if there and place not in (layer or X, *layers)]
+    if layer is not None and layer in layers:
+        return f"layer '{layer}'", tuple(others)
+    if (layer or X) == X and has_x:
+        return X, tuple(others)
+    if layer == RAW and has_raw:
+        return RAW, tuple(others)
+    found = "it has no X" if layer in (None, X) else f"it has no layer '{layer}'"
+    found += " and no adata.raw" if layer == RAW else ""
+    fix = f"Choose with layer= (--layer); there is: {', '.join(others)}" if others else "It holds no matrix at all"
+    raise InputError(found, where=name, fix=fix)
+
+
+def plain(matrix: object, shape: tuple[int, int], *, where: str) -> Matrix:
+    """Return a matrix as CSR, CSC or a dense array on the same memory, once it is known to be whole.
+
+    Raises
+    ------
+    InputError
+        Another kind of matrix, other than real numbers, another shape, no cell or no gene, or indices that are damaged.
+    """
+    if hasattr(matrix, "to_memory"):
+        matrix = matrix.to_memory()
+    elif isinstance(matrix, h5py.Dataset):
+        matrix = matrix[()]
+    if not isinstance(matrix, (np.ndarray, *_SPARSE)):
+        kind = f"{type(matrix).__module__.split('.')[0]}.{type(matrix).__name__}"
+        fix = "Give a dense array, or scipy's csr_matrix or csc_matrix (adata.to_memory() reads a lazy one)"
+        raise InputError(f"it is a {kind}, which is not read", where=where, fix=fix)
+    if matrix.dtype.kind not in "buif":
+        raise InputError(f"it holds {matrix.dtype}, not real numbers", where=where, fix="Convert it to numbers")
+    if matrix.shape != shape:
+        found = f"it is {_times(matrix.shape)}, but there are {shape[0]:,} cells and {shape[1]:,} genes"
+        raise InputError(found, where=where, fix="The file is damaged: write it again from its source")
+    if 0 in shape:
+        found = f"it holds {shape[0]:,} cells and {shape[1]:,} genes"
+        raise InputError(found, where=where, fix="Check the filtering that came before: nothing is left to read")
+    if isinstance(matrix, np.ndarray):
+        return np.asarray(matrix)
+    return _plain_sparse(matrix, where=where)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(f"{n:,}" for n in shape)
+
+
+def _plain_sparse(matrix: Any, *, where: str) -> Matrix:
+    """Rebuild on the same arrays: scipy sorts and prunes in place, which must never reach the user's matrix."""
+    rows = matrix.format == "csr"
+    damage = sparse_damage(matrix.data, matrix.indices, matrix.indptr, matrix.shape if rows else matrix.shape[::-1])
+    if damage:
+        fix = "Write it again from its source"
+        raise InputError(f"its sparse index is damaged: {damage}", where=where, fix=fix)
+    build = sparse.csr_matrix if rows else sparse.csc_matrix
+    return build((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
+
+
+def sparse_damage(
+    data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]
+) -> str | None:
+    """Say what is wrong with the arrays of a compressed matrix, or nothing.
+
+    Unsorted and repeated indices are whole: scipy defines what they mean (repeated ones are summed).
+    """
+    major, minor = shape
+    if any(array.ndim != 1 for array in (data, indices, indptr)) or not {indices.dtype.kind, indptr.dtype.kind} <= {
+        "i",
+        "u",
+    }:
+        return "data, indices and indptr are not three rows of numbers"
+    if len(indptr) != major + 1 or indptr[0] != 0:
+        return f"indptr has {len(indptr):,} entries, where {major + 1:,} from 0 on are needed"
+    falls = np.count_nonzero(indptr[1:] < indptr[:-1])
+    if falls:
+        return f"indptr falls at {falls:,} of {major:,} places"
+    if len(data) != len(indices) or indptr[-1] > len(data):
+        return f"indptr ends at {indptr[-1]:,} with {len(data):,} values and {len(indices):,} indices"
+    indices = indices[: indptr[-1]]
+    outside = np.count_nonzero((indices < 0) | (indices >= minor))
+    return f"{outside:,} of {len(indices):,} indices lie outside 0 to {minor - 1:,}" if outside else None

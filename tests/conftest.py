@@ -1,0 +1,63 @@
+"""Fixtures that several areas share: small random batches and models of every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from cell_lm.config import EncoderConfig
+from cell_lm.data.batch import CellBatch
+from cell_lm.genes.vocabulary import Vocabulary
+
+ATTENTIONS = ("full", "latent", "performer")
+
+
+@pytest.fixture
+def make_batch() -> Callable[..., CellBatch]:
+    """Cells of unequal length with random genes, bins and states (some unknown)."""
+
+    def make(cells: int = 17, genes: int = 300, longest: int = 30, seed: int = 0) -> CellBatch:
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(3, longest, cells)
+        chosen = [np.sort(rng.choice(genes, length, replace=False)) for length in lengths]
+        values = torch.from_numpy(rng.uniform(0.2, 6.0, lengths.sum()).astype(np.float32))
+        return CellBatch(
+            genes=torch.from_numpy(np.concatenate(chosen)),
+            bins=values.round().long().clamp(max=5),
+            values=values,
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            state=torch.from_numpy(rng.integers(-1, 2, cells)),
+            slots=torch.arange(cells),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_config() -> Callable[..., EncoderConfig]:
+    """A small encoder of any kind."""
+
+    def make(attention: str = "full", **changes: object) -> EncoderConfig:
+        small = {
+            "attention": attention,
+            "width": 32,
+            "layers": 2,
+            "heads": 2,
+            "head_width": 16,
+            "feedforward": 64,
+            "gene_width": 24,
+            "latents": 8,
+            "features": 24,
+        }
+        return EncoderConfig.model_validate(small | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    """The packaged vocabulary."""
+    return Vocabulary.human()

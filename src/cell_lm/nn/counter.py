@@ -1,0 +1,150 @@
+"""Randomness by counter: a hash of where a number stands decides it, so a second forward pass needs no random state.
+
+A generator hands out numbers in the order they are asked for; change the chunking, the device or the number of ranks,
+and the same cell meets other numbers. Here dropout and masking are a pure function of
+
+    (seed, step, slot of the cell in the global batch, view, token, place in the network, feature)
+
+and so a cell meets the same ones in whatever chunk, order and rank it is computed, however often. A token is named by
+its gene, not by its position, so the order of the genes does not matter either.
+
+The first levels are mixed once per row of a batch with SplitMix64 [1]_, the last with a 32-bit finaliser of low bias
+[2]_ keyed by 64 bits; the compiled CPU kernel and the tensor expression for other devices give the same bits.
+
+References
+----------
+.. [1] Steele, Lea, Flood (2014). Fast splittable pseudorandom number generators. OOPSLA.
+.. [2] Salmon et al. (2011). Parallel random numbers: as easy as 1, 2, 3. SC'11 (counter-based generators); the
+finaliser is
+   the two-multiplication xorshift-multiply hash of C. Wellons (2018, public domain).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9
+_MIX_1, _MIX_2 = 0x7FEB352D, 0x846CA68B
+
+
+def _signed(value: int) -> int:
+    """Return the int64 with the bits of an unsigned 64-bit number."""
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Logical right shift of int64 (PyTorch's own keeps the sign)."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64's output function on int64 of any shape."""
+    x = x + _signed(0x9E3779B97F4A7C15)
+    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift(x, 31)
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Names a set of cells for the hash: one key for each.
+
+    Attributes
+    ----------
+    cells : Tensor
+        int64 [C]: the mixed key of (seed, step, slot, view).
+    """
+
+    cells: Tensor
+
+    @classmethod
+    def of(cls, seed: int, step: int, slots: Tensor, view: Tensor | int) -> Counter:
+        """Return the counter of cells in given slots and views (``view``: one number, or int64 [C])."""
+        head = mix(torch.tensor(seed, dtype=torch.int64, device=slots.device))
+        head = mix(head ^ step)
+        return cls(mix(mix(head ^ slots) ^ view))
+
+    def rows(self, cell: Tensor, token: Tensor) -> Tensor:
+        """Return the keys of rows, int64 [R], given the cell of each row and what names the row in its cell."""
+        return mix(self.cells[cell] ^ token)
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _keep_cpu(keys: Any, width: int, threshold: Any, out: Any) -> None:
+    for row in range(keys.shape[0]):
+        low = np.uint32(keys[row] & 0xFFFFFFFF)
+        high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
+        for column in range(width):
+            x = np.uint32(low + np.uint32(column) * np.uint32(_GOLDEN))
+            x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(_MIX_1))
+            x = np.uint32(x ^ high)
+            x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(_MIX_2))
+            x = np.uint32(x ^ (x >> np.uint32(16)))
+            out[row, column] = x >= threshold
+
+
+def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
+    low, high = (keys & _WORD)[:, None], (_shift(keys, 32) & _WORD)[:, None]
+    x = (low + torch.arange(width, device=keys.device) * _GOLDEN) & _WORD
+    x = ((x ^ (x >> 16)) * _MIX_1) & _WORD
+    x = x ^ high
+    x = ((x ^ (x >> 15)) * _MIX_2) & _WORD
+    return (x ^ (x >> 16)) >= threshold
+
+
+def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
+    """Return which features survive dropout, bool [R, width].
+
+    Parameters
+    ----------
+    keys
+        int64 [R]: :meth:`Counter.rows`.
+    place
+        Number of the place in the network; each asks for other numbers.
+    width
+        Features of a row.
+    rate
+        Probability that a feature is dropped, in [0, 1); resolved to 2**-32.
+    """
+    keys = mix(keys ^ place)
+    threshold = min(round(rate * 2**32), _WORD)
+    if keys.device.type != "cpu":
+        return _keep_anywhere(keys, width, threshold)
+    out = torch.empty(len(keys), width, dtype=torch.bool)
+    _keep_cpu(keys.numpy(), width, np.uint32(threshold), out.numpy())
+    return out
+
+
+class _CounterDropout(torch.autograd.Function):
+    """Dropout that keeps no mask: the backward pass hashes it anew."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
+        ctx.save_for_backward(keys)
+        ctx.place, ctx.rate = place, rate
+        return _CounterDropout._drop(x, keys, place, rate)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (keys,) = ctx.saved_tensors
+        return _CounterDropout._drop(grads[0], keys, ctx.place, ctx.rate), None, None, None
+
+    @staticmethod
+    def _drop(x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
+        return (x * keep_mask(keys, place, x.shape[-1], rate)).mul_(1.0 / (1.0 - rate))
+
+
+def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+    """Drop features of ``x`` [R, width] by counter and scale the others up; without keys or at rate 0, ``x`` itself."""
+    if keys is None or rate == 0.0:
+        return x
+    result: Tensor = _CounterDropout.apply(x, keys, place, rate)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,243 @@
+"""The encoder: packed cells in, one CLS vector a cell out, and the states of the genes whose expression was hidden.
+
+No positions (the genes of a cell are a set) and no operation across cells, so a cell's embedding depends on nothing
+else in its batch. Two ways through: :class:`TokenEncoder` lets all genes attend to each other (exactly, or by random
+features); :class:`LatentEncoder` lets a few latents read the genes and attend among themselves, and reads hidden genes
+back.
+
+Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M hidden genes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cell_lm.config import EncoderConfig
+from cell_lm.data.batch import CellBatch
+from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention
+from cell_lm.nn.counter import Counter, dropout
+from cell_lm.nn.embedding import CellEmbedding
+
+PLACES_PER_LAYER = 8
+"""Numbers of dropout places a layer may use; place 0 is the embedding."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder returns.
+
+    Attributes
+    ----------
+    cls : Tensor
+        [C, width]: the embedding of each cell.
+    hidden : Tensor | None
+        [M, width]: the states of the hidden genes, in the order of the batch; None where none were asked for.
+    """
+
+    cls: Tensor
+    hidden: Tensor | None
+
+
+class Encoder(Protocol):
+    """What the model asks of an encoder."""
+
+    def __call__(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        batch
+            The cells.
+        hidden
+            bool [T]: genes whose expression is hidden.
+        counter
+            Where dropout comes from; None: no dropout.
+        only_cls
+            Compute no more than the embedding needs; ``Encoded.hidden`` is None.
+        """
+
+
+def cell_of_gene(batch: CellBatch) -> Tensor:
+    """Return the cell that each gene of the batch belongs to, int64 [T]."""
+    return torch.from_numpy(np.repeat(np.arange(len(batch)), batch.lengths)).to(batch.genes.device)
+
+
+class FeedForward(nn.Sequential):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each normalised before and added after (pre-norm), dropout on both branches."""
+
+    def __init__(self, config: EncoderConfig, attention: nn.Module, place: int) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_forward = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
+        self.attention = attention
+        self.forward_block = FeedForward(config.width, config.feedforward)
+        self.place, self.rate = place, config.dropout
+
+    def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, place: int) -> Tensor:
+        """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
+        dropped = dropout(branch.flatten(0, -2), keys, self.place + place, self.rate)
+        return x + dropped.view_as(x)
+
+    def feed_forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Add the feed-forward branch."""
+        return self.add(x, self.forward_block(self.norm_forward(x)), keys, 1)
+
+
+class TokenLayer(Layer):
+    """A layer over packed rows."""
+
+    def forward(self, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None) -> Tensor:
+        """Transform rows [R, width]; where ``rows`` [C] names one row a cell, only those are computed and returned."""
+        context = self.norm_attention(x)
+        if rows is None:
+            attended = self.attention(context, context, lengths, lengths)
+        else:
+            x, keys = x[rows], None if keys is None else keys[rows]
+            attended = self.attention(context[rows], context, [1] * len(rows), lengths)
+        return self.feed_forward(self.add(x, attended, keys, 0), keys)
+
+
+class TokenEncoder(nn.Module):
+    """CLS and all expressed genes attend to each other; ``full`` or ``performer``."""
+
+    def __init__(self, config: EncoderConfig, genes: int) -> None:
+        super().__init__()
+        self.embedding = CellEmbedding(config, genes)
+        self.cls = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
+        self.layers = nn.ModuleList(
+            TokenLayer(config, self._attention(config), 1 + PLACES_PER_LAYER * i) for i in range(config.layers)
+        )
+        self.norm = nn.LayerNorm(config.width)
+        self.genes, self.rate = genes, config.dropout
+
+    @staticmethod
+    def _attention(config: EncoderConfig) -> nn.Module:
+        shape = (config.width, config.heads, config.head_width)
+        return FullAttention(*shape) if config.attention == "full" else PerformerAttention(*shape, config.features)
+
+    def _order(self, batch: CellBatch) -> Tensor:
+        """Return the permutation that puts the CLS row of each cell, [C] at the end, in front of its genes."""
+        genes, cells = batch.tokens, len(batch)
+        order = np.insert(np.arange(genes), batch.offsets[:-1], genes + np.arange(cells))
+        return torch.from_numpy(order).to(batch.genes.device)
+
+    def forward(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+        """See :class:`Encoder`."""
+        cells, device = len(batch), batch.genes.device
+        order = self._order(batch)
+        first = torch.from_numpy(batch.offsets[:-1] + np.arange(cells)).to(device)
+        x = torch.cat([self.embedding(batch, hidden), self.cls.expand(cells, -1)])[order]
+        keys = None
+        if counter is not None:
+            cell = torch.cat([cell_of_gene(batch), torch.arange(cells, device=device)])
+            token = torch.cat([batch.genes, batch.genes.new_full((cells,), self.genes)])
+            keys = counter.rows(cell, token)[order]
+        x = dropout(x, keys, 0, self.rate)
+        lengths = [int(n) + 1 for n in batch.lengths]
+        for layer in self.layers[:-1]:
+            x = layer(x, keys, lengths, None)
+        if only_cls or hidden is None:
+            return Encoded(self.norm(self.layers[-1](x, keys, lengths, first)), None)
+        x = self.layers[-1](x, keys, lengths, None)
+        where = torch.nonzero(hidden).squeeze(1)
+        row_of_gene = where + cell_of_gene(batch)[where] + 1
+        return Encoded(self.norm(x[first]), self.norm(x[row_of_gene]))
+
+
+class ReadLayer(Layer):
+    """Rows of one kind read rows of another kind of the same cell."""
+
+    def __init__(self, config: EncoderConfig, place: int) -> None:
+        super().__init__(config, FullAttention(config.width, config.heads, config.head_width), place)
+        self.norm_context = nn.LayerNorm(config.width)
+
+    def forward(
+        self, x: Tensor, context: Tensor, keys: Tensor | None, queries: list[int], lengths: list[int]
+    ) -> Tensor:
+        """Transform packed rows ``x`` [R, width] by what they read in ``context`` [R', width]."""
+        attended = self.attention(self.norm_attention(x), self.norm_context(context), queries, lengths)
+        return self.feed_forward(self.add(x, attended, keys, 0), keys)
+
+
+class LatentLayer(Layer):
+    """A layer among the latents of each cell."""
+
+    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
+        """Transform latents [C, L, width]."""
+        return self.feed_forward(self.add(x, self.attention(self.norm_attention(x)), keys, 0), keys)
+
+
+class LatentEncoder(nn.Module):
+    """A few learned latents read the genes and attend among themselves; the first latent is CLS.
+
+    The cost is linear in the genes. A hidden gene is read back from the latents by cross-attention, its question being
+    its gene vector plus the vector of a hidden expression.
+    """
+
+    def __init__(self, config: EncoderConfig, genes: int) -> None:
+        super().__init__()
+        self.embedding = CellEmbedding(config, genes)
+        self.latents = nn.Parameter(torch.empty(config.latents, config.width).normal_(std=0.02))
+        after = [config.layers * i // config.reads for i in range(config.reads)]
+        places = iter(range(1, 10**6, PLACES_PER_LAYER))
+        self.reads = nn.ModuleDict({str(i): ReadLayer(config, next(places)) for i in after})
+        shape = (config.width, config.heads, config.head_width)
+        self.layers = nn.ModuleList(
+            LatentLayer(config, LatentAttention(*shape), next(places)) for _ in range(config.layers)
+        )
+        self.answer = ReadLayer(config, next(places))
+        self.norm = nn.LayerNorm(config.width)
+        self.genes, self.rate = genes, config.dropout
+
+    def forward(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+        """See :class:`Encoder`."""
+        cells, count, width = len(batch), *self.latents.shape
+        gene_keys, latent_keys = self._keys(batch, counter)
+        genes = dropout(self.embedding(batch, hidden), gene_keys, 0, self.rate)
+        lengths, each = batch.lengths.tolist(), [count] * cells
+        x = self.latents.expand(cells, -1, -1)
+        for i, layer in enumerate(self.layers):
+            if str(i) in self.reads:
+                rows = self.reads[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths)
+                x = rows.view(cells, count, width)
+            x = layer(x, latent_keys)
+        if only_cls or hidden is None:
+            return Encoded(self.norm(x[:, 0]), None)
+        return Encoded(self.norm(x[:, 0]), self._answers(batch, hidden, gene_keys, x))
+
+    def _keys(self, batch: CellBatch, counter: Counter | None) -> tuple[Tensor | None, Tensor | None]:
+        if counter is None:
+            return None, None
+        count, device = len(self.latents), batch.genes.device
+        cell = torch.arange(len(batch), device=device).repeat_interleave(count)
+        token = self.genes + torch.arange(count, device=device).repeat(len(batch))
+        return counter.rows(cell_of_gene(batch), batch.genes), counter.rows(cell, token)
+
+    def _answers(self, batch: CellBatch, hidden: Tensor, gene_keys: Tensor | None, latents: Tensor) -> Tensor:
+        where = torch.nonzero(hidden).squeeze(1)
+        asked = torch.bincount(cell_of_gene(batch)[where], minlength=len(batch)).tolist()
+        keys = None if gene_keys is None else gene_keys[where]
+        question = self.embedding.question(batch.genes[where])
+        each = [latents.shape[1]] * len(batch)
+        answered: Tensor = self.answer(question, latents.flatten(0, 1), keys, asked, each)
+        states: Tensor = self.norm(answered)
+        return states
+
+
+def build_encoder(config: EncoderConfig, genes: int) -> TokenEncoder | LatentEncoder:
+    """Return the encoder that the configuration names, for a vocabulary of ``genes`` genes."""
+    kinds: dict[str, Callable[[EncoderConfig, int], TokenEncoder | LatentEncoder]]
+    kinds = {"full": TokenEncoder, "performer": TokenEncoder, "latent": LatentEncoder}
+    return kinds[config.attention](config, genes)

@@ -1,0 +1,41 @@
+"""The heads of pretraining, one for each objective."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ExpressionHead(nn.Sequential):
+    """From the state of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
+
+    def __init__(self, width: int, bins: int) -> None:
+        super().__init__(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, bins))
+
+
+class StateHead(nn.Module):
+    """From CLS to the logit of being a tumour cell, [C, width] to [C]."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.logit = nn.Linear(width, 1)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """Return the logits, [C]."""
+        logit: Tensor = self.logit(cls)
+        return logit.squeeze(-1)
+
+
+class ProjectionHead(nn.Module):
+    """From CLS to the unit sphere on which cells are compared, [C, width] to [C, projection]; CLS itself if 0."""
+
+    def __init__(self, width: int, projection: int) -> None:
+        super().__init__()
+        layers = [nn.Linear(width, width), nn.GELU(), nn.Linear(width, projection)] if projection else [nn.Identity()]
+        self.network = nn.Sequential(*layers)
+
+    def forward(self, cls: Tensor) -> Tensor:
+        """Return unit vectors, [C, projection]."""
+        projected = self.network(cls)
+        wide = projected if projected.dtype.itemsize >= 4 else projected.float()
+        return F.normalize(wide, dim=-1)

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from cell_lm import model_folder
+from cell_lm.config import EncoderConfig, ObjectivesConfig
+from cell_lm.data.cells import CellData, from_anndata
+from cell_lm.errors import CellLMError, ConfigError, GeneError, ModelError
+from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.model import CellLM
+
+ATTENTIONS = ("full", "latent", "performer")
+Configs = Callable[..., EncoderConfig]
+
+
+@pytest.fixture(scope="module")
+def cells() -> CellData:
+    rng = np.random.default_rng(0)
+    genes = Vocabulary.human().symbols[:1500]
+    X = sparse.csr_matrix(rng.poisson(0.05 * rng.gamma(1, 1, (40, 1500))).astype(np.float32))
+    adata = anndata.AnnData(X)
+    adata.var_names = list(genes)
+    return from_anndata(adata, min_overlap=100)
+
+
+@pytest.mark.parametrize("expression", ["bins", "continuous"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_an_embedding_is_the_same_in_any_order_company_and_chunk(
+    attention: str, expression: str, cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model = CellLM(make_config(attention, expression=expression), vocabulary)
+    together = model.encode(cells)
+    order = np.random.default_rng(1).permutation(len(cells))
+    variants = [
+        model.encode(cells, token_budget=1),
+        model.encode(cells, token_budget=150),
+        model.encode(cells[order])[np.argsort(order)],
+        np.concatenate([model.encode(cells[i : i + 1]) for i in range(len(cells))]),
+    ]
+    assert together.shape == (40, 32)
+    assert together.dtype == np.float32
+    for other in variants:
+        distance = np.linalg.norm(other - together, axis=1) / np.linalg.norm(together, axis=1)
+        assert distance.max() <= 1e-5
+
+
+def test_scaling_the_counts_of_a_cell_changes_nothing_and_other_counts_do(
+    cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model = CellLM(make_config(), vocabulary)
+    plain, tripled = model.encode(cells), model.encode(replace(cells, X=cells.X * 3))
+    assert np.allclose(plain, tripled, atol=1e-5)
+    assert np.linalg.norm(plain[0] - plain[1]) > 1e-3
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_saved_model_comes_back_to_the_bit(
+    attention: str, cells: CellData, make_config: Configs, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    objectives = ObjectivesConfig.model_validate({"contrastive": {"projection": 0}})
+    model = CellLM(make_config(attention), vocabulary, objectives, seed=4)
+    model.redraw_features(9, 5000)
+    model.save_pretrained(tmp_path / "model", notes="Trained on **nothing**.")
+    again = CellLM.from_pretrained(tmp_path / "model")
+    assert np.array_equal(again.encode(cells), model.encode(cells))
+    assert again.config == model.config
+    assert again.objectives == objectives
+    assert sorted(item.name for item in (tmp_path / "model").iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "vocabulary.json",
+    ]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: cell-lm\n")
+    assert "Trained on **nothing**." in card
+    assert CellLM.from_pretrained(tmp_path).config == model.config  # a run folder that holds model/
+
+
+def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    first, second, other = (CellLM(make_config(), vocabulary, seed=seed) for seed in (1, 1, 2))
+    assert torch.rand(1) == expected
+    weights = [torch.cat([p.detach().flatten() for p in m.parameters()]) for m in (first, second, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def damage_weights(folder: Path) -> None:
+    path = folder / model_folder.WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def truncate_weights(folder: Path) -> None:
+    path = folder / model_folder.WEIGHTS
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def change_config(folder: Path, **values: object) -> None:
+    path = folder / model_folder.CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_weights, "SHA-256"),
+        (truncate_weights, "SHA-256"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no model"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "vocabulary.json").unlink(), "vocabulary"),
+        (lambda folder: change_config(folder, format=99), "Upgrade cell-lm"),
+        (lambda folder: change_config(folder, model_type="bert"), "not the configuration of a cell-lm model"),
+        (lambda folder: change_config(folder, vocabulary_hash="0"), "not the vocabulary"),
+        (lambda folder: change_config(folder, encoder={"widht": 3}), "encoder"),
+    ],
+)
+def test_a_damaged_model_folder_is_refused_in_one_line(
+    damage: Callable[[Path], object], message: str, make_config: Configs, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    CellLM(make_config(), vocabulary).save_pretrained(folder)
+    damage(folder)
+    with pytest.raises((ModelError, ConfigError)) as caught:
+        CellLM.from_pretrained(folder)
+    assert isinstance(caught.value, CellLMError)
+    assert "\n" not in str(caught.value)
+    if message != "encoder":
+        assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/no/such/folder"])
+def test_a_folder_that_is_not_there_is_said_to_be_missing(path: str) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        CellLM.from_pretrained(path)
+
+
+def test_a_hub_repository_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(*args: object, **settings: object) -> str:
+        raise ConnectionError("no route to host\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    with pytest.raises(ModelError, match=r"someone/model: is neither a folder here nor .* \(no route to host\)") as caught:
+        CellLM.from_pretrained("someone/model")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_repository_is_read_like_a_folder(
+    make_config: Configs, vocabulary: Vocabulary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    model = CellLM(make_config(), vocabulary)
+    model.save_pretrained(tmp_path / "snapshot")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **settings: str(tmp_path / "snapshot"))
+    assert CellLM.from_pretrained("someone/model").config == model.config
+
+
+def test_cells_of_another_vocabulary_are_refused(cells: CellData, make_config: Configs, vocabulary: Vocabulary) -> None:
+    other = Vocabulary(vocabulary.symbols[:100], vocabulary.ensembl[:100])
+    model = CellLM(make_config(), other)
+    with pytest.raises(GeneError, match=r"vocabulary=model\.vocabulary"):
+        model.encode(cells)
+
+
+def test_past_the_token_limit_the_highest_expressed_genes_are_read(
+    cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model = CellLM(make_config(max_genes=20), vocabulary)
+    lowest = cells.X.copy()
+    for row in range(lowest.shape[0]):
+        part = slice(lowest.indptr[row], lowest.indptr[row + 1])
+        values = lowest.data[part]
+        if len(values) > 20 and values.max() > 1:
+            values[np.argmax(values)] += 50  # now one gene stands out and the limit must keep it
+    limited = model.encode(replace(cells, X=lowest))
+    assert np.abs(limited - model.encode(cells)).max() > 1e-4

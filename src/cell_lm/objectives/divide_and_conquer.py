@@ -1,0 +1,248 @@
+r"""Divide and conquer: one step on a batch of any size in the memory of a chunk, equal to the step on the whole batch.
+
+The contrastive loss of a batch couples all its cells, so the usual remedy for little memory, accumulating over small
+batches, optimises something else. This engine computes the gradient of the whole batch:
+
+1. **Divide.** Every chunk goes through the encoder without a graph; only the embeddings z of its views are kept.
+2. **Conquer.** The loss of all N cells is computed on z alone, with :math:`g = \partial L / \partial z`. Over several
+ranks,
+   z is gathered first, so the negatives span all of them.
+3. **Replay.** Every chunk goes through the encoder again, now with a graph, and :math:`\langle z, g \rangle` is
+   back-propagated, together with the chunk's share of the masked-LM and discrimination losses, which cost no further
+   forward.
+
+*Why it is equal.* By the chain rule :math:`\nabla_\theta L = \sum_c (\partial z_c / \partial \theta)^\top g_c`, a sum
+over chunks c as soon as two things hold: :math:`z_c` depends on no other chunk, and the replay computes the same
+:math:`z_c` as the first pass. The first holds because the encoder has no operation across cells; the second because
+dropout and masking are functions of (seed, step, slot, view, gene, place) and not draws from a generator. The other
+two losses are sums over genes and cells divided by counts of the *whole* batch over all ranks, so their chunk shares
+add up too. Nothing in this depends on how the batch is cut.
+
+The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 2021, arXiv 2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cell_lm.config import ObjectivesConfig
+from cell_lm.data.batch import UNKNOWN, CellBatch, concatenate
+from cell_lm.model import CellLM, Output
+from cell_lm.nn.counter import Counter
+from cell_lm.objectives.contrastive import info_nce
+from cell_lm.objectives.discrimination import discrimination_loss
+from cell_lm.objectives.masked import choose_hidden, choose_read, masked_loss
+from cell_lm.objectives.ranks import all_reduce_gradients, gather_rows, sum_over_ranks
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of a whole batch over all ranks, in nats; NaN where an objective is off or had nothing to judge."""
+
+    total: float
+    """Weighted sum, what was optimised."""
+    masked: float
+    """Mean cross-entropy a hidden gene."""
+    discrimination: float
+    """Mean cross-entropy a cell of known state."""
+    contrastive: float
+    """Mean InfoNCE a view."""
+    masked_accuracy: float
+    """Share of hidden genes whose bin was named right."""
+    discrimination_accuracy: float
+    """Share of cells of known state that were named right."""
+    masked_genes: int
+    """Hidden genes over both views."""
+    labelled_cells: int
+    """Views of cells of known state."""
+    cells: int
+    """Cells."""
+
+
+@dataclass(frozen=True)
+class _Views:
+    """A chunk with its views one after the other, ready for the model."""
+
+    batch: CellBatch
+    counter: Counter
+    hidden: Tensor
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What the losses of the whole batch over all ranks are divided by."""
+
+    masked: int
+    labelled: int
+    cells: int
+
+
+class DivideAndConquer:
+    """The engine of pretraining: losses and gradients of a whole batch, a chunk at a time.
+
+    Parameters
+    ----------
+    model
+        Encoder and heads.
+    objectives
+        Weights and settings of the three objectives.
+    seed
+        Of dropout and masking.
+    token_budget
+        Genes over all views that one chunk may hold. Bounds memory; changes no result.
+    keep
+        Chunks whose graph is kept from the first pass and not computed again; trades memory for time, changes no result.
+    autocast
+        Makes the context under which the model runs.
+    group
+        Ranks that share the batch; None: the default group where ``torch.distributed`` is initialised, else this
+        process.
+    """
+
+    def __init__(
+        self,
+        model: CellLM,
+        objectives: ObjectivesConfig,
+        *,
+        seed: int,
+        token_budget: int,
+        keep: int = 0,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        group: dist.ProcessGroup | None = None,
+    ) -> None:
+        self.model, self.objectives = model, objectives
+        self.seed, self.token_budget, self.keep = seed, token_budget, keep
+        self.autocast, self.group = autocast, group
+        self.views = 2 if objectives.contrastive.weight else 1
+
+    def step(self, batch: CellBatch, step: int, *, loss_scale: float = 1.0, synchronise: bool = True) -> Losses:
+        """Add the gradient of ``loss_scale`` times the total loss of the whole batch to ``.grad``.
+
+        Parameters
+        ----------
+        batch
+            The cells of this rank, in their slots of the global batch.
+        step
+            Number of the optimiser step; with the seed it decides dropout and masking.
+        loss_scale
+            Factor on the gradient, for instance one over the number of accumulated batches.
+        synchronise
+            Sum ``.grad`` over the ranks, in one all-reduce. Leave it out for all but the last of accumulated batches.
+        """
+        self.model.redraw_features(self.seed, step)
+        chunks, counts = self._divide(batch, step)
+        kept, contrastive, pulls = self._conquer(chunks)
+        sums = torch.zeros(4, dtype=torch.float64)
+        for chunk, pull in zip(chunks, pulls, strict=True):
+            output = kept.popleft() if kept else self._forward(chunk, only_cls=False)
+            loss, parts = self._local_losses(output, chunk, counts)
+            if pull is not None:
+                loss = loss + self.objectives.contrastive.weight * (output.projection * pull).sum()
+            if loss.requires_grad:  # a chunk may have nothing to judge
+                (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
+            sums += parts
+        if synchronise:
+            all_reduce_gradients(self.model.parameters(), self.group)
+        return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
+
+    @torch.no_grad()
+    def evaluate(self, batch: CellBatch, step: int) -> Losses:
+        """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient."""
+        chunks, counts = self._divide(batch, step)
+        outputs = [self._forward(chunk, only_cls=False) for chunk in chunks]
+        sums = torch.zeros(4, dtype=torch.float64)
+        for output, chunk in zip(outputs, chunks, strict=True):
+            sums += self._local_losses(output, chunk, counts)[1]
+        contrastive, _ = self._contrast([output.projection for output in outputs])
+        return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
+
+    def _divide(self, batch: CellBatch, step: int) -> tuple[list[_Views], _Counts]:
+        chunks = [self._make_views(chunk, step) for chunk in batch.chunks(max(1, self.token_budget // self.views))]
+        here = [
+            sum(int(chunk.hidden.sum()) for chunk in chunks),
+            sum(int((chunk.batch.state != UNKNOWN).sum()) for chunk in chunks),
+            len(batch),
+        ]
+        masked, labelled, cells = sum_over_ranks(torch.tensor(here, dtype=torch.int64), self.group).tolist()
+        return chunks, _Counts(masked, labelled, cells)
+
+    def _make_views(self, chunk: CellBatch, step: int) -> _Views:
+        masking = self.objectives.masked
+        batch = concatenate([self._read(chunk, step, view) for view in range(self.views)])
+        view = torch.arange(self.views, device=chunk.slots.device).repeat_interleave(len(chunk))
+        counter = Counter.of(self.seed, step, batch.slots, view)
+        if not masking.weight:
+            return _Views(batch, counter, torch.zeros_like(batch.genes, dtype=torch.bool))
+        masking_view = view if masking.per_view else torch.zeros_like(view)
+        hidden = choose_hidden(batch, Counter.of(self.seed, step, batch.slots, masking_view), masking.rate)
+        return _Views(batch, counter, hidden)
+
+    def _read(self, chunk: CellBatch, step: int, view: int) -> CellBatch:
+        """Return the genes of a chunk that a view reads."""
+        share = self.objectives.contrastive.genes if self.views == 2 else 1.0
+        if share == 1.0:
+            return chunk
+        return chunk.keep(choose_read(chunk, Counter.of(self.seed, step, chunk.slots, view), share))
+
+    def _forward(self, chunk: _Views, *, only_cls: bool) -> Output:
+        with self.autocast():
+            output: Output = self.model(chunk.batch, hidden=chunk.hidden, counter=chunk.counter, only_cls=only_cls)
+        return output
+
+    def _conquer(self, chunks: Sequence[_Views]) -> tuple[deque[Output], float, Sequence[Tensor | None]]:
+        """Return the outputs kept, the contrastive loss and, for each chunk, its gradient by the chunk's embeddings."""
+        if self.views == 1:
+            return deque(), float("nan"), [None] * len(chunks)
+        kept = deque(self._forward(chunk, only_cls=False) for chunk in chunks[: self.keep])
+        with torch.no_grad():
+            rest = [self._forward(chunk, only_cls=True) for chunk in chunks[self.keep :]]
+            return kept, *self._contrast([output.projection for output in (*kept, *rest)])
+
+    def _contrast(self, projections: Sequence[Tensor]) -> tuple[float, Sequence[Tensor | None]]:
+        if self.views == 1:
+            return float("nan"), [None] * len(projections)
+        none = self.model.no_projection()  # a rank may hold no cell
+        pairs = [projection.chunk(2) for projection in projections]
+        first, second = (torch.cat(views) for views in zip((none, none), *pairs, strict=True))
+        all_first, all_second, mine = gather_rows(first, second, self.group)
+        loss, *gradients = info_nce(all_first, all_second, self.objectives.contrastive.temperature)
+        sizes = [len(views[0]) for views in pairs]
+        by_chunk = zip(*(torch.split(gradient[mine], sizes) for gradient in gradients), strict=True)
+        return float(loss), [torch.cat(views) for views in by_chunk]
+
+    def _local_losses(self, output: Output, chunk: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
+        """Return a chunk's share of the weighted loss, and its sums: masked, right, discrimination, right."""
+        loss = output.projection.new_zeros(())
+        sums = [loss] * 4
+        if self.objectives.masked.weight and counts.masked:
+            sums[0], sums[1] = masked_loss(output.expression, chunk.batch.bins[chunk.hidden])
+            loss = loss + self.objectives.masked.weight / counts.masked * sums[0]
+        if self.objectives.discrimination.weight and counts.labelled:
+            sums[2], sums[3] = discrimination_loss(output.state, chunk.batch.state)
+            loss = loss + self.objectives.discrimination.weight / counts.labelled * sums[2]
+        return loss, torch.stack([part.detach().double().cpu() for part in sums])
+
+    def _losses(self, contrastive: float, sums: Tensor, counts: _Counts) -> Losses:
+        weights = self.objectives
+        nan = float("nan")
+        masked, masked_right = (float(x) / counts.masked if counts.masked else nan for x in sums[:2])
+        judged = bool(weights.discrimination.weight and counts.labelled)
+        state, state_right = (float(x) / counts.labelled if judged else nan for x in sums[2:])
+        terms = [
+            (weights.masked.weight, masked),
+            (weights.discrimination.weight, state),
+            (weights.contrastive.weight, contrastive),
+        ]
+        # an objective with nothing to judge adds nothing; a loss that is NaN by itself must show in the total
+        judges = [bool(counts.masked), judged, self.views == 2]
+        total = sum(weight * term for (weight, term), on in zip(terms, judges, strict=True) if weight and on)
+        return Losses(
+            total, masked, state, contrastive, masked_right, state_right, counts.masked, counts.labelled, counts.cells
+        )

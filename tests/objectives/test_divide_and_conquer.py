@@ -1,0 +1,349 @@
+"""Divide and conquer against one end-to-end graph, and mutants, each a known trap, that the comparison must catch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cell_lm.config import EncoderConfig, ObjectivesConfig
+from cell_lm.data.batch import CellBatch, concatenate
+from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.model import CellLM
+from cell_lm.nn import counter as counter_module
+from cell_lm.nn import encoder as encoder_module
+from cell_lm.nn.attention import PerformerAttention
+from cell_lm.nn.counter import Counter
+from cell_lm.objectives import contrastive
+from cell_lm.objectives import divide_and_conquer as engine_module
+from cell_lm.objectives.divide_and_conquer import DivideAndConquer
+from cell_lm.objectives.masked import choose_hidden, choose_read
+
+ATTENTIONS = ("full", "latent", "performer")
+SEED, STEP = 3, 5
+Batches = Callable[..., CellBatch]
+Configs = Callable[..., EncoderConfig]
+
+
+def build(
+    config: EncoderConfig, vocabulary: Vocabulary, dtype: torch.dtype = torch.float64, **objectives: Any
+) -> CellLM:
+    model = CellLM(config, vocabulary, ObjectivesConfig.model_validate(objectives), seed=1).to(dtype)
+    assert config.dropout > 0  # without dropout the views are one and half of what is tested vanishes
+    return model
+
+
+def gradients(model: CellLM) -> Tensor:
+    grads = torch.cat(
+        [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()]
+    )
+    assert grads.norm() > 1e-3
+    return grads.clone()
+
+
+def divided(model: CellLM, batch: CellBatch, budget: int, **step: Any) -> tuple[float, Tensor]:
+    model.zero_grad()
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=budget)
+    losses = engine.step(batch, STEP, **step)
+    return losses.total, gradients(model)
+
+
+def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
+    """All cells and views in one graph, the losses by their definitions, gradients by autograd."""
+    objectives = model.objectives
+    model.zero_grad()
+    model.redraw_features(SEED, STEP)
+    share = objectives.contrastive.genes
+    counters = [Counter.of(SEED, STEP, batch.slots, view) for view in range(2)]
+    both = concatenate([batch.keep(choose_read(batch, counter, share)) for counter in counters])
+    cells = len(batch)
+    view = torch.arange(2).repeat_interleave(cells)
+    hidden = choose_hidden(both, Counter.of(SEED, STEP, both.slots, 0), objectives.masked.rate)
+    output = model(both, hidden=hidden, counter=Counter.of(SEED, STEP, both.slots, view))
+    masked = F.cross_entropy(output.expression, both.bins[hidden])
+    known = both.state >= 0
+    state = F.binary_cross_entropy_with_logits(output.state[known], both.state[known].to(output.state.dtype))
+    logits = output.projection @ output.projection.T / objectives.contrastive.temperature
+    logits = logits.masked_fill(torch.eye(2 * cells, dtype=torch.bool), -torch.inf)
+    nce = F.cross_entropy(logits, torch.arange(2 * cells).roll(cells))
+    weights = objectives.masked.weight, objectives.discrimination.weight, objectives.contrastive.weight
+    loss = weights[0] * masked + weights[1] * state + weights[2] * nce
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach()), gradients(model)
+
+
+def error(got: Tensor, expected: Tensor) -> float:
+    return float((got - expected).norm() / expected.norm())
+
+
+def budget_for(batch: CellBatch, chunk: int) -> int:
+    """A token budget that cuts into about ``chunk`` cells (two views each)."""
+    return 1 if chunk == 1 else int(batch.lengths.mean() * chunk) * 2
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("chunk", [1, 5, 8, 17, 1000])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_the_gradient_equals_the_end_to_end_one_for_any_chunking(
+    attention: str, chunk: int, dtype: torch.dtype, bound: float,
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary,
+) -> None:  # fmt: skip
+    model, batch = build(make_config(attention), vocabulary, dtype), make_batch()
+    budget = budget_for(batch, chunk)
+    assert len(list(batch.chunks(budget // 2))) > 1 or chunk >= 17
+    loss, gradient = divided(model, batch, budget)
+    expected_loss, expected = end_to_end(model, batch)
+    assert loss == pytest.approx(expected_loss, rel=10 * bound)
+    assert error(gradient, expected) <= bound
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("keep", [1, 2, 100])
+def test_keeping_graphs_of_the_first_pass_changes_no_gradient_and_saves_forward_passes(
+    attention: str, keep: int, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config(attention), vocabulary), make_batch()
+    passes = []
+    model.encoder.register_forward_hook(lambda *call: passes.append(call))
+    expected = divided(model, batch, 100)[1]
+    without = len(passes)
+    passes.clear()
+    model.zero_grad()
+    DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100, keep=keep).step(batch, STEP)
+    assert error(gradients(model), expected) <= 1e-12
+    assert len(passes) == without - min(keep, without // 2)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_equal_chunking_gives_equal_bits(
+    attention: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config(attention), vocabulary, torch.float32), make_batch()
+    first, second = divided(model, batch, 200), divided(model, batch, 200)
+    assert first[0] == second[0]
+    assert torch.equal(first[1], second[1])
+
+
+@pytest.mark.parametrize("off", ["masked", "discrimination", "contrastive"])
+def test_each_objective_can_be_off(off: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary) -> None:
+    model, batch = build(make_config(), vocabulary, **{off: {"weight": 0.0}}), make_batch()
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
+    losses = engine.step(batch, STEP)
+    values = {"masked": losses.masked, "discrimination": losses.discrimination, "contrastive": losses.contrastive}
+    assert values.pop(off) != values.get(off)
+    assert losses.total == pytest.approx(sum(values.values()))
+    whole = gradients(model)
+    assert error(divided(model, batch, 10**6)[1], whole) <= 1e-12
+
+
+def test_weights_scale_and_accumulation_are_linear(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    batch, config = make_batch(), make_config()
+    weights = {"masked": {"weight": 0.7}, "discrimination": {"weight": 0.2}, "contrastive": {"weight": 1.3}}
+    model = build(config, vocabulary, **weights)
+    once = divided(model, batch, 200)[1]
+    assert error(once, end_to_end(model, batch)[1]) <= 1e-12
+    assert error(divided(model, batch, 200, loss_scale=0.25)[1], once / 4) <= 1e-12
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=200)
+    model.zero_grad()
+    engine.step(batch[:9], STEP)
+    first = gradients(model)
+    engine.step(batch[9:], STEP)
+    both = gradients(model)
+    model.zero_grad()
+    engine.step(batch[9:], STEP)
+    assert error(both, first + gradients(model)) <= 1e-12
+
+
+def test_cells_of_unknown_state_do_not_count(make_batch: Batches, make_config: Configs, vocabulary: Vocabulary) -> None:
+    model, batch = build(make_config(), vocabulary), make_batch()
+    unknown = CellBatch(
+        batch.genes, batch.bins, batch.values, batch.offsets, torch.full_like(batch.state, -1), batch.slots
+    )
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
+    losses = engine.step(unknown, STEP)
+    assert losses.labelled_cells == 0
+    assert losses.discrimination != losses.discrimination
+    assert losses.total == pytest.approx(losses.masked + losses.contrastive)
+    assert all(p.grad is None or not p.grad.any() for p in model.state_head.parameters())
+
+
+def test_another_step_or_seed_meets_other_masks(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config(), vocabulary), make_batch()
+    losses = {
+        DivideAndConquer(model, model.objectives, seed=seed, token_budget=100).evaluate(batch, step).total
+        for seed, step in [(0, 0), (0, 1), (1, 0)]
+    }
+    assert len(losses) == 3
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_evaluation_gives_the_losses_of_the_step_and_no_gradient(
+    attention: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config(attention), vocabulary), make_batch()
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
+    model.redraw_features(SEED, STEP)
+    losses = engine.evaluate(batch, STEP)
+    assert all(p.grad is None for p in model.parameters())
+    stepped = engine.step(batch, STEP)
+    for name in ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "masked_genes"):
+        assert getattr(losses, name) == pytest.approx(getattr(stepped, name), rel=1e-12)
+
+
+def test_bfloat16_autocast_stays_within_its_own_rounding(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config(), vocabulary, torch.float32), make_batch()
+    exact = divided(model, batch, 10**6)[1]
+
+    def rounded(budget: int) -> Tensor:
+        model.zero_grad()
+        autocast = lambda: torch.autocast("cpu", torch.bfloat16)  # noqa: E731
+        DivideAndConquer(model, model.objectives, seed=SEED, token_budget=budget, autocast=autocast).step(batch, STEP)
+        return gradients(model)
+
+    whole, cut = rounded(10**6), rounded(100)
+    assert whole.dtype == torch.float32
+    rounding = error(whole, exact)
+    assert 1e-4 < rounding < 0.1
+    assert error(cut, whole) < 2 * rounding
+
+
+# --- mutants: each breaks the engine in a known way, and the comparison with the end-to-end gradient must notice ---
+
+
+@contextmanager
+def dropout_that_draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A mask that changes between the passes."""
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+        keep = torch.rand(x.shape, generator=generator) >= rate
+        return x * keep / (1 - rate)
+
+    monkeypatch.setattr(encoder_module, "dropout", drawn)
+    yield
+
+
+@contextmanager
+def negatives_of_the_chunk_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = DivideAndConquer._contrast
+
+    def by_chunk(self: DivideAndConquer, projections: list[Tensor]) -> tuple[float, list[Tensor]]:
+        parts = [whole(self, [projection]) for projection in projections]
+        return sum(part[0] for part in parts) / len(parts), [part[1][0] / len(parts) for part in parts]  # type: ignore[misc]
+
+    monkeypatch.setattr(DivideAndConquer, "_contrast", by_chunk)
+    yield
+
+
+@contextmanager
+def losses_normalised_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = DivideAndConquer._local_losses
+
+    def by_chunk(self: DivideAndConquer, output: Any, chunk: Any, counts: Any) -> tuple[Tensor, Tensor]:
+        share = len(chunk.batch) / 2 / counts.cells
+        own = type(counts)(int(chunk.hidden.sum()), int((chunk.batch.state >= 0).sum()), counts.cells)
+        loss, sums = whole(self, output, chunk, own)
+        return loss * share, sums
+
+    monkeypatch.setattr(DivideAndConquer, "_local_losses", by_chunk)
+    yield
+
+
+@contextmanager
+def a_detached_view(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def detached(*args: Any, **settings: Any) -> tuple[Tensor, Tensor, Tensor]:
+        loss, first, second = contrastive.info_nce(*args, **settings)
+        return loss, first, torch.zeros_like(second)
+
+    monkeypatch.setattr(engine_module, "info_nce", detached)
+    yield
+
+
+@contextmanager
+def features_redrawn_by_forward_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole, calls = PerformerAttention.forward, [0]
+
+    def redrawing(self: PerformerAttention, *args: Any) -> Tensor:
+        calls[0] += 1
+        self.redraw(calls[0])
+        return whole(self, *args)
+
+    monkeypatch.setattr(PerformerAttention, "forward", redrawing)
+    yield
+
+
+@contextmanager
+def keys_of_other_cells(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What padding does that enters the keys: a cell's attention sees rows that are not its own."""
+    whole = encoder_module.TokenLayer.forward
+
+    def leaking(self: Any, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None) -> Tensor:
+        return whole(self, x, keys, [sum(lengths)], rows) if rows is None else whole(self, x, keys, lengths, rows)
+
+    monkeypatch.setattr(encoder_module.TokenLayer, "forward", leaking)
+    yield
+
+
+@contextmanager
+def a_statistic_over_the_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = encoder_module.TokenLayer.feed_forward
+
+    def centred(self: Any, x: Tensor, keys: Tensor | None) -> Tensor:
+        return whole(self, x - x.mean(0), keys)
+
+    monkeypatch.setattr(encoder_module.TokenLayer, "feed_forward", centred)
+    yield
+
+
+@contextmanager
+def slots_counted_within_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Dropout and masks that depend on where a cell stands in its chunk."""
+    whole = DivideAndConquer._make_views
+
+    def counted(self: DivideAndConquer, chunk: CellBatch, step: int) -> Any:
+        return whole(self, chunk.with_slots(0), step)
+
+    monkeypatch.setattr(DivideAndConquer, "_make_views", counted)
+    yield
+
+
+@pytest.mark.parametrize(
+    ("mutant", "attention"),
+    [
+        (dropout_that_draws, "full"),
+        (negatives_of_the_chunk_only, "full"),
+        (losses_normalised_by_the_chunk, "full"),
+        (a_detached_view, "full"),
+        (features_redrawn_by_forward_calls, "performer"),
+        (keys_of_other_cells, "full"),
+        (a_statistic_over_the_batch, "full"),
+        (slots_counted_within_the_chunk, "full"),
+    ],
+)
+def test_a_mutant_is_caught(
+    mutant: Callable[[pytest.MonkeyPatch], Any], attention: str, monkeypatch: pytest.MonkeyPatch,
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary,
+) -> None:  # fmt: skip
+    model, batch = build(make_config(attention), vocabulary), make_batch()
+    # the comparison a broken encoder cannot hide from: its own gradient over all cells at once
+    with mutant(monkeypatch):
+        _, cut = divided(model, batch, 100)
+        _, whole = end_to_end(model, batch)
+    assert error(cut, whole) > 1e-6
+
+
+def test_a_mutant_of_the_counter_changes_the_counter() -> None:
+    """Guards the guard: the mutants patch names that the encoder really uses."""
+    assert encoder_module.dropout is counter_module.dropout
+    assert engine_module.info_nce is contrastive.info_nce

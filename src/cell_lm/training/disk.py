@@ -1,0 +1,54 @@
+"""What can go wrong between a run and its disk, said in one line; and one process at a time in a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from cell_lm.errors import TrainingError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, quota, read-only) into one :class:`TrainingError` that names the path."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise TrainingError(
+            f"it could not be written ({reason})",
+            where=str(path),
+            fix="Make room on the disk and go on with --resume: the checkpoints written before are whole",
+        ) from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the lock goes with the process, however it ends, and leaves no file behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(
+                "another process is training in this run folder", where=str(folder), fix="Wait for it, or stop it first"
+            ) from None
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_partial(folder: Path) -> int:
+    """Remove what a killed process left half-written in a folder (``.*.partial``); return how many there were."""
+    left = [path for path in folder.glob(".*.partial") if path.is_dir()]
+    for path in left:
+        shutil.rmtree(path)
+    return len(left)

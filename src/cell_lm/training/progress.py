@@ -1,0 +1,122 @@
+"""What the user sees while it runs: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cell_lm.objectives.divide_and_conquer import Losses
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Display(Protocol):
+    """What shows the run."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+        """Show that ``done`` steps are done."""
+
+    def note(self, message: str) -> None:
+        """Say something."""
+
+
+def describe(losses: Losses, cells_per_second: float) -> str:
+    """Return loss, accuracy of the hidden genes and speed in a few words."""
+    accuracy = "" if math.isnan(losses.masked_accuracy) else f", masked genes right {losses.masked_accuracy:.1%}"
+    return f"loss {losses.total:.4f}{accuracy}, {cells_per_second:,.0f} cells/s"
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Do nothing."""
+
+    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+        """Do nothing."""
+
+    def note(self, message: str) -> None:
+        """Do nothing."""
+
+
+class Lines(Silent):
+    """A plain line every so many seconds, and at the first and the last step.
+
+    Parameters
+    ----------
+    console
+        Where to.
+    steps, done
+        Steps of the run, and those done before.
+    clock
+        Seconds.
+    """
+
+    def __init__(self, console: Console, steps: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.steps, self.clock = console, steps, clock
+        self.first, self.began = done, clock()
+        self.spoken = -math.inf
+
+    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+        """Show that ``done`` steps are done, if it is time."""
+        now = self.clock()
+        if now - self.spoken < SECONDS_BETWEEN_LINES and done < self.steps:
+            return
+        self.spoken = now
+        left = timedelta(seconds=round((now - self.began) / (done - self.first) * (self.steps - done)))
+        ahead = f", {left} left" if done < self.steps else ""
+        self.note(f"step {done}/{self.steps}: {describe(losses, cells_per_second)}{ahead}")
+
+    def note(self, message: str) -> None:
+        """Print a line."""
+        self.console.print(message, soft_wrap=True, highlight=False, markup=False)
+
+
+class Bar(Lines):
+    """A progress bar with loss, accuracy, speed and the time that is left."""
+
+    def __init__(self, console: Console, steps: int, done: int) -> None:
+        super().__init__(console, steps, done)
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, speed_estimate_period=60)
+        self.task = self.bar.add_task("starting", total=steps, completed=done)
+
+    def __enter__(self) -> Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the bar as it stands."""
+        self.bar.stop()
+
+    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+        """Move the bar."""
+        self.bar.update(self.task, completed=done, description=describe(losses, cells_per_second))
+
+
+def make_display(steps: int, done: int, *, progress: bool, console: Console | None = None) -> Display:
+    """Return a bar on a terminal, lines where the output is no terminal, and silence where ``progress`` is off."""
+    console = console or Console(stderr=True)
+    if not progress:
+        return Silent()
+    return Bar(console, steps, done) if console.is_terminal else Lines(console, steps, done)

@@ -1,0 +1,259 @@
+"""Pretraining from cells to a run folder: what a run is made of is put together here, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from cell_lm._version import __version__
+from cell_lm.config import PretrainConfig
+from cell_lm.data.cells import CellData
+from cell_lm.errors import ModelError
+from cell_lm.files import JSON
+from cell_lm.model import CellLM
+from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
+from cell_lm.training.batches import Batches
+from cell_lm.training.checkpoint import Checkpoint, Checkpoints
+from cell_lm.training.disk import exclusive, writing
+from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash, describe_data
+from cell_lm.training.log import Log, RunLog, SilentLog
+from cell_lm.training.progress import Display, Silent, make_display
+from cell_lm.training.ranks import Ranks
+from cell_lm.training.start import MOST_CELLS, start_from_coexpression
+from cell_lm.training.stopping import stop_on_signals
+from cell_lm.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes
+    ----------
+    path : Path
+        The run folder.
+    steps : int
+        Optimiser steps done, over all sessions of the run.
+    seconds : float
+        Time it took, over all sessions.
+    cells_per_second : float
+        Speed of this session's steps, validation and checkpoints left out; NaN where it had no step to do.
+    train, validation : Losses | None
+        The last ones of this session.
+    interrupted : bool
+        Whether it was asked to stop before the last step. ``resume=True`` goes on.
+    signal : int | None
+        By which signal it was.
+    skipped : int
+        Steps whose loss or gradient was not finite, and which never reached the weights.
+    resumed_from : int | None
+        Step of the checkpoint it went on from.
+    best_validation : float | None
+        Lowest total validation loss of the run.
+    """
+
+    path: Path
+    steps: int
+    seconds: float
+    cells_per_second: float
+    train: Losses | None
+    validation: Losses | None
+    interrupted: bool
+    signal: int | None
+    skipped: int
+    resumed_from: int | None
+    best_validation: float | None
+
+    @property
+    def exit_code(self) -> int:
+        """What a command should leave with: 0, or 128 plus the signal (130 for SIGINT, 143 for SIGTERM)."""
+        return 128 + self.signal if self.interrupted and self.signal else 0
+
+
+def pretrain(
+    datasets: Sequence[CellData],
+    config: PretrainConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+    stop: Callable[[], bool] | None = None,
+) -> RunResult:
+    """Pretrain a model on cells, or go on with a run that was interrupted.
+
+    Under ``torchrun`` or ``accelerate launch`` every process calls it with the same arguments; each takes its share of
+    every batch, the first one writes, and all need to see ``out``.
+
+    Parameters
+    ----------
+    datasets
+        Cells, all aligned to one vocabulary.
+    config
+        Of the run.
+    out
+        The run folder; it must be empty or not there, unless ``resume`` is set.
+    resume
+        Go on from the newest checkpoint of ``out`` that is whole. On the CPU the result is the same to the bit as that
+        of a run that was never interrupted.
+    progress
+        Show a bar (on a terminal) or lines on standard error.
+    stop
+        Asked after every step; if it returns true, the run saves and leaves as after a signal.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError, ConfigError
+        The cells, the configuration or the run folder do not fit together. Nothing was written.
+    ModelError
+        ``resume`` finds no run, or no checkpoint that is whole.
+    TrainingError
+        Losses are not finite, the disk is full, or another process trains in the folder.
+    """
+    ranks = Ranks()
+    run = _Run(config, out, ranks, Batches(datasets, config, ranks), datasets)
+    with ExitStack() as stack:
+        done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
+        trainer = run.trainer(done)
+        request = stack.enter_context(stop_on_signals())
+        interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        if interrupted:
+            step = trainer.state.step
+            run.say(step, f"stopped after step {step} of {config.training.steps}; all is saved")
+    return _result(trainer, out, done if resume else None, interrupted, request.signal)
+
+
+class _Run:
+    """What :func:`pretrain` puts together."""
+
+    def __init__(
+        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[CellData]
+    ) -> None:
+        self.config, self.out, self.ranks, self.batches, self.datasets = config, out, ranks, batches, datasets
+        self.folder = RunFolder(out)
+        self.checkpoints = Checkpoints(out / CHECKPOINTS, config.training.keep_checkpoints)
+        self.log: Log = SilentLog()
+        self.display: Display = Silent()
+        training = config.training
+        model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
+        self.model = model.to(ranks.device)
+
+    def _data(self) -> dict[str, JSON]:
+        return describe_data(self.datasets, len(self.batches.train_cells), len(self.batches.validation_cells))
+
+    def open(self, stack: ExitStack, *, resume: bool, progress: bool) -> int:
+        """Open run folder, log and display (only the first rank does); return the steps that are done."""
+        done = self._resume(stack) if resume else self._begin(stack)
+        self.log = stack.enter_context(RunLog(self.out, done))
+        self.display = stack.enter_context(make_display(self.config.training.steps, done, progress=progress))
+        for note in [*self.folder.notes, *([] if done else self.batches.notes)]:
+            self.say(done, note)
+        return done
+
+    def _begin(self, stack: ExitStack) -> int:
+        """Make the run folder; 0 steps are done."""
+        self.folder.refuse_to_begin()
+        data = self._data()
+        with writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(exclusive(self.out))
+        self.folder.begin(self.config, data)
+        return 0
+
+    def _resume(self, stack: ExitStack) -> int:
+        """Find the checkpoint to go on from; return its step."""
+        self.folder.refuse_to_resume(self.config, self._data())
+        stack.enter_context(exclusive(self.out))
+        done, damaged = self.checkpoints.newest_whole()
+        self.folder.resume(self.config)
+        self.folder.notes += [f"damaged checkpoint passed over: {error}" for error in damaged]
+        came = f"after step {done}" if done else "from the start, there was no checkpoint yet"
+        self.folder.notes.append(f"resumed {came}")
+        return done or 0
+
+    def say(self, step: int, message: str) -> None:
+        """Write a note into the log and show it."""
+        self.log.note(step, message)
+        self.display.note(message)
+
+    def trainer(self, done: int) -> Trainer:
+        """Put the trainer together, and the weights of the checkpoint into it."""
+        training, half = self.config.training, partial(torch.autocast, self.ranks.device.type, torch.bfloat16)
+        engine = DivideAndConquer(
+            self.model,
+            self.config.objectives,
+            seed=training.seed,
+            token_budget=training.token_budget,
+            keep=training.keep_chunks,
+            autocast=half if training.precision == "bfloat16" else nullcontext,
+        )
+        trainer = Trainer(
+            self.model,
+            engine,
+            self.batches,
+            self.config,
+            self.ranks,
+            log=self.log,
+            display=self.display,
+            save=self.save,
+        )
+        if done:
+            trainer.restore(done, self._checked(self.checkpoints.load(done), done))
+            self.ranks.on_first(lambda: self._export(done))
+        elif training.gene_vectors == "coexpression":
+            start_from_coexpression(self.model, self.batches.sample(MOST_CELLS), seed=training.seed)
+            self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
+        return trainer
+
+    def _checked(self, checkpoint: Checkpoint, step: int) -> Checkpoint:
+        if checkpoint.state.get("config") != config_hash(self.config):
+            where = str(self.checkpoints.path(step))
+            raise ModelError("it was made under other settings than config.json names", where=where)
+        return checkpoint
+
+    def save(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint and the model folder; the other ranks wait, and learn if it failed."""
+        values: dict[str, JSON] = {
+            **checkpoint.state,
+            "config": config_hash(self.config),
+            "vocabulary": self.model.vocabulary.hash,
+            "version": __version__,
+            "ranks": self.ranks.size,
+        }
+
+        def write() -> None:
+            self.checkpoints.save(step, replace(checkpoint, state=values))
+            self._export(step)
+
+        self.ranks.on_first(write)
+
+    def _export(self, step: int) -> None:
+        steps, names = self.config.training.steps, ", ".join(cells.name for cells in self.datasets)
+        card = f"Pretrained for {step:,} of {steps:,} steps on {len(self.batches.train_cells):,} cells ({names})."
+        with writing(self.out / MODEL):
+            self.model.save_pretrained(self.out / MODEL, notes=card)
+
+
+def _result(trainer: Trainer, out: Path, resumed: int | None, interrupted: bool, signal: int | None) -> RunResult:
+    state = trainer.state
+    return RunResult(
+        path=out,
+        steps=state.step,
+        seconds=state.seconds,
+        cells_per_second=trainer.cells_per_second,
+        train=trainer.train_losses,
+        validation=trainer.validation_losses,
+        interrupted=interrupted,
+        signal=signal,
+        skipped=state.skipped,
+        resumed_from=resumed,
+        best_validation=state.best_validation,
+    )

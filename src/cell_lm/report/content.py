@@ -1,0 +1,244 @@
+"""What a report can tell, as data: every section but the title is optional."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cell_lm.data.batch import NORMAL, TUMOUR
+from cell_lm.data.cells import CellData
+from cell_lm.data.columns import obs_column
+from cell_lm.errors import InputError
+from cell_lm.files import JSON
+from cell_lm.genes.audit import AuditSummary
+from cell_lm.metrics import AnnotationScores, Geometry, Labels, annotation_scores
+
+NOTABLE = 12
+"""Most renamed genes that a data set's row tells about."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One file of cells."""
+
+    name: str
+    cells: int
+    audit: AuditSummary
+    """What became of its genes."""
+    tumour: int = 0
+    """Cells said to be tumour cells."""
+    normal: int = 0
+    """Cells said to be normal cells; the others are unknown."""
+    donors: int | None = None
+    tissue: str | None = None
+    role: str | None = None
+    """What the cells were used for, as ``pretraining``."""
+    source: str | None = None
+    """Where the data come from and under which licence."""
+    renamed: tuple[tuple[str, str, str], ...] = ()
+    """Renamed genes worth showing: (as given, approved symbol, how it was found)."""
+    library_size: NDArray[np.floating] | None = None
+    """Counts of each cell over the genes that were read; None where the input was not counts."""
+    genes_per_cell: NDArray[np.integer] | None = None
+    """Expressed genes of each cell."""
+
+    @property
+    def unknown(self) -> int:
+        """Cells of unknown state."""
+        return self.cells - self.tumour - self.normal
+
+    @classmethod
+    def from_cells(
+        cls,
+        cells: CellData,
+        *,
+        donor: str | None = None,
+        tissue: str | None = None,
+        role: str | None = None,
+        source: str | None = None,
+    ) -> Dataset:
+        """Describe cells that were read.
+
+        Parameters
+        ----------
+        cells
+            The cells; nothing of them is kept but numbers per cell.
+        donor, tissue
+            Columns of ``obs``.
+        role, source
+            As the attributes.
+
+        Raises
+        ------
+        InputError
+            There is no such column.
+        """
+        names = [] if tissue is None else _distinct(obs_column(cells.obs, tissue, where=cells.name))
+        return cls(
+            name=cells.name,
+            cells=len(cells),
+            audit=cells.audit.shorten(),
+            tumour=int((cells.state == TUMOUR).sum()),
+            normal=int((cells.state == NORMAL).sum()),
+            donors=None if donor is None else len(_distinct(obs_column(cells.obs, donor, where=cells.name))),
+            tissue=", ".join([*names[:3], *(["…"] if len(names) > 3 else [])]) or None,
+            role=role,
+            source=source,
+            renamed=_notable(cells),
+            library_size=np.asarray(cells.X.sum(axis=1)).ravel() if cells.scale == "counts" else None,
+            genes_per_cell=np.diff(cells.X.indptr),
+        )
+
+
+def _distinct(values: pd.Series) -> list[str]:
+    return sorted(str(value) for value in values.dropna().unique())
+
+
+def _notable(cells: CellData) -> tuple[tuple[str, str, str], ...]:
+    """Return the renamed genes that carry most of the expression: losing them would have cost most."""
+    table = cells.audit.table
+    renamed = table[(table["status"] == "renamed") & (table["gene"] != table["symbol"])]
+    weight = np.asarray(cells.X.sum(axis=0)).ravel()[renamed["index"].to_numpy(dtype=np.int64)]
+    rows = renamed.iloc[np.argsort(-weight, kind="stable")[:NOTABLE]]
+    return tuple((str(gene), str(symbol), str(how)) for gene, symbol, how in rows[["gene", "symbol", "how"]].to_numpy())
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a naive guess reaches, drawn beside a curve."""
+
+    value: float
+    label: str
+    """What the guess is, as ``always the most frequent bin``."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """The pretraining."""
+
+    history: pd.DataFrame
+    """What :func:`cell_lm.report.read_history` returns."""
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)
+    """Baseline by column of the history, as ``masked_accuracy``."""
+    seconds: float | None = None
+    """Time of the training; by default the last ``seconds`` of the history."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One colouring of the map."""
+
+    title: str
+    values: Labels
+    """One category a cell; missing ones (None, NaN) are shown as not given."""
+    caption: str = ""
+    """What to look for."""
+    on_map: bool = False
+    """Write the names of larger categories on the map, too."""
+
+    @cached_property
+    def categories(self) -> NDArray[np.str_]:
+        """The categories as text."""
+        values = pd.Series(np.asarray(self.values, dtype=object))
+        return np.asarray(values.map(str, na_action="ignore").fillna("not given"), dtype=str)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """The cells as the model sees them. At least a map or a geometry."""
+
+    coordinates: NDArray[np.floating] | None = None
+    """Map coordinates [cells, 2], from :func:`cell_lm.report.umap_coordinates`."""
+    panels: tuple[Panel, ...] = ()
+    """Colourings of the map, the first one shown largest."""
+    geometry: Mapping[str, Geometry] = field(default_factory=dict)
+    """Geometry by the name of what was measured; the model's embedding first, others to compare it with."""
+    cells: str = ""
+    """Which cells these are, as ``1,204 cells of two donors that took no part in pretraining``."""
+
+    def __post_init__(self) -> None:
+        if self.coordinates is None:
+            return
+        if self.coordinates.ndim != 2 or self.coordinates.shape[1] != 2:
+            found = f"map coordinates of shape {self.coordinates.shape}"
+            raise InputError(found, where="report", fix="Pass [cells, 2]")
+        for panel in self.panels:
+            if len(panel.values) != len(self.coordinates):
+                found = f"panel '{panel.title}' has {len(panel.values)} values for {len(self.coordinates)} cells"
+                raise InputError(found, where="report", fix="Pass one value a cell, in the same order")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """Cell types predicted for cells whose labels the classifier did not see."""
+
+    truth: Labels
+    predicted: Labels
+    method: str = "cell-lm: frozen encoder, linear head"
+    """What predicted."""
+    baselines: Mapping[str, AnnotationScores] = field(default_factory=dict)
+    """Scores of other methods on the same cells, the one to beat first."""
+    trained_on: str = ""
+    """Which cells the classifier was fitted on, as ``2,104 cells of 3 donors``."""
+    tested_on: str = ""
+    """Which cells are judged here, as ``1,204 cells of 2 unseen donors``."""
+    known: frozenset[str] | None = None
+    """Cell types the classifier could know, if some of the truth were not among them."""
+    confidence: NDArray[np.floating] | None = None
+    """Probability of the predicted label of every cell."""
+
+    @cached_property
+    def scores(self) -> AnnotationScores:
+        """Scores of :attr:`predicted`."""
+        return annotation_scores(self.truth, self.predicted)
+
+    def at_confidence(self, least: float) -> tuple[float, float] | None:
+        """Return the share of the cells that are at least so confident, and the accuracy among them."""
+        if self.confidence is None:
+            return None
+        sure = np.asarray(self.confidence) >= least
+        right = np.asarray(self.truth, dtype=object).astype(str) == np.asarray(self.predicted, dtype=object).astype(str)
+        return (float(sure.mean()), float(right[sure].mean())) if sure.any() else None
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """How to make all of it again."""
+
+    command: str
+    version: str
+    seed: int | None = None
+    config: Mapping[str, JSON] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """From :func:`cell_lm.report.environment`."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What lies beside the report: path relative to it, by what it holds."""
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that a report tells."""
+
+    title: str
+    summary: str = ""
+    """One or two sentences: what was done, on what."""
+    parameters: int | None = None
+    """Trainable numbers of the model."""
+    model: str = ""
+    """What the model is, as ``small: latent attention, 4 layers of width 128``."""
+    vocabulary: int | None = None
+    """Genes the model knows."""
+    seconds: float | None = None
+    """Time of the whole run."""
+    datasets: tuple[Dataset, ...] = ()
+    training: Training | None = None
+    embedding: Embedding | None = None
+    annotation: Annotation | None = None
+    reproduction: Reproduction | None = None
+    limits: tuple[str, ...] = ()
+    """What the reader must not conclude from this run, beside what holds for any."""

@@ -1,0 +1,127 @@
+"""From the data of a report to its pictures, each with its description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from cell_lm.report import figures
+from cell_lm.report import history as log
+from cell_lm.report.content import Annotation, Dataset, Embedding, Training
+from cell_lm.report.numbers import count, percent, score
+from cell_lm.report.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
+from cell_lm.report.svg import to_svg
+
+CURVES = {
+    "total": ("Total loss", False),
+    "masked": ("Masked genes: loss", False),
+    "masked_accuracy": ("Masked genes: right bins", True),
+    "discrimination": ("Tumour or normal: loss", False),
+    "discrimination_accuracy": ("Tumour or normal: right cells", True),
+    "contrastive": ("Two views of a cell: contrastive loss", False),
+    "learning_rate": ("Learning rate", False),
+    "norm": ("Gradient norm", False),
+    "cells_per_second": ("Cells per second", False),
+}
+"""Column of the log: title, and whether it is a share."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """One colouring of the map with its legend."""
+
+    title: str
+    caption: str
+    svg: Markup
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over the steps, and what its dashed line is."""
+
+    svg: Markup
+    baseline: str
+
+
+def curves(training: Training) -> list[Curve]:
+    """Draw every quantity that the log has values for."""
+    drawn = []
+    for name, (title, percent_axis) in CURVES.items():
+        found = log.last(training.history, name)
+        if found is None:
+            continue
+        baseline = training.baselines.get(name)
+        dashed = (baseline.value, baseline.label) if baseline else None
+        with drawing():
+            figure = Figure(figsize=(3.7, 2.3))
+            # The same margins for all, so that the axes of one row and column are in line.
+            axes = figure.add_axes((0.135, 0.115, 0.855, 0.755))
+            figures.draw_curve(axes, training.history, name, title=title, percent=percent_axis, baseline=dashed)
+        write = percent if percent_axis else score
+        naive = f"{baseline.label}: {write(baseline.value)}" if baseline else ""
+        alt = f"{title} over the training steps; at the end {write(found[0])}. {naive}"
+        drawn.append(Curve(to_svg(figure, f"curve-{name}", alt), naive))
+    return drawn
+
+
+def maps(embedding: Embedding) -> list[Map]:
+    """Draw the map once for every colouring; the same category has the same colour in all of them."""
+    if embedding.coordinates is None:
+        return []
+    known: dict[str, str] = {}
+    drawn = []
+    for number, panel in enumerate(embedding.panels):
+        colours = category_colours(panel.categories.tolist(), known, skip=2 if number else 0)
+        known = {**colours, **known}
+        size = figures.map_size(embedding.coordinates, 6.4 if number == 0 else 4.6)
+        with drawing():
+            figure = Figure(figsize=size, layout="constrained")
+            figures.draw_map(
+                figure.add_subplot(),
+                embedding.coordinates,
+                panel.categories,
+                colours,
+                on_map=panel.on_map,
+                legend=False,
+            )
+        names = ", ".join(by_size(panel.categories.tolist()))
+        alt = f"UMAP of {count(len(panel.categories))} cells coloured by {panel.title.lower()}: {names}"
+        keys = legend(panel.categories.tolist(), colours)
+        drawn.append(Map(panel.title, panel.caption, to_svg(figure, f"map-{number}", alt), tuple(keys)))
+    return drawn
+
+
+def heat_map(annotation: Annotation) -> Markup:
+    """Draw the confusion matrix."""
+    scores = annotation.scores
+    with drawing():
+        figure = Figure(figsize=figures.confusion_size(scores), layout="constrained")
+        figures.draw_confusion(figure.add_subplot(), scores)
+    table = scores.per_class[scores.per_class["support"] > 0]
+    recalls = ", ".join(f"{name} {percent(float(recall))}" for name, recall in table["recall"].items())
+    return to_svg(figure, "confusion", f"Confusion matrix, true by predicted cell type. Share found of each: {recalls}")
+
+
+def distributions(datasets: tuple[Dataset, ...]) -> tuple[list[Markup], list[Key]]:
+    """Draw library sizes and genes per cell of the data sets that have them; and the legend they share."""
+    colours = {one.name: CATEGORIES[i % len(CATEGORIES)] for i, one in enumerate(datasets)}
+    sizes = {one.name: one.library_size for one in datasets if one.library_size is not None}
+    genes = {one.name: one.genes_per_cell for one in datasets if one.genes_per_cell is not None}
+    drawn = []
+    spread: list[tuple[str, Mapping[str, NDArray[Any]]]] = [
+        ("Counts per cell", sizes),
+        ("Expressed genes per cell", genes),
+    ]
+    for number, (title, values) in enumerate(spread):
+        if values:
+            with drawing():
+                figure = Figure(figsize=(5.2, 2.0), layout="constrained")
+                figures.draw_distribution(figure.add_subplot(), values, colours, title=title)
+            drawn.append(to_svg(figure, f"spread-{number}", f"{title}, one curve for each of {', '.join(values)}"))
+    return drawn, [Key(colours[one.name], one.name, one.cells) for one in datasets]

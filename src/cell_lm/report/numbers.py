@@ -1,0 +1,58 @@
+"""How numbers are written on the page. Whatever is undefined (None, NaN) is an en dash."""
+
+from __future__ import annotations
+
+import math
+
+from cell_lm.report.style import compact
+
+NONE = "–"
+_GAP = "\u00a0"
+"""A space that no line breaks at."""
+
+
+def _undefined(value: float | None) -> bool:
+    return value is None or not math.isfinite(value)
+
+
+def count(value: float | None) -> str:
+    """Write a whole number with its thousands apart, as ``12,345``."""
+    return NONE if value is None or _undefined(value) else f"{round(value):,}"
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """Write a score in [0, 1] or a coordinate of the geometry with three decimals, as ``0.934``."""
+    if value is None or _undefined(value):
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a share as percent, as ``93.4 %``; what is not quite all of it never becomes 100 %, nor a trace 0 %."""
+    if value is None or _undefined(value):
+        return NONE
+    step = 10.0**-digits
+    if 0 < value * 100 < step / 2:
+        return f"<{_GAP}{step:g}{_GAP}%"
+    if 100 - step / 2 <= value * 100 < 100:
+        return f">{_GAP}{100 - step:g}{_GAP}%"
+    return f"{value * 100:.{digits}f}{_GAP}%"
+
+
+def amount(value: float | None) -> str:
+    """Write a large number shortly, as ``5.42M``."""
+    return NONE if value is None or _undefined(value) else compact(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time in its two largest units, as ``6 min 12 s``."""
+    if seconds is None or _undefined(seconds):
+        return NONE
+    if seconds < 10:
+        return f"{seconds:.1f}{_GAP}s"
+    whole = round(seconds)
+    for size, unit, part_size, part in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{_GAP}{unit} {whole % size // part_size}{_GAP}{part}"
+    return f"{whole}{_GAP}s"

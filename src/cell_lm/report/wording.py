@@ -1,0 +1,77 @@
+"""What a biologist should read from the numbers, and what not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cell_lm.metrics import Geometry
+from cell_lm.report.content import ReportData
+from cell_lm.report.numbers import NONE, count, score
+
+
+@dataclass(frozen=True)
+class GeometryRow:
+    """One measure, of every embedding that is compared."""
+
+    name: str
+    values: tuple[str, ...]
+    meaning: str
+
+
+def geometry_rows(measured: Mapping[str, Geometry]) -> list[GeometryRow]:
+    """Say of every measure what it is and how it is read."""
+    every = list(measured.values())
+    widths = " and ".join(dict.fromkeys(count(one.width) for one in every))
+    rows = [
+        GeometryRow(
+            "Mean cosine",
+            tuple(score(one.mean_cosine) for one in every),
+            "How alike any two cells look. Near 1, all cells point the same way and similarities say little; near 0, "
+            "unrelated cells look unrelated.",
+        ),
+        GeometryRow(
+            "Uniformity",
+            tuple(score(one.uniformity, 2) for one in every),
+            "How evenly the cells fill the space. 0: all in one spot; about −4: spread over all directions. Clear cell "
+            "types lie between.",
+        ),
+        GeometryRow("Alignment", tuple(score(one.alignment) for one in every), _alignment(every)),
+        GeometryRow(
+            "Effective rank",
+            tuple(score(one.effective_rank, 1) for one in every),
+            f"How many independent directions the cells use, of {widths}. Only a few: the model tells cells apart by "
+            "little. Nearly all: much of it is noise.",
+        ),
+    ]
+    return [row for row in rows if set(row.values) - {NONE}]
+
+
+def _alignment(measured: list[Geometry]) -> str:
+    scale = "0: on top of each other; 2: no more alike than unrelated directions."
+    if any(one.positives == "views" for one in measured):
+        return f"How far the same cell moves when parts of the network are silenced at random. {scale}"
+    return f"How far apart two cells of the same label lie. {scale}"
+
+
+def limits(data: ReportData) -> list[str]:
+    """Return what must not be concluded: what the data says itself, then what follows from its sections."""
+    said = [
+        *data.limits,
+        "This is one run with one seed. Differences of a hundredth may be chance: repeat with other seeds before "
+        "believing them.",
+    ]
+    if data.annotation is not None:
+        said.append(
+            "Cells of other donors of the same study are the easy case. Another laboratory, protocol or tissue is "
+            "harder."
+        )
+    if any(one.tumour for one in data.datasets):
+        said.append(
+            "Tumour and normal are what the data state. That may be inferred (epithelial cells of a tumour sample) "
+            "rather than proven, and where tumour and normal come from different studies, telling them apart can be "
+            "telling the studies apart."
+        )
+    if data.embedding is not None and data.embedding.coordinates is not None:
+        said.append("The map is for looking. Claims need the embedding itself, or marker genes.")
+    return [*said, "Nothing here is fit for a decision about a patient."]

@@ -1,6 +1,6 @@
 """Write docs/configuration.md from the configuration's own types and descriptions.
 
-    python scripts/make_configuration_page.py docs/configuration.md
+python scripts/make_configuration_page.py docs/configuration.md
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cell_lm.config import (
 
 HEAD = """# Configuration
 
-A run is configured by a preset, then a TOML file (`--config`), then single settings (`--set table.key=value`), the later
-over the earlier. An unknown key or a value out of range is an error that names it. The resolved configuration is saved as
-`config.json` in the run folder.
+A run is configured by a preset, then a TOML file (`--config`), then single settings (`--set table.key=value`), the
+later over the earlier. An unknown key or a value out of range is an error that names it. The resolved configuration is
+saved as `config.json` in the run folder.
 
 ```toml
 [encoder]

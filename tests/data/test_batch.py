@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_chunks_hold_the_budget_and_join_to_the_whole(budget: int, make_batch: B
     chunks = list(batch.chunks(budget))
     assert same(concatenate(chunks), batch)
     assert all(chunk.tokens <= budget or len(chunk) == 1 for chunk in chunks)
-    for chunk, following in zip(chunks, chunks[1:], strict=False):
+    for chunk, following in pairwise(chunks):
         assert chunk.tokens + following.lengths[0] > budget  # no chunk is smaller than it need be
 
 

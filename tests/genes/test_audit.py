@@ -18,7 +18,7 @@ STATUS = ["matched", "merged", "non-coding", "merged", "ambiguous", "unknown", "
 
 @pytest.fixture
 def audit() -> GeneAudit:
-    return resolve_genes(NAMES, min_genes=1)
+    return resolve_genes(NAMES, min_overlap=1)
 
 
 def counts(dtype: type = np.float32, *, high: int = 9) -> sparse.csr_matrix:

@@ -53,7 +53,7 @@ def barcodes(n: int) -> list[str]:
         (
             SYMBOLS[:300],
             "only 300 of the 19,281 genes of the vocabulary are among its 300",
-            "At least 964 .* min_genes",
+            "At least 964 .* min_overlap",
         ),
         (
             [*SYMBOLS[:1000], *(f"FOO{i}" for i in range(9000))],
@@ -97,9 +97,9 @@ def test_human_genes_beside_those_of_a_mouse_pass_and_the_mouse_is_left_out() ->
 
 
 def test_a_panel_passes_where_fewer_genes_are_allowed() -> None:
-    assert resolve_genes(SYMBOLS[:300], min_genes=300).used == 300
+    assert resolve_genes(SYMBOLS[:300], min_overlap=300).used == 300
     with pytest.raises(GeneError, match="At least 301"):
-        resolve_genes(SYMBOLS[:300], min_genes=301)
+        resolve_genes(SYMBOLS[:300], min_overlap=301)
 
 
 def test_fewest_genes_are_one_in_twenty_of_a_small_vocabulary() -> None:

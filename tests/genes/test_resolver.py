@@ -16,7 +16,7 @@ PLAIN = HUMAN.symbols[-100:]
 
 def resolve(*names: object) -> GeneAudit:
     """Resolve a few names, after enough plain ones to make a human input of them."""
-    return resolve_genes([*PLAIN, *names], min_genes=1)
+    return resolve_genes([*PLAIN, *names], min_overlap=1)
 
 
 def row(name: object, *others: object) -> tuple[str, str, str]:
@@ -132,7 +132,7 @@ def test_two_names_of_one_gene_are_both_merged_and_keep_how_they_were_found() ->
 def test_a_vocabulary_of_its_own_is_resolved_by_its_own_symbols_and_by_those_of_today() -> None:
     # FIRRM was C1orf112 until 2022: a model of that year has the old symbol in its vocabulary.
     old = Vocabulary(("C1orf112", "G1", "CD3D"), ("", "ENSG00000000099", ""))
-    table = resolve_genes(["FIRRM", "G1", "ENSG00000000099.1", "TP53", "ENSG00000167286"], old, min_genes=1).table
+    table = resolve_genes(["FIRRM", "G1", "ENSG00000000099.1", "TP53", "ENSG00000167286"], old, min_overlap=1).table
     assert list(table["index"]) == [0, 1, 1, -1, 2]
     assert list(table["symbol"]) == ["C1orf112", "G1", "G1", "TP53", "CD3D"]
     assert table["how"].iloc[3] == "approved symbol; protein-coding, but not in this vocabulary"

@@ -185,7 +185,7 @@ def _align(
     vocabulary = vocabulary or Vocabulary.human()
     states = read_state(state, source.obs, where=source.name)
     names = _gene_names(source, gene_column)
-    audit = resolve_genes(names, vocabulary, where=source.where, min_genes=min_overlap, var=source.var)
+    audit = resolve_genes(names, vocabulary, where=source.where, min_overlap=min_overlap, var=source.var)
     report = check_scale(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
     )

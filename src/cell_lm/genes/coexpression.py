@@ -14,9 +14,9 @@ def coexpression_vectors(
     r"""Factorise cells by genes and return the genes' side.
 
     With the truncated singular value decomposition :math:`X \approx U S V^\top` the vector of gene g is
-    :math:`V_g S^{1/2}`, scaled so that all numbers together have standard deviation 1; the inner product of two genes is
-    their co-expression :math:`X^\top X` damped. This is latent semantic analysis of cells as documents (Deerwester et al.
-    1990).
+    :math:`V_g S^{1/2}`, scaled so that all numbers together have standard deviation 1; the inner product of two genes
+    is their co-expression :math:`X^\top X` damped. This is latent semantic analysis of cells as documents (Deerwester
+    et al. 1990).
 
     Parameters
     ----------

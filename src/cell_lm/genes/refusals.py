@@ -45,7 +45,7 @@ class Problem(NamedTuple):
     fix: str
 
 
-def find_problem(audit: GeneAudit, *, min_genes: int, min_share: float) -> Problem | None:
+def find_problem(audit: GeneAudit, *, min_overlap: int, min_share: float) -> Problem | None:
     """Return why an input cannot be used, or None where it can.
 
     Another species is looked for even where enough genes match: a macaque's or pig's genes mostly have human names.
@@ -57,9 +57,9 @@ def find_problem(audit: GeneAudit, *, min_genes: int, min_share: float) -> Probl
     if foreign:
         return foreign
     found, used = len(audit.found), audit.used
-    if found >= min_genes and used >= min_share * len(names):
+    if found >= min_overlap and used >= min_share * len(names):
         return None
-    return _no_genes_at_all(names) or _too_few(audit, min_genes, min_share)
+    return _no_genes_at_all(names) or _too_few(audit, min_overlap, min_share)
 
 
 def _mouse_symbols(names: Sequence[str], audit: GeneAudit) -> Problem | None:
@@ -115,17 +115,17 @@ _FORMS: tuple[tuple[Callable[[str], object], str, str], ...] = (
 )
 
 
-def _too_few(audit: GeneAudit, min_genes: int, min_share: float) -> Problem:
+def _too_few(audit: GeneAudit, min_overlap: int, min_share: float) -> Problem:
     genes, found, used = len(audit), len(audit.found), audit.used
     dropped = _some(audit.table.loc[audit.table["index"] < 0, "gene"].tolist())
     if not found:
         found_text = f"none of its {genes:,} genes is in the vocabulary ({dropped})"
         return Problem(found_text, "Name the columns by human gene symbols or Ensembl ids (ENSG…)")
-    if found < min_genes:
+    if found < min_overlap:
         others = f"; not known: {dropped}" if dropped else ""
         return Problem(
             f"only {found:,} of the {audit.n_genes:,} genes of the vocabulary are among its {genes:,}{others}",
-            f"At least {min_genes:,} are needed: give all measured genes, not a selection; for a panel lower min_genes",
+            f"At least {min_overlap:,} are needed: give all measured genes; for a panel lower min_overlap",
         )
     return Problem(
         f"only {used:,} of its {genes:,} genes ({100 * used / genes:.0f} %) are in the vocabulary; not: {dropped}",

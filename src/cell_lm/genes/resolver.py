@@ -23,7 +23,7 @@ def resolve_genes(
     vocabulary: Vocabulary | None = None,
     *,
     where: str | None = None,
-    min_genes: int | None = None,
+    min_overlap: int | None = None,
     var: pd.DataFrame | None = None,
 ) -> GeneAudit:
     """Map the gene names of a file onto the vocabulary.
@@ -36,7 +36,7 @@ def resolve_genes(
         Default: the human protein-coding genes, :meth:`Vocabulary.human`.
     where
         What an error shall call the input: the name of the file.
-    min_genes
+    min_overlap
         Fewest different genes of the vocabulary that must be found; default: one in twenty (964 of the human ones).
         Lower it for a targeted panel.
     var
@@ -46,13 +46,14 @@ def resolve_genes(
     ------
     GeneError
         Where there are no names, or they are no human genes (another species, transcripts, peaks, barcodes, numbers),
-        or fewer than ``min_genes`` or than a fifth of them are in the vocabulary. It says what was found, and a remedy.
+        or fewer than ``min_overlap`` or than a fifth of them are in the vocabulary. It says what was found, and a
+        remedy.
     """
     vocabulary = Vocabulary.human() if vocabulary is None else vocabulary
     given = [as_text(name) for name in names]
     audit = _audit(given, vocabulary)
-    fewest = max(1, len(vocabulary) // 20) if min_genes is None else min_genes
-    problem = find_problem(audit, min_genes=fewest, min_share=MIN_SHARE)
+    fewest = max(1, len(vocabulary) // 20) if min_overlap is None else min_overlap
+    problem = find_problem(audit, min_overlap=fewest, min_share=MIN_SHARE)
     if problem:
         raise GeneError(problem.found, where=where, fix=_better_column(var, vocabulary, audit) or problem.fix)
     return audit

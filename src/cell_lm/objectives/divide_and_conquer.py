@@ -98,7 +98,7 @@ class DivideAndConquer:
     token_budget
         Genes over all views that one chunk may hold. Bounds memory; changes no result.
     keep
-        Chunks whose graph is kept from the first pass and not computed again; trades memory for time, changes no result.
+        Chunks whose graph is kept from the first pass, not computed again; trades memory for time, changes no result.
     autocast
         Makes the context under which the model runs.
     group

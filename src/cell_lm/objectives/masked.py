@@ -39,7 +39,7 @@ def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
 def frequent_bin_accuracy(batch: CellBatch, bins: int) -> float:
     """Return how often each gene's most frequent bin is right, judged on the cells it was counted on.
 
-    What a guess reaches that knows the gene and not the cell; counted and judged on the same cells it flatters the guess.
+    What a guess reaches that knows the gene and not the cell; counted and judged on the same cells, so it is flattered.
     """
     counts = torch.bincount(batch.genes * bins + batch.bins)
     counts = torch.nn.functional.pad(counts, (0, -len(counts) % bins)).view(-1, bins)

@@ -49,7 +49,7 @@ class EncoderConfig(_Section):
     """Number of expression bins: 0 to ``bins - 1``, the last one a ceiling."""
     max_genes: Positive = 4096
     """Most genes of one cell that are read; past it the most highly expressed are kept."""
-    latents: Positive = 64
+    latents: Positive = 32
     """``latent`` only: number of latents; the first one is CLS."""
     reads: Positive = 1
     """``latent`` only: how often the latents read the genes, spread evenly over the layers."""

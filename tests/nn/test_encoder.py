@@ -20,6 +20,8 @@ def encoder(config: EncoderConfig, genes: int = 300) -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         built = build_encoder(config, genes)
+        for parameter in built.parameters():  # some start at zero, where much of what is tested would vanish
+            torch.nn.init.normal_(parameter, std=0.1) if not parameter.any() else None
     for layer in built.modules():
         if isinstance(layer, PerformerAttention):
             layer.redraw(1)

@@ -34,6 +34,9 @@ def build(
     config: EncoderConfig, vocabulary: Vocabulary, dtype: torch.dtype = torch.float64, **objectives: Any
 ) -> CellLM:
     model = CellLM(config, vocabulary, ObjectivesConfig.model_validate(objectives), seed=1).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():  # some start at zero, where much of what is tested would vanish
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     assert config.dropout > 0  # without dropout the views are one and half of what is tested vanishes
     return model
 

@@ -32,7 +32,7 @@ def coexpression_vectors(
     vectors, known
         float32 [genes, width], and bool [genes]: genes that any cell expresses; the others' vectors are 0.
     """
-    known = np.asarray(expression.astype(bool).sum(axis=0)).ravel() > 0
+    known = np.bincount(expression.indices, minlength=expression.shape[1]) > 0
     rank = min(width, expression.shape[0], int(known.sum()))
     _, strength, right = randomized_svd(expression, rank, random_state=seed)
     vectors = np.zeros((expression.shape[1], width), np.float32)

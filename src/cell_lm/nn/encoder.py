@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data.batch import CellBatch
-from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention
+from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, dropout
 from cell_lm.nn.embedding import CellEmbedding
 
@@ -68,17 +68,23 @@ def cell_of_gene(batch: CellBatch) -> Tensor:
     return torch.from_numpy(np.repeat(np.arange(len(batch)), batch.lengths)).to(batch.genes.device)
 
 
-class FeedForward(nn.Sequential):
+class FeedForward(nn.Module):
     """Two linear layers with GELU between."""
 
     def __init__(self, width: int, hidden: int) -> None:
-        super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        super().__init__()
+        self.rise, self.out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Transform each row, [..., width]."""
+        result: Tensor = self.out(nn.functional.gelu(self.rise(x)))
+        return result
 
 
 class Layer(nn.Module):
     """Attention and feed-forward, each normalised before and added after (pre-norm), dropout on both branches."""
 
-    def __init__(self, config: EncoderConfig, attention: nn.Module, place: int) -> None:
+    def __init__(self, config: EncoderConfig, attention: Projections, place: int) -> None:
         super().__init__()
         self.norm_attention, self.norm_forward = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.attention = attention
@@ -89,6 +95,13 @@ class Layer(nn.Module):
         """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
         dropped = dropout(branch.flatten(0, -2), keys, self.place + place, self.rate)
         return x + dropped.view_as(x)
+
+    def start_silent(self, *, attention: bool) -> Self:
+        """Let the branches add nothing until they have learned to: the last linear layer of each starts at zero."""
+        for linear in [self.forward_block.out, *([self.attention.out] if attention else [])]:
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        return self
 
     def feed_forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """Add the feed-forward branch."""
@@ -123,7 +136,7 @@ class TokenEncoder(nn.Module):
         self.genes, self.rate = genes, config.dropout
 
     @staticmethod
-    def _attention(config: EncoderConfig) -> nn.Module:
+    def _attention(config: EncoderConfig) -> Projections:
         shape = (config.width, config.heads, config.head_width)
         return FullAttention(*shape) if config.attention == "full" else PerformerAttention(*shape, config.features)
 
@@ -192,14 +205,20 @@ class LatentEncoder(nn.Module):
         self.latents = nn.Parameter(torch.empty(config.latents, config.width).normal_(std=0.02))
         after = [config.layers * i // config.reads for i in range(config.reads)]
         places = iter(range(1, 10**6, PLACES_PER_LAYER))
-        self.reads = nn.ModuleDict({str(i): ReadLayer(config, next(places)) for i in after})
+        self.reads = nn.ModuleDict({str(i): self._read(config, next(places)) for i in after})
         shape = (config.width, config.heads, config.head_width)
         self.layers = nn.ModuleList(
-            LatentLayer(config, LatentAttention(*shape), next(places)) for _ in range(config.layers)
+            LatentLayer(config, LatentAttention(*shape), next(places)).start_silent(attention=True)
+            for _ in range(config.layers)
         )
-        self.answer = ReadLayer(config, next(places))
+        self.answer = ReadLayer(config, next(places)).start_silent(attention=True)
         self.norm = nn.LayerNorm(config.width)
         self.genes, self.rate = genes, config.dropout
+
+    @staticmethod
+    def _read(config: EncoderConfig, place: int) -> ReadLayer:
+        # Only what the latents read reaches CLS at first: a mean of gene vectors, which tells cells apart by itself.
+        return ReadLayer(config, place).start_silent(attention=False)
 
     def forward(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
         """See :class:`Encoder`."""

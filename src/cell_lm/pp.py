@@ -1,0 +1,264 @@
+"""Before anything is computed: what would be read of some cells, and all that stands in the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar, get_args
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN
+from cell_lm.data.cells import CellData
+from cell_lm.data.cells import _align as align
+from cell_lm.data.cells import _gene_names as gene_names
+from cell_lm.data.columns import find_column
+from cell_lm.data.counts import Scale, ScaleReport, check_scale
+from cell_lm.data.readers import read_source
+from cell_lm.data.source import Matrix, Source, select
+from cell_lm.data.state import State, read_state
+from cell_lm.errors import CellLMError
+from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
+from cell_lm.tasks.labels import read_labels
+
+_T = TypeVar("_T")
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What would be read, as far as it could be found out.
+
+    Attributes
+    ----------
+    name : str
+        The file, or ``adata``.
+    problems : list of str
+        Everything that would be refused, each as the error would say it; empty if all is well.
+    cells, genes : int or None
+        Size of the matrix; None where it cannot be read at all.
+    place : str or None
+        Which matrix was looked at: ``X``, ``raw`` or a layer.
+    layers : tuple of str
+        The other matrices, each as the value of ``layer=`` that would choose it.
+    obs_columns : tuple of str
+        Columns of ``obs``.
+    audit : GeneAudit or None
+        What becomes of the genes; None where they are refused.
+    scale : ScaleReport or None
+        What the matrix is proved to hold; None where it is refused.
+    genes_per_cell : tuple of int or None
+        Expressed genes of the vocabulary in a cell: least, lower quartile, median, upper quartile, most.
+    empty_cells : int or None
+        Cells that express none.
+    labels : dict or None
+        Label to cells, most frequent first; None where no column was named, or it was refused.
+    unlabelled : int or None
+        Cells without label.
+    states : dict or None
+        Cells that are ``tumour``, ``normal`` and ``unknown``; None where nothing was said of it, or it was refused.
+    """
+
+    name: str
+    problems: list[str] = field(default_factory=list)
+    cells: int | None = None
+    genes: int | None = None
+    place: str | None = None
+    layers: tuple[str, ...] = ()
+    obs_columns: tuple[str, ...] = ()
+    audit: GeneAudit | None = None
+    scale: ScaleReport | None = None
+    genes_per_cell: tuple[int, ...] | None = None
+    empty_cells: int | None = None
+    labels: dict[str, int] | None = None
+    unlabelled: int | None = None
+    states: dict[str, int] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing stands in the way."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        """Return it in a few lines."""
+        size = "" if self.cells is None else f"{self.cells:,} cells x {self.genes:,} genes, {self.place}"
+        lines = [
+            ("cells", size),
+            ("genes", self.audit.summary() if self.audit else ""),
+            ("scale", self.scale.evidence if self.scale else ""),
+            ("genes per cell", " / ".join(f"{n:,}" for n in self.genes_per_cell or ())),
+            ("labels", _listed(self.labels)),
+            ("states", _listed(self.states)),
+            *(("problem", problem) for problem in self.problems),
+        ]
+        return "\n".join([self.name, *(f"  {what}: {text}" for what, text in lines if text)])
+
+
+def check(
+    adata: AnnData | str | Path,
+    *,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    gene_column: str | None = None,
+    label: str | None = None,
+    state: State = None,
+    min_overlap: int | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> CheckReport:
+    """Find out what would be read of some cells, and everything that would be refused, not only the first of it.
+
+    Parameters
+    ----------
+    adata
+        Cells by human genes, or the path of an h5ad file. Only read.
+    layer, input, gene_column, state, min_overlap, vocabulary
+        As of :func:`cell_lm.data.from_anndata`.
+    label
+        Column of ``obs`` that an annotation would be fitted on: it must hold at least two labels.
+
+    Returns
+    -------
+    CheckReport
+        It is given whatever is wrong with the cells: bad input raises nothing.
+    """
+    problems: list[str] = []
+    name = "adata" if isinstance(adata, AnnData) else str(adata)
+    source = _attempt(problems, lambda: _source(adata, layer, name))
+    if source is None:
+        return CheckReport(name, problems)
+    how = _How(source, input, gene_column, state, min_overlap, vocabulary or Vocabulary.human())
+    cells = _attempt(problems, how.align)
+    parts = _Parts(cells.audit, cells.report, cells.state) if cells else how.apart(problems)
+    expressed = cells.genes_per_cell if cells else parts.expressed(source.X)
+    labels = None if label is None else _attempt(problems, lambda: _count_labels(source, label))
+    return CheckReport(
+        name,
+        problems,
+        cells=source.X.shape[0],
+        genes=source.X.shape[1],
+        place=source.place,
+        layers=source.elsewhere,
+        obs_columns=tuple(map(str, source.obs.columns)),
+        audit=parts.audit,
+        scale=parts.scale,
+        genes_per_cell=None if expressed is None else tuple(int(n) for n in np.quantile(expressed, QUANTILES)),
+        empty_cells=None if expressed is None else int((expressed == 0).sum()),
+        labels=None if labels is None else labels[0],
+        unlabelled=None if labels is None else labels[1],
+        states=None if state is None or parts.state is None else _count_states(parts.state),
+    )
+
+
+def audit_genes(
+    adata: AnnData,
+    *,
+    gene_column: str | None = None,
+    vocabulary: Vocabulary | None = None,
+) -> pd.DataFrame:
+    """Return what becomes of every gene of some cells, whether or not they could be used.
+
+    Parameters
+    ----------
+    adata
+        Cells by genes; only ``var`` is looked at.
+    gene_column
+        Column of ``var`` with the gene symbols or Ensembl ids; default: ``var_names``.
+    vocabulary
+        Default: the human protein-coding genes.
+
+    Returns
+    -------
+    DataFrame
+        One row per gene: ``gene``, ``symbol``, ``index``, ``status``, ``how`` (:class:`cell_lm.genes.GeneAudit`).
+
+    Raises
+    ------
+    GeneError
+        The genes are not human, or hardly any is in the vocabulary.
+    """
+    names = adata.var_names if gene_column is None else find_column(adata.var, gene_column, axis="var", where="adata")
+    return resolve_genes(names, vocabulary, where="adata", min_overlap=0, var=adata.var).table
+
+
+class _Parts(NamedTuple):
+    """What could be found out; None where it was refused."""
+
+    audit: GeneAudit | None
+    scale: ScaleReport | None
+    state: NDArray[np.int8] | None
+
+    def expressed(self, X: Matrix) -> NDArray[np.int64] | None:
+        """Return the number of expressed genes of the vocabulary in each cell, where that means anything."""
+        if self.audit is None or self.scale is None:
+            return None
+        return np.asarray(self.audit.aggregate(X).count_nonzero(axis=1), np.int64)
+
+
+class _How(NamedTuple):
+    """How some cells are to be read."""
+
+    source: Source
+    scale: Scale
+    gene_column: str | None
+    state: State
+    min_overlap: int | None
+    vocabulary: Vocabulary
+
+    def align(self) -> CellData:
+        """Read them; the first thing wrong is an error."""
+        return align(self.source, self.scale, self.vocabulary, self.state, self.gene_column, 0, self.min_overlap)
+
+    def apart(self, problems: list[str]) -> _Parts:
+        """Look at genes, scale and state each by itself, as one of them is wrong; add what is to the problems."""
+        source, more = self.source, list[str]()
+        names = _attempt(more, lambda: gene_names(source, self.gene_column))
+        audit = None if names is None else _attempt(more, lambda: self._audit(names))
+        scale = _attempt(more, lambda: self._prove(names)) if self.scale in get_args(Scale) else None
+        state = _attempt(more, lambda: read_state(self.state, source.obs, where=source.name))
+        problems += [problem for problem in more if problem not in problems]
+        return _Parts(audit, scale, state)
+
+    def _audit(self, names: list[object]) -> GeneAudit:
+        source = self.source
+        return resolve_genes(names, self.vocabulary, where=source.where, min_overlap=self.min_overlap, var=source.var)
+
+    def _prove(self, names: list[object] | None) -> ScaleReport:
+        source, cells = self.source, self.source.obs.index
+        return check_scale(
+            source.X, self.scale, where=source.where, cells=cells, genes=names, elsewhere=source.elsewhere
+        )
+
+
+def _attempt(problems: list[str], function: Callable[[], _T]) -> _T | None:
+    """Return what the function returns; where it refuses, note why and return None."""
+    try:
+        return function()
+    except CellLMError as error:
+        problems.append(str(error))
+        return None
+
+
+def _source(adata: AnnData | str | Path, layer: str | None, name: str) -> Source:
+    return select(adata, layer, name=name) if isinstance(adata, AnnData) else read_source(adata, layer)
+
+
+def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:
+    """Return the number of cells by label, most frequent first, and of those without one."""
+    text, known = read_labels(source.obs, column, where=source.name, classes=2)
+    counted = Counter(text[known].tolist())
+    return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))), int((~known).sum())
+
+
+def _count_states(state: NDArray[np.int8]) -> dict[str, int]:
+    names = {"tumour": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
+    return {name: int((state == value).sum()) for name, value in names.items()}
+
+
+def _listed(counts: dict[str, int] | None) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in (counts or {}).items())

@@ -82,9 +82,7 @@ class CellBatch:
         kept = kept | (left == 0)[cell]
         index = torch.from_numpy(np.flatnonzero(kept)).to(self.genes.device)
         offsets = np.concatenate([[0], np.cumsum(np.where(left == 0, self.lengths, left))])
-        return replace(
-            self, genes=self.genes[index], bins=self.bins[index], values=self.values[index], offsets=offsets
-        )
+        return replace(self, genes=self.genes[index], bins=self.bins[index], values=self.values[index], offsets=offsets)
 
     def chunks(self, token_budget: int) -> Iterator[CellBatch]:
         """Cut into runs of consecutive cells of at most ``token_budget`` genes; a longer cell is a chunk of its own."""

@@ -1,0 +1,207 @@
+"""The command ``cell-lm``: parsing, and nothing else. One module a verb; what a verb does stands in the layers below.
+
+Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why; 2 a command that cannot be understood;
+70 a fault of cell-lm itself; 130 and 143 interrupted by SIGINT and SIGTERM; 141 the reader of the output went away.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from cell_lm._version import __version__
+from cell_lm.cli import annotate, check, demo, embed, pretrain, report
+from cell_lm.cli.console import Messages, rank, say_error, show_warning, survive_any_text
+from cell_lm.cli.threads import sleep_when_idle
+from cell_lm.errors import CellLMError, TrainingError
+
+FAILED, MISUSED, FAULT, INTERRUPTED, TERMINATED, READER_GONE = 1, 2, 70, 130, 143, 141
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+"""click's, wherever this version of typer keeps it."""
+
+_ANYWHERE = ("--quiet", "-q", "--debug")
+"""Options of every verb, taken wherever they stand."""
+
+_EXAMPLES = """[bold]From cells to cell types[/bold]
+
+  cell-lm demo                                   [dim]# everything once, on real cells[/dim]
+  cell-lm check my.h5ad                          [dim]# what would be read[/dim]
+  cell-lm pretrain a.h5ad b.h5ad --out run       [dim]# a model of your own cells[/dim]
+  cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]
+  cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
+  cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
+
+[dim]Results go to standard output; notes and progress to standard error.
+cell-lm VERB --help tells more.[/dim]"""
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"cell-lm {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", callback=_show_version, is_eager=True)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No notes and no progress: results and errors only. With any verb.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. With any verb.")] = False,
+) -> None:
+    del version, quiet, debug  # the callback and main act on them
+
+
+def build_app() -> typer.Typer:
+    """Return the command with all its verbs."""
+    settings = {"help_option_names": ["--help", "-h"]}
+    app = typer.Typer(
+        name="cell-lm",
+        help="A single-cell language model for AnnData: pretrain it on your own normal and cancer cells, embed cells, "
+        "annotate them.",
+        epilog=_EXAMPLES,
+        add_completion=False,
+        context_settings=settings,
+        rich_markup_mode="rich",
+    )
+    app.callback()(_root)
+    for verb in (demo, check, pretrain, embed, annotate, report):
+        verb.register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    Parameters
+    ----------
+    arguments
+        Words after ``cell-lm``; default: those of the process.
+    """
+    sleep_when_idle()
+    code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
+    _skip_teardown_of_ranks(code)
+    return code
+
+
+def _guarded(words: list[str]) -> int:
+    debug = "--debug" in _split(words)[0]
+    survive_any_text()
+    try:
+        with _orderly_sigterm(), warnings.catch_warnings():
+            # Nothing here goes by the names of cells or genes, so that it does not matter.
+            warnings.filterwarnings("ignore", "(Observation|Variable) names are not unique", UserWarning)
+            if not debug:
+                warnings.showwarning = show_warning
+            code = _run(words)
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:  # whatever it is, it ends in one line
+        if debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _run(words: list[str]) -> int:
+    anywhere, rest = _split(words)
+    quiet = "--quiet" in anywhere or "-q" in anywhere
+    says = Messages(quiet=quiet, command=shlex.join(["cell-lm", *words]))
+    command = typer.main.get_command(build_app())
+    try:
+        with command.make_context("cell-lm", [*anywhere, *(rest or ["--help"])], obj=says) as context:
+            return int(command.invoke(context) or 0)
+    except typer.Exit as leave:
+        return leave.exit_code
+
+
+def _skip_teardown_of_ranks(code: int) -> None:
+    """Leave a process of torchrun without Python's teardown.
+
+    A thread of gloo that still holds the tensor of the last collective would otherwise abort the process now and then,
+    when it wants to give the tensor back to a Python that is no longer there.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Part the options that may stand anywhere (before a ``--``) from the rest."""
+    end = words.index("--") if "--" in words else len(words)
+    anywhere = [word for word in words[:end] if word in _ANYWHERE]
+    return anywhere, [word for word in words[:end] if word not in _ANYWHERE] + words[end:]
+
+
+def _explain(error: BaseException) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    match error:
+        case KeyboardInterrupt():
+            say_error("interrupted")
+            return INTERRUPTED
+        case BrokenPipeError():
+            # What is still buffered would fail again when Python flushes it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return READER_GONE
+        case TrainingError() if rank() and error.found == "the first rank stopped":
+            return FAILED
+        case CellLMError():
+            say_error(str(error))
+            return FAILED
+        case OSError() if error.strerror:
+            say_error(f"{error.filename or 'input or output'}: {error.strerror}")
+            return FAILED
+    if _out_of_memory(error):
+        say_error("out of memory. Lower --set training.token_budget=..., or give fewer cells at a time.")
+        return FAILED
+    if isinstance(error, _UsageError):
+        return _explain_usage(error)
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    say_error(
+        f"cell-lm {__version__} has a fault ({what}). Please report it, with what --debug shows added to the command."
+    )
+    return FAULT
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: torch has an error of its own on a GPU, and none on the CPU."""
+    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or said
+
+
+def _explain_usage(error: BaseException) -> int:
+    context = getattr(error, "ctx", None)
+    path = getattr(context, "command_path", "cell-lm")
+    message = error.format_message() if hasattr(error, "format_message") else str(error)
+    say_error(f"{message.rstrip('.')}. See {path} --help")
+    return MISUSED
+
+
+@contextmanager
+def _orderly_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind the program, so that half-written files are removed on the way."""
+
+    def leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)

@@ -1,0 +1,189 @@
+"""``cell-lm check``: what would be read of a file, and all that stands in the way. Writes nothing unless asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cell_lm.cli import run_options as run
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.console import Messages, messages, one_line, say_error
+from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from cell_lm.files import JSON
+    from cell_lm.pp import CheckReport
+
+_LISTED = 8
+"""Most genes of a kind, or labels, that are listed."""
+_NOTABLE = ("renamed", "merged", "non-coding", "ambiguous", "unknown")
+_EPILOG = """[bold]Examples[/bold]
+
+  cell-lm check my.h5ad
+  cell-lm check my.h5ad --layer counts --label cell_type --genes-table genes.csv
+  cell-lm check my.h5ad --state-column malignant --json
+
+[dim]Exit code 0: it can be used as it is; 1: it cannot, and every reason is listed.[/dim]"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("check", help="See what would be read: genes, scale, cells; no surprises later.", epilog=_EPILOG)(check)
+
+
+def check(
+    context: typer.Context,
+    cells: Cells,
+    layer: Layer = None,
+    scale: Input = "counts",
+    gene_column: GeneColumn = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs with cell types, to see whether a classifier could be fitted on it.",
+            show_default=False,
+        ),
+    ] = None,
+    state_column: run.StateColumnName = None,
+    tumour: run.TumourValues = None,
+    normal: run.NormalValues = None,
+    unknown: run.UnknownValues = None,
+    genes_table: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE.csv",
+            help="Write what became of every gene, one line each.",
+            show_default=False,
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=WRITING)] = False,
+) -> int:
+    """Check the file and tell what was found."""
+    keep_large_blocks()
+    from cell_lm import pp
+    from cell_lm.cli.inputs import read_state_options
+    from cell_lm.cli.outputs import refuse_output_file
+
+    says = messages(context)
+    if genes_table is not None:
+        refuse_output_file(genes_table, force=force, source=cells)
+    meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
+    state = read_state_options(state_column, meanings)
+    found = pp.check(cells, layer=layer, input=scale, gene_column=gene_column, label=label, state=state)
+    if as_json:
+        says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+    else:
+        known = found.audit is not None and found.scale is not None
+        counts = column_sums(cells, layer) if known else None
+        _tell(found, says, [*_lines(found, label, state_column), *_notable(found, counts)])
+    if genes_table is not None and found.audit is not None:
+        found.audit.write_csv(genes_table)
+        says.note(f"written: {genes_table}")
+    if not found.ok:
+        number = len(found.problems)
+        say_error(f"{found.name}: it cannot be used as it is ({number} problem{'s' if number > 1 else ''})")
+    return 0 if found.ok else 1
+
+
+def column_sums(path: Path, layer: str | None) -> NDArray[np.float64]:
+    """Return the sum of every gene of a matrix over its cells, float64 [input genes]."""
+    import numpy as np
+
+    from cell_lm.data.readers import read_source
+
+    return np.asarray(read_source(path, layer).X.sum(axis=0, dtype=np.float64)).ravel()
+
+
+def _tell(found: CheckReport, says: Messages, lines: Sequence[tuple[str, str]]) -> None:
+    says.result(one_line(found.name), style="bold")
+    for what, text in lines:
+        says.result(f"  {what:<16} {one_line(text)}")
+    for problem in found.problems:
+        says.result(f"  {'problem':<16} {one_line(problem)}", style="red")
+    if found.ok:
+        says.result("it can be used", style="green")
+
+
+def _lines(found: CheckReport, label: str | None, state_column: str | None) -> Iterator[tuple[str, str]]:
+    """Yield what is known, each as a word and a line."""
+    if found.cells is not None:
+        yield "cells", f"{found.cells:,}"
+        others = f"; there is also {', '.join(found.layers)}" if found.layers else ""
+        yield "matrix", f"{found.place}, {found.genes:,} genes{others}"
+    if found.scale is not None:
+        yield "scale", found.scale.evidence
+    if found.audit is not None:
+        yield "genes", found.audit.summary()
+    if found.genes_per_cell is not None:
+        least, low, middle, high, most = found.genes_per_cell
+        yield "genes per cell", f"{least:,} to {most:,}; median {middle:,}, half of the cells {low:,} to {high:,}"
+    if found.empty_cells:
+        yield "empty cells", f"{found.empty_cells:,}"
+    if found.labels is not None:
+        yield "labels", f"{label}: {_counted(found.labels)}; {found.unlabelled:,} cells without"
+    if found.states is not None:
+        yield "states", f"{state_column}: {_counted(found.states)}"
+    if found.obs_columns:
+        yield "columns of obs", ", ".join(found.obs_columns)
+
+
+def _counted(numbers: dict[str, int]) -> str:
+    shown = [f"{name} {number:,}" for name, number in list(numbers.items())[:_LISTED]]
+    return ", ".join(shown) + (f", and {len(numbers) - _LISTED:,} more" if len(numbers) > _LISTED else "")
+
+
+def _notable(found: CheckReport, counts: NDArray[np.float64] | None) -> Iterator[tuple[str, str]]:
+    """Yield the genes of each status that a user may want to look at, those with most counts first."""
+    if found.audit is None or counts is None:
+        return
+    from cell_lm.genes.audit import clip
+
+    table = found.audit.table.assign(share=counts / max(counts.sum(), 1.0))
+    if found.scale is not None and found.scale.scale == "counts":
+        yield "counts left out", f"{table.loc[table['index'] < 0, 'share'].sum():.1%}, those of genes that are not used"
+    for status in _NOTABLE:
+        rows = table[table["status"] == status].sort_values("share", ascending=False, kind="stable")
+        names = [
+            f"{clip(gene)} -> {symbol}" if symbol and symbol != gene else clip(gene)
+            for gene, symbol in rows[["gene", "symbol"]].head(_LISTED).itertuples(index=False)
+        ]
+        if names:
+            more = f", and {len(rows) - len(names):,} more" if len(rows) > len(names) else ""
+            yield status, ", ".join(names) + more
+
+
+def _as_json(found: CheckReport) -> dict[str, JSON]:
+    """Return the result as JSON; ``null`` where something could not be found out."""
+    scale, quantiles = found.scale, found.genes_per_cell
+    return {
+        "name": found.name,
+        "ok": found.ok,
+        "problems": list(found.problems),
+        "cells": found.cells,
+        "genes": found.genes,
+        "matrix": found.place,
+        "other_matrices": list(found.layers),
+        "scale": None
+        if scale is None
+        else {"input": scale.scale, "evidence": scale.evidence, "proved": scale.proved, "largest": scale.largest},
+        "audit": None if found.audit is None else found.audit.to_json(),
+        "genes_per_cell": None
+        if quantiles is None
+        else dict(zip(("least", "lower_quartile", "median", "upper_quartile", "most"), quantiles, strict=True)),
+        "empty_cells": found.empty_cells,
+        "labels": None if found.labels is None else dict(found.labels),
+        "unlabelled": found.unlabelled,
+        "states": None if found.states is None else dict(found.states),
+        "obs_columns": list(found.obs_columns),
+    }

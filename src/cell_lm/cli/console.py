@@ -1,0 +1,133 @@
+"""What the command line says: results on standard output, notes and progress on standard error, errors in one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import typer
+
+_PIPED_WIDTH = 1_000
+"""Columns of a table that goes into a file or another program, which must not be folded to a terminal's width."""
+
+
+class _Stream(Console):
+    """A console that neither folds lines nor reads names as markup, and leaves a closed pipe to its caller."""
+
+    def __init__(self, *, stderr: bool) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        if not self.is_terminal:
+            self.width = _PIPED_WIDTH
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def rank() -> int:
+    """Return the number of this process among those that torchrun or accelerate launched; 0 where nothing did."""
+    value = os.environ.get("RANK", "0")
+    return int(value) if value.isdecimal() else 0
+
+
+def one_line(text: str) -> str:
+    """Return text as one line that cannot steer a terminal: names in files can hold anything."""
+    joined = " ".join(text.split())
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in joined)
+
+
+def say_error(message: str) -> None:
+    """Print ``error: ...`` on standard error, in one line; another process than the first one says which it is."""
+    who = f"rank {rank()}: " if rank() else ""
+    _Stream(stderr=True).print(Text.assemble(who, ("error: ", "bold red"), one_line(message)))
+
+
+class Messages:
+    """What a verb has to say.
+
+    Parameters
+    ----------
+    quiet
+        Keep notes and progress back.
+    command
+        What the user typed, for records and advice.
+    """
+
+    def __init__(self, *, quiet: bool = False, command: str = "cell-lm") -> None:
+        self.command = command
+        self.silent = rank() > 0
+        self.quiet = quiet or self.silent
+        self._out, self._err = _Stream(stderr=False), _Stream(stderr=True)
+
+    def result(self, text: str = "", *, style: str = "") -> None:
+        """Print a line on standard output."""
+        if not self.silent:
+            self._out.print(Text(text, style=style))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> None:
+        """Print a table on standard output, its last ``numbers`` columns flush right."""
+        if self.silent:
+            return
+        table = Table(box=box.SIMPLE_HEAD if self._out.is_terminal else None, pad_edge=False, show_edge=False)
+        for position, name in enumerate(header):
+            right = position >= len(header) - numbers
+            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(one_line(cell)) for cell in row))
+        self._out.print(table)
+
+    def note(self, text: str, *, indent: int = 0) -> None:
+        """Print a line on standard error, unless quiet."""
+        if not self.quiet:
+            self._err.print(Text(" " * indent + one_line(text), style="dim"))
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar on a terminal while something is done; yields what is told of each further part of ``total``."""
+        bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._err,
+            transient=True,
+        )
+        shown = not self.quiet and self._err.is_terminal
+        with bar if shown else nullcontext():
+            task = bar.add_task(one_line(what), total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+def messages(context: typer.Context) -> Messages:
+    """Return what the verb of this context talks through."""
+    return context.find_object(Messages) or Messages()
+
+
+def coverage(about: Mapping[str, Any]) -> str:
+    """Return in a line which genes a result rests on, from what it notes in ``uns``."""
+    found, share = int(about["genes_found"]), float(about["coverage"])
+    used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
+    return f"{used}, {found:,} ({share:.1%}) of the vocabulary"
+
+
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Print a warning on standard error in one line; stands in for :func:`warnings.showwarning`."""
+    if not rank():
+        _Stream(stderr=True).print(Text.assemble(("warning: ", "bold yellow"), one_line(str(message))))
+
+
+def survive_any_text() -> None:
+    """Let a name that the terminal's encoding does not know come out escaped instead of ending the program."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

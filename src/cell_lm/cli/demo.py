@@ -1,0 +1,42 @@
+"""``cell-lm demo``: everything once, on the cells that ship in the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.options import WRITING, Force
+
+_OUT = Path("demo")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("demo", help="See everything once: pretrain, embed, annotate and report on packaged real cells.")(demo)
+
+
+def demo(
+    out: Annotated[
+        Path, typer.Option(readable=False, metavar="FOLDER", help="Where everything goes.", rich_help_panel=WRITING)
+    ] = _OUT,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Optimiser steps of the pretraining. [default: as many as take a few minutes on two cores]",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    force: Force = False,
+) -> int:
+    """Run the demo."""
+    keep_large_blocks()
+    from cell_lm.demo import run_demo
+
+    run_demo(out, steps=steps, seed=seed, force=force)
+    return 0

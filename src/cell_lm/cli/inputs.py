@@ -1,0 +1,180 @@
+"""The files of a pretraining and what is known of their cells: read whole, or refused, before anything is written."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cell_lm.cli.console import Messages
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, Scale, StateColumn, read_cells
+from cell_lm.errors import ConfigError
+
+WholeState = Literal["tumour", "normal"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How every file is read; see :func:`cell_lm.data.read_cells`."""
+
+    layer: str | None
+    scale: Scale
+    gene_column: str | None
+    min_genes: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files of a pretraining.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        In the order of the run, each once.
+    whole : dict
+        Files all of whose cells are tumour, or normal, cells.
+    column : StateColumn or None
+        Tells the state of the cells of the other files that have it.
+    """
+
+    files: tuple[Path, ...]
+    whole: Mapping[Path, WholeState] = field(default_factory=dict)
+    column: StateColumn | None = None
+
+    @classmethod
+    def gather(
+        cls, files: Sequence[Path], tumour: Sequence[Path], normal: Sequence[Path], column: StateColumn | None
+    ) -> Inputs:
+        """Put the files in order: those named plainly, then those named as tumour or normal only.
+
+        Raises
+        ------
+        ConfigError
+            There is none, one is named twice, or one as both tumour and normal.
+        """
+        for kind in (files, tumour, normal):
+            _refuse_repeats(kind)
+        both = {_identity(path) for path in tumour} & {_identity(path) for path in normal}
+        if both:
+            raise ConfigError("it is named as tumour and as normal", where=min(both), fix="Name it once")
+        every = {_identity(path): path for path in (*files, *tumour, *normal)}
+        if not every:
+            raise ConfigError("there is no file of cells to learn from", fix="Name at least one .h5ad file")
+        whole: dict[Path, WholeState] = {every[_identity(path)]: "tumour" for path in tumour}
+        whole |= {every[_identity(path)]: "normal" for path in normal}
+        return cls(tuple(every.values()), whole, column)
+
+    def read(self, reading: Reading, says: Messages) -> list[CellData]:
+        """Read all files.
+
+        Raises
+        ------
+        InputError, CountsError, GeneError
+            As :func:`cell_lm.data.read_cells`; or no file has the state column.
+        """
+        datasets = [self._read(path, reading, says) for path in self.files]
+        self._refuse_absent_column(datasets)
+        for value in self._unseen(datasets):
+            says.note(f"no cell has '{value}' in obs column '{self.column.column if self.column else ''}'")
+        return datasets
+
+    def _unseen(self, datasets: Sequence[CellData]) -> list[str]:
+        """Return the values that were given a meaning but that no cell has: most likely a slip of the pen."""
+        column = self.column
+        if column is None or not column.values:
+            return []
+        frames = [cells.obs[column.column] for cells in datasets if column.column in cells.obs]
+        held = {str(value) for frame in frames for value in frame.unique()}
+        return [value for value in column.values if value not in held]
+
+    def _read(self, path: Path, reading: Reading, says: Messages) -> CellData:
+        says.note(f"reading {path}")
+        whole = self.whole.get(path)
+        cells = read_cells(
+            path,
+            layer=reading.layer,
+            input=reading.scale,
+            gene_column=reading.gene_column,
+            min_genes=reading.min_genes,
+            state=whole,
+        )
+        if self.column is not None and whole is None and self.column.column in cells.obs:
+            cells = replace(cells, state=self.column.read(cells.obs, where=cells.name))
+        for line in self._remarks(cells, reading, whole):
+            says.note(line, indent=2)
+        return cells
+
+    def _remarks(self, cells: CellData, reading: Reading, whole: WholeState | None) -> Iterable[str]:
+        yield f"{len(cells):,} cells: {describe_states(cells)}"
+        if cells.dropped:
+            yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"
+        if self.column is not None and whole is None and self.column.column not in cells.obs:
+            yield f"no obs column '{self.column.column}': the state of its cells counts as unknown"
+        yield cells.audit.summary()
+
+    def _refuse_absent_column(self, datasets: Sequence[CellData]) -> None:
+        """Refuse a state column that no file has; one of several files may lack it."""
+        column = self.column
+        if column is None or any(column.column in cells.obs for cells in datasets):
+            return
+        asked = [cells for cells, path in zip(datasets, self.files, strict=True) if path not in self.whole]
+        if asked:
+            column.read(asked[0].obs, where=asked[0].name)  # raises, and tells the columns that there are
+        raise ConfigError(
+            "every file is named as tumour or as normal, so no state column is read",
+            fix="Leave out --state-column, or name the files plainly",
+        )
+
+
+def _identity(path: Path) -> str:
+    return str(path.resolve())
+
+
+def _refuse_repeats(files: Sequence[Path]) -> None:
+    seen: set[str] = set()
+    for path in files:
+        if _identity(path) in seen:
+            raise ConfigError("the file is named twice", where=str(path), fix="Its cells would count double: name once")
+        seen.add(_identity(path))
+
+
+def describe_states(cells: CellData) -> str:
+    """Return how many cells are tumour, normal and unknown."""
+    counted = {word: int(np.sum(cells.state == state)) for word, state in _STATES.items()}
+    return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)
+
+
+_STATES = {"tumour": TUMOUR, "normal": NORMAL, "of unknown state": UNKNOWN}
+
+
+def read_state_options(column: str | None, meanings: Mapping[str, Sequence[str]]) -> StateColumn | None:
+    """Return the column that tells the state of cells, and what its values mean.
+
+    Parameters
+    ----------
+    column
+        Its name, if one was named.
+    meanings
+        ``tumour``, ``normal`` and ``unknown`` to what was typed: values parted by commas, quoted if they hold some.
+
+    Raises
+    ------
+    ConfigError
+        Values without a column, or one value with two meanings.
+    """
+    values: dict[str, str] = {}
+    for state, typed in meanings.items():
+        for value in (value.strip() for row in csv.reader(typed, skipinitialspace=True) for value in row):
+            if value and values.setdefault(value, state) != state:
+                raise ConfigError(f"'{value}' is said to mean {values[value]} and {state}", fix="Name it once")
+    if column is None:
+        if values:
+            raise ConfigError(
+                f"{len(values)} values mean a state, but of which column was not said", fix="Add --state-column COLUMN"
+            )
+        return None
+    return StateColumn(column, values)

@@ -1,0 +1,69 @@
+"""Options that several verbs share, so that one word means one thing everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+READING, WRITING = "What is read", "What is written"
+
+Cells = Annotated[
+    Path, typer.Argument(readable=False, metavar="CELLS.h5ad", help="AnnData file of cells.", show_default=False)
+]
+
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Matrix to read: a layer's name, or 'raw' for adata.raw. \\[default: X]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+Input = Annotated[
+    Literal["counts", "log1p"],
+    typer.Option(
+        "--input",
+        help="What the matrix holds: raw counts, or the natural log1p of counts scaled to one total per cell. Proved "
+        "by a scan of all entries.",
+        rich_help_panel=READING,
+    ),
+]
+
+GeneColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of var that holds gene symbols or Ensembl ids. \\[default: var_names]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+LeaveOut = Annotated[
+    int,
+    typer.Option(
+        "--min-genes",
+        min=0,
+        metavar="N",
+        help="Leave out cells with fewer expressed genes of the vocabulary; with 0 an empty cell is an error.",
+        rich_help_panel=READING,
+    ),
+]
+
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Replace what --out names if it is there.", rich_help_panel=WRITING),
+]
+
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER",
+        help="Run folder of cell-lm pretrain, a model folder, or the name of a repository on the Hugging Face hub.",
+        show_default=False,
+    ),
+]

@@ -1,0 +1,143 @@
+"""``cell-lm pretrain``: a model of the user's own cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from cell_lm.cli import run_options as run
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.console import Messages, messages
+from cell_lm.cli.options import GeneColumn, Input, Layer
+
+if TYPE_CHECKING:
+    from cell_lm.config import PretrainConfig
+    from cell_lm.data import CellData
+    from cell_lm.training import RunResult
+
+_EPILOG = """[bold]Examples[/bold]
+
+  cell-lm pretrain pbmc.h5ad --out run --steps 500
+  cell-lm pretrain ovary.h5ad lung.h5ad --out run \\
+      --state-column malignant --tumour yes,putative
+  cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
+  cell-lm pretrain pbmc.h5ad --out run --resume
+  torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
+
+[dim]All files are read and checked before anything is written.
+Ctrl-C saves and leaves; --resume goes on.[/dim]"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("pretrain", help="Pretrain a model on your own cells.", epilog=_EPILOG)(pretrain)
+
+
+def pretrain(
+    context: typer.Context,
+    out: run.Run,
+    files: run.Files = None,
+    layer: Layer = None,
+    scale: Input = "counts",
+    gene_column: GeneColumn = None,
+    min_genes: run.MinGenes = 200,
+    state_column: run.StateColumnName = None,
+    tumour: run.TumourValues = None,
+    normal: run.NormalValues = None,
+    unknown: run.UnknownValues = None,
+    tumour_file: run.TumourFiles = None,
+    normal_file: run.NormalFiles = None,
+    preset: run.Preset = None,
+    config: run.ConfigFile = None,
+    settings: run.Settings = None,
+    steps: run.Steps = None,
+    batch_size: run.BatchSize = None,
+    learning_rate: run.LearningRate = None,
+    seed: run.Seed = None,
+    resume: run.Resume = False,
+    report: run.Report = True,
+) -> int:
+    """Read all files, train, report."""
+    if not (files or tumour_file or normal_file):
+        raise typer.BadParameter("name at least one file of cells", param_hint="CELLS.h5ad")
+    keep_large_blocks()
+    from cell_lm.cli.inputs import Inputs, Reading, read_state_options
+
+    options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    resolved = _configure(out, preset, config, settings or [], options, resume=resume)
+    column = read_state_options(
+        state_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
+    )
+    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
+    says = messages(context)
+    datasets = inputs.read(Reading(layer, scale, gene_column, min_genes), says)
+    return _train(datasets, resolved, out, says, resume=resume, report=report)
+
+
+def _configure(
+    out: Path,
+    preset: str | None,
+    file: Path | None,
+    pairs: Sequence[str],
+    options: Mapping[str, float | None],
+    *,
+    resume: bool,
+) -> PretrainConfig:
+    """Return the settings of the run; refuse early a folder in which it cannot begin, or go on."""
+    from cell_lm.cli.settings import read_settings, run_config
+
+    named = {f"training.{name}": value for name, value in options.items() if value is not None}
+    settings = read_settings(pairs) | named
+    if not resume:
+        resolved = run_config(preset, file, settings)
+    from cell_lm.training.folder import RunFolder
+
+    if resume:
+        return run_config(preset, file, settings, begun=RunFolder(out).read_config())
+    RunFolder(out).refuse_to_begin()
+    return resolved
+
+
+def _train(
+    datasets: Sequence[CellData], config: PretrainConfig, out: Path, says: Messages, *, resume: bool, report: bool
+) -> int:
+    from cell_lm import training
+
+    result = training.pretrain(datasets, config, out, resume=resume, progress=not says.quiet)
+    if says.silent:
+        return result.exit_code
+    from cell_lm.cli.run_report import keep_command, report_pretraining
+
+    keep_command(out, says.command)
+    if result.interrupted:
+        says.result(f"stopped after step {result.steps:,} of {config.training.steps:,}; all is saved in {out}")
+        says.result("go on with the same command and --resume")
+        return result.exit_code
+    _tell(result, says)
+    if report:
+        report_pretraining(out, datasets)
+    _advise(out, says)
+    return result.exit_code
+
+
+def _tell(result: RunResult, says: Messages) -> None:
+    from cell_lm.report.numbers import duration
+
+    said = f"pretrained {result.steps:,} steps in {duration(result.seconds)}"
+    if result.best_validation is not None:
+        said += f", lowest validation loss {result.best_validation:.4f}"
+    if result.skipped:
+        said += f"; {result.skipped:,} steps were skipped because their loss or gradient was not finite"
+    says.result(said)
+
+
+def _advise(out: Path, says: Messages) -> None:
+    says.result(f"model: {out / 'model'}")
+    if (out / "report.html").is_file():
+        says.result(f"report: {out / 'report.html'}")
+    says.note("next:")
+    says.note(f"cell-lm embed my.h5ad --model {out}", indent=2)
+    says.note(f"cell-lm annotate fit ref.h5ad --label cell_type --model {out} --out annotator", indent=2)

@@ -1,0 +1,109 @@
+"""``cell-lm report``: the page that tells about a run, once more or with cells on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cell_lm.cli.console import messages
+from cell_lm.cli.options import WRITING, Force
+
+_CELLS = "Cells to show"
+_EPILOG = """[bold]Examples[/bold]
+
+  cell-lm report run
+  cell-lm report run --cells my.cell_lm.h5ad --label cell_type --out my_report.html"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("report", help="Write the report of a run: one HTML page.", epilog=_EPILOG)(report)
+
+
+def report(
+    context: typer.Context,
+    run: Annotated[
+        Path, typer.Argument(readable=False, metavar="RUN", help="Run folder of cell-lm pretrain.", show_default=False)
+    ],
+    cells: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="CELLS.h5ad",
+            help="Cells that cell-lm embed embedded, to show on a map.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    key: Annotated[
+        str, typer.Option(metavar="KEY", help="Where in obsm their embedding is.", rich_help_panel=_CELLS)
+    ] = "X_cell_lm",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs to colour the map by, such as the cell type.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs that tells tumour from normal cells; colours the map, too.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    predicted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs with predicted labels (cell_lm_label), to be scored against --label. Give only cells "
+            "that the classifier was not fitted on.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE.html",
+            help="Page to write. \\[default: report.html in the run folder]",
+            show_default=False,
+            rich_help_panel=WRITING,
+        ),
+    ] = None,
+    force: Force = False,
+) -> int:
+    """Put the report together and write it."""
+    if cells is None and (label or state or predicted):
+        raise typer.BadParameter("says of which cells to show a column", param_hint="--cells")
+    if predicted is not None and label is None:
+        raise typer.BadParameter("is needed to score --predicted against", param_hint="--label")
+    from cell_lm.cli.outputs import refuse_output_file
+
+    says, page = messages(context), out or run / "report.html"
+    refuse_output_file(page, force=force or out is None)
+    from cell_lm.cli.run_report import describe_run
+    from cell_lm.report import write_report
+
+    shown = None
+    if cells is not None:
+        from cell_lm.cli.shown_cells import ShownCells
+
+        shown = ShownCells.read(cells, key, label=label, state=state, predicted=predicted)
+        for note in shown.notes:
+            says.note(note)
+    data = describe_run(
+        run,
+        embedding=shown.embedding() if shown else None,
+        annotation=shown.annotation() if shown else None,
+    )
+    write_report(data, page)
+    says.result(f"report: {page}")
+    return 0

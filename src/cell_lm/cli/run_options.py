@@ -1,0 +1,179 @@
+"""Options of ``cell-lm pretrain``: what is known of the cells' state, and how the run is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cell_lm.cli.options import READING, WRITING
+
+_STATE, _RUN = "Tumour or normal", "How it is trained"
+
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(readable=False, metavar="CELLS.h5ad", help="AnnData files of cells.", show_default=False),
+]
+
+Run = Annotated[
+    Path,
+    typer.Option(
+        readable=False, metavar="FOLDER", help="Run folder to make.", show_default=False, rich_help_panel=WRITING
+    ),
+]
+
+MinGenes = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Leave out cells with fewer expressed genes of the vocabulary.",
+        rich_help_panel=READING,
+    ),
+]
+
+StateColumnName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of obs that tells tumour from normal cells. Words like tumour, malignant, normal and healthy are "
+        "understood; yes and no, too, if the column's name asks (as 'malignant' does). Cells of a file without it "
+        "count as unknown. \\[default: all unknown]",
+        show_default=False,
+        rich_help_panel=_STATE,
+    ),
+]
+
+TumourValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tumour",
+        "--tumor",
+        metavar="VALUES",
+        help="Values of that column that mean tumour, parted by commas.",
+        show_default=False,
+        rich_help_panel=_STATE,
+    ),
+]
+
+NormalValues = Annotated[
+    list[str] | None,
+    typer.Option(metavar="VALUES", help="Values that mean normal.", show_default=False, rich_help_panel=_STATE),
+]
+
+UnknownValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="VALUES",
+        help="Values that tell neither; these cells do not count in tumour/normal discrimination.",
+        show_default=False,
+        rich_help_panel=_STATE,
+    ),
+]
+
+TumourFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--tumour-file",
+        "--tumor-file",
+        readable=False,
+        metavar="CELLS.h5ad",
+        help="A file all of whose cells count as tumour; it need not be named once more. May be given again.",
+        show_default=False,
+        rich_help_panel=_STATE,
+    ),
+]
+
+NormalFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        readable=False,
+        metavar="CELLS.h5ad",
+        help="A file all of whose cells count as normal. May be given again.",
+        show_default=False,
+        rich_help_panel=_STATE,
+    ),
+]
+
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Size of the model: tiny (tests), small (a laptop) or base (the paper's, > 50 M parameters). "
+        "\\[default: small]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="FILE.toml",
+        help="Settings, in the tables encoder, objectives and training; they go over the preset.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, as training.token_budget=20000; goes over the file. May be given again.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Optimiser steps. \\[default: 1000]", show_default=False, rich_help_panel=_RUN
+    ),
+]
+
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        metavar="N",
+        help="Cells a step, over all processes; memory does not grow with it. \\[default: 256]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+LearningRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X", help="Peak learning rate of AdamW. \\[default: 0.001]", show_default=False, rich_help_panel=_RUN
+    ),
+]
+
+Seed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help="Seed of everything random. \\[default: 0]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with the run in --out: same files, same state; settings are the run's own where none are named.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+Report = Annotated[
+    bool, typer.Option(help="Write report.html into the run folder at the end.", rich_help_panel=WRITING)
+]

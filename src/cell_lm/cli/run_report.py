@@ -1,0 +1,153 @@
+"""The report of a run, made from its folder and, where they are at hand, from cells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cell_lm._version import __version__
+from cell_lm.config import PretrainConfig
+from cell_lm.data import NORMAL, TUMOUR, CellData, Tokeniser
+from cell_lm.errors import GeneError, ModelError
+from cell_lm.files import atomic_file
+from cell_lm.genes import AuditSummary
+from cell_lm.model import CellLM
+from cell_lm.report import (
+    Annotation,
+    Baseline,
+    Dataset,
+    Embedding,
+    ReportData,
+    Reproduction,
+    Training,
+    environment,
+    read_history,
+    write_report,
+)
+from cell_lm.training.folder import DATA, RunFolder
+
+REPORT, COMMAND = "report.html", "command.txt"
+_BLOCK = 4_096
+"""Cells tokenised at a time."""
+
+
+def keep_command(run: Path, command: str) -> None:
+    """Note the command that a run was begun with; one that went on keeps the first."""
+    path = run / COMMAND
+    if not path.is_file():
+        with atomic_file(path) as temporary:
+            temporary.write_text(f"{command}\n", encoding="utf-8")
+
+
+def report_pretraining(run: Path, datasets: Sequence[CellData]) -> None:
+    """Write ``report.html`` into a run folder, with what the cells that it was trained on can tell."""
+    config = RunFolder(run).read_config()
+    described = tuple(Dataset.from_cells(cells, role="pretraining") for cells in datasets)
+    write_report(describe_run(run, datasets=described, baselines=guesses(datasets, config)), run / REPORT)
+
+
+def describe_run(
+    run: Path,
+    *,
+    datasets: tuple[Dataset, ...] | None = None,
+    baselines: dict[str, Baseline] | None = None,
+    embedding: Embedding | None = None,
+    annotation: Annotation | None = None,
+) -> ReportData:
+    """Return what there is to tell of a run.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    datasets, baselines
+        By default what the folder knows of its data.
+    embedding, annotation
+        Of cells that the model was used on.
+
+    Raises
+    ------
+    InputError
+        There is no run, or it has not made a step yet.
+    ModelError
+        A file of the run is damaged.
+    """
+    history = read_history(run)
+    config, model = RunFolder(run).read_config(), CellLM.from_pretrained(run)
+    datasets = _read_datasets(run) if datasets is None else datasets
+    training, encoder = config.training, config.encoder
+    steps, cells = int(history["step"].max()), sum(one.cells for one in datasets)
+    return ReportData(
+        title=f"Pretraining {run.resolve().name}",
+        summary=f"{steps:,} of {training.steps:,} steps of {training.batch_size:,} cells on {cells:,} cells.",
+        parameters=model.parameter_count(),
+        model=f"{config.preset}: {encoder.attention} attention, {encoder.layers} layers of width {encoder.width}",
+        vocabulary=len(model.vocabulary),
+        datasets=datasets,
+        training=Training(history, baselines or _state_guess([(one.tumour, one.normal) for one in datasets])),
+        embedding=embedding,
+        annotation=annotation,
+        reproduction=_reproduction(run, config),
+    )
+
+
+def _reproduction(run: Path, config: PretrainConfig) -> Reproduction | None:
+    """Return how to make the run again, where the command that began it is known."""
+    command = run / COMMAND
+    if not command.is_file():
+        return None
+    files = {"the model": "model", "the training log": "log.jsonl", "all settings": "config.json", "the data": DATA}
+    return Reproduction(
+        command=command.read_text(encoding="utf-8").strip(),
+        version=__version__,
+        seed=config.training.seed,
+        config=config.model_dump(mode="json"),
+        environment=environment(),
+        files={what: name for what, name in files.items() if (run / name).exists()},
+    )
+
+
+def _read_datasets(run: Path) -> tuple[Dataset, ...]:
+    path = run / DATA
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(
+            Dataset(
+                name=str(one["name"]),
+                cells=int(one["cells"]),
+                audit=AuditSummary.from_json(one["audit"]),
+                tumour=int(one["states"]["tumour"]),
+                normal=int(one["states"]["normal"]),
+                role="pretraining",
+            )
+            for one in values["datasets"]
+        )
+    except (OSError, ValueError, KeyError, TypeError, GeneError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ModelError(f"it cannot be read ({reason})", where=str(path), fix="Restore it from a copy") from None
+
+
+def guesses(datasets: Sequence[CellData], config: PretrainConfig) -> dict[str, Baseline]:
+    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner state."""
+    encoder = config.encoder
+    tokenise = Tokeniser(encoder.bins, encoder.max_genes)
+    tally = np.zeros(len(datasets[0].vocabulary) * encoder.bins, np.int64)
+    for cells in datasets:
+        for start in range(0, len(cells), _BLOCK):
+            batch = tokenise(cells, np.arange(start, min(start + _BLOCK, len(cells))))
+            tally += np.bincount((batch.genes * encoder.bins + batch.bins).numpy(), minlength=len(tally))
+    right = tally.reshape(-1, encoder.bins).max(axis=1).sum() / tally.sum()
+    states = [(int(np.sum(cells.state == TUMOUR)), int(np.sum(cells.state == NORMAL))) for cells in datasets]
+    return {"masked_accuracy": Baseline(float(right), "always the gene's most frequent bin"), **_state_guess(states)}
+
+
+def _state_guess(states: Sequence[tuple[int, int]]) -> dict[str, Baseline]:
+    tumour, normal = (sum(numbers) for numbers in zip(*states, strict=True)) if states else (0, 0)
+    if not (tumour and normal):
+        return {}
+    share = max(tumour, normal) / (tumour + normal)
+    return {"discrimination_accuracy": Baseline(share, "always the more frequent state")}

@@ -1,0 +1,91 @@
+"""Settings of a run as they are typed: ``--set training.steps=100``."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from cell_lm.config import PretrainConfig, parse, resolve_config
+from cell_lm.errors import ConfigError
+
+
+def known_settings(section: type[BaseModel] = PretrainConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the name of every setting, as ``training.steps``."""
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from known_settings(kind, f"{prefix}{name}.")
+        elif prefix:
+            yield f"{prefix}{name}"
+
+
+def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Read ``name=value`` pairs into a flat dictionary; values are TOML, and text where they are not.
+
+    Raises
+    ------
+    ConfigError
+        There is no ``=``, no such setting (close names are told), or one is set twice.
+    """
+    known, found = list(known_settings()), dict[str, Any]()
+    for pair in pairs:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals or not name:
+            raise ConfigError(f"'{pair}' sets nothing", where="--set", fix="Write it as --set training.steps=100")
+        if name not in known:
+            raise ConfigError(f"there is no setting '{name}'", where="--set", fix=_advice(name, known))
+        if name in found:
+            raise ConfigError(f"'{name}' is set twice", where="--set", fix="Set it once")
+        found[name] = _value(value)
+    return found
+
+
+def _advice(name: str, known: list[str]) -> str:
+    last = name.rpartition(".")[2]
+    close = [setting for setting in known if setting.rpartition(".")[2] == last]
+    close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    if close:
+        return f"Did you mean {' or '.join(close)}"
+    return f"A setting begins with {', '.join(sorted({setting.partition('.')[0] + '.' for setting in known}))}"
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def nested(flat: Mapping[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return ``{"training.steps": 100}`` as ``{"training": {"steps": 100}}``, put over ``into``."""
+    tree: dict[str, Any] = {} if into is None else into
+    for name, value in flat.items():
+        *sections, leaf = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[leaf] = value
+    return tree
+
+
+def run_config(
+    preset: str | None, file: Path | None, settings: Mapping[str, Any], *, begun: PretrainConfig | None = None
+) -> PretrainConfig:
+    """Return the configuration of a run: preset, file and settings, the later over the earlier.
+
+    A run that goes on (``begun``) keeps its configuration where neither preset nor file is named, so that ``--resume``
+    needs no repetition of what was said before.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`cell_lm.config.resolve_config`.
+    """
+    if begun is not None and preset is None and file is None:
+        return parse(PretrainConfig, nested(settings, begun.model_dump()), where="settings of the command line")
+    return resolve_config(preset or "small", file, nested(settings))

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from anndata import AnnData
+from typed import Cli, draw
+
+from cell_lm.data import read_h5ad
+
+MakeFile = Callable[..., Path]
+
+
+def empty_two(adata: AnnData) -> None:
+    """Two cells without a count, and names that are not unique."""
+    adata.X = adata.X.toarray()
+    adata.X[[1, 4]] = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        adata.obs_names = ["cell"] * adata.n_obs
+
+
+def test_the_copy_has_the_embedding_and_all_that_was_there(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file("my.data.h5ad", cells=20)
+    before = path.read_bytes()
+    said = cli("embed", path, "--model", model)
+    assert said.code == 0, said.err
+    copy = path.with_name("my.data.cell_lm.h5ad")
+    assert f"written: {copy}" in said.out
+    assert "1,200 of 1,200 genes used" in said.out
+    assert path.read_bytes() == before
+    adata, given = anndata.read_h5ad(copy), draw(20)
+    assert adata.obsm["X_cell_lm"].shape == (20, 32)
+    assert adata.uns["cell_lm"]["genes_found"] == 1200
+    assert (adata.X != given.X).nnz == 0
+    assert adata.obs.equals(anndata.read_h5ad(path).obs)
+
+
+def test_the_embedding_of_a_cell_is_that_of_the_library(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    from cell_lm import tl
+
+    path = make_file(cells=20)
+    cli("embed", path, "--model", model, "--out", path.with_name("x.h5ad"), "--key", "X_mine")
+    adata = draw(20)
+    tl.embed(adata, model)
+    assert anndata.read_h5ad(path.with_name("x.h5ad")).obsm["X_mine"] == pytest.approx(
+        adata.obsm["X_cell_lm"], rel=1e-5, abs=1e-6
+    )
+
+
+def test_cells_with_few_genes_are_left_out_only_when_asked(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file(cells=12, change=empty_two)
+    said = cli("embed", path, "--model", model)
+    assert said.code == 1
+    assert said.error.startswith(f"{path}, X: 2 of 12 cells")
+    assert "--min-genes 1" in said.error
+    said = cli("embed", path, "--model", model, "--min-genes", "1", "--out", path.with_name("kept.h5ad"))
+    assert said.code == 0, said.err
+    assert "embedded 10 cells" in said.out
+    kept = read_h5ad(path.with_name("kept.h5ad"))
+    assert (kept.X != draw(12)[np.setdiff1d(np.arange(12), [1, 4])].X).sum() == 0
+    assert list(kept.obs.columns) == list(draw(12).obs.columns)
+
+
+def test_a_file_that_is_there_is_replaced_only_by_force(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file(cells=12)
+    out = path.with_name("out.h5ad")
+    out.write_text("mine")
+    said = cli("embed", path, "--model", model, "--out", out)
+    assert said.code == 1
+    assert "out.h5ad: it already exists" in said.error
+    assert out.read_text() == "mine"
+    assert cli("embed", path, "--model", model, "--out", out, "--force").code == 0
+    assert "X_cell_lm" in anndata.read_h5ad(out).obsm
+
+
+def test_the_input_is_never_replaced(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file(cells=12)
+    before = path.read_bytes()
+    said = cli("embed", path, "--model", model, "--out", path.parent / "." / path.name, "--force")
+    assert said.code == 1
+    assert "it is the input itself" in said.error
+    assert path.read_bytes() == before

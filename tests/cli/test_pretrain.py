@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from typed import TINY, Cli, shell
+
+from cell_lm.config import PretrainConfig
+from cell_lm.data.batch import CellBatch
+from cell_lm.training.batches import Batches
+
+MakeFile = Callable[..., Path]
+
+
+def settings(run: Path) -> PretrainConfig:
+    return PretrainConfig.model_validate_json((run / "config.json").read_text())
+
+
+def untouched(folder: Path, *names: str) -> bool:
+    """Whether nothing but these is in a folder."""
+    return {path.name for path in folder.iterdir()} == set(names)
+
+
+def test_a_run_ends_with_model_report_and_what_to_do_next(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    said = cli(
+        "pretrain", make_file(), "--out", run, *TINY, "--state-column=malignant", "--tumour=putative", "--seed=5"
+    )
+    assert said.code == 0, said.err
+    assert "pretrained 3 steps" in said.out
+    assert f"model: {run / 'model'}" in said.out
+    assert f"report: {run / 'report.html'}" in said.out
+    assert "60 cells: 20 tumour, 40 normal" in said.err
+    assert f"cell-lm embed my.h5ad --model {run}" in said.err
+    assert (settings(run).training.steps, settings(run).training.seed, settings(run).encoder.layers) == (3, 5, 1)
+    assert (run / "model" / "model.safetensors").is_file()
+    page = (run / "report.html").read_text()
+    for told in (
+        "cells.h5ad",
+        "always the gene&#39;s most frequent bin",
+        "always the more frequent state",
+        "--tumour=putative",
+    ):
+        assert told in page, told
+    assert (run / "command.txt").read_text().startswith("cell-lm pretrain ")
+
+
+def test_the_report_can_be_left_out_and_quiet_is_quiet(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    said = cli("pretrain", make_file(), "--out", tmp_path / "run", *TINY, "--no-report", "--quiet")
+    assert (said.code, said.err) == (0, "")
+    assert "report:" not in said.out
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_a_stopped_run_leaves_with_the_signal_and_goes_on_under_its_own_settings(
+    cli: Cli, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, whole, stopped = make_file(), tmp_path / "whole", tmp_path / "stopped"
+    assert cli("pretrain", cells, "--out", whole, *TINY, "--no-report").code == 0
+
+    train = Batches.train
+
+    def interrupt(self: Batches, step: int) -> CellBatch:
+        os.kill(os.getpid(), signal.SIGINT)
+        return train(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Batches, "train", interrupt)
+        said = cli("pretrain", cells, "--out", stopped, *TINY)
+    assert said.code == 130
+    assert "stopped after step 1 of 3" in said.out
+    assert "--resume" in said.out
+    said = cli("pretrain", cells, "--out", stopped, "--resume", "--set", "training.keep_checkpoints=5")
+    assert said.code == 0, said.err
+    assert settings(stopped).training.keep_checkpoints == 5
+    assert settings(stopped).encoder == settings(whole).encoder
+    weights, same = (load_file(run / "model" / "model.safetensors") for run in (stopped, whole))
+    assert all(np.array_equal(weights[name], same[name]) for name in same)
+    assert "--resume" not in (stopped / "command.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--preset", "huge"], "no preset is called 'huge'. Choose one of tiny, small, base"),
+        (["--set", "training.step=3"], "there is no setting 'training.step'. Did you mean training.steps"),
+        (["--set", "training.steps=many"], "'training.steps' Input should be a valid integer"),
+        (["--set", "training.warmup=2"], "'training.warmup'"),
+        (["--config", "absent.toml"], "absent.toml: cannot be read as TOML"),
+        (["--tumour", "yes"], "Add --state-column"),
+        (["--state-column", "cell_type"], "mean neither tumour nor normal"),
+        (["--state-column", "malign"], "Did you mean 'malignant'"),
+        (["--layer", "counts"], "no layer 'counts'"),
+        (["--input", "log1p"], "log1p"),
+        (["--gene-column", "symbol"], "var has no column 'symbol'"),
+        (["--min-genes", "5000"], "Lower min_genes (--min-genes)"),
+        (["--batch-size", "500"], "500"),
+        (["--resume"], "there is no run here that could go on"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_used_is_refused_before_anything_is_written(
+    cli: Cli, make_file: MakeFile, tmp_path: Path, words: list[str], says: str
+) -> None:
+    said = cli("pretrain", make_file(), "--out", tmp_path / "run", *words)
+    assert said.code == 1
+    assert says in said.error
+    assert said.out == ""
+    assert untouched(tmp_path, "cells.h5ad")
+
+
+def test_one_bad_file_among_several_stops_it_before_anything_is_written(
+    cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    good, bad = make_file("good.h5ad"), make_file("bad.h5ad", change=lambda adata: setattr(adata, "X", adata.X * 0.37))
+    said = cli("pretrain", good, bad, "--out", tmp_path / "run", *TINY)
+    assert said.code == 1
+    assert "bad.h5ad" in said.error
+    assert untouched(tmp_path, "good.h5ad", "bad.h5ad")
+
+
+def test_a_folder_that_holds_something_is_left_alone(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine.txt").write_text("precious")
+    said = cli("pretrain", make_file(), "--out", tmp_path / "run", *TINY)
+    assert said.code == 1
+    assert "holds other files already" in said.error
+    assert "reading" not in said.err
+    assert untouched(tmp_path / "run", "mine.txt")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    cli: Cli, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: Path, *arguments: object, **named: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    cells = make_file()
+    monkeypatch.setattr(Path, "mkdir", deny)
+    said = cli("pretrain", cells, "--out", tmp_path / "run", *TINY)
+    assert said.code == 1
+    assert "Permission denied" in said.error
+    assert untouched(tmp_path, "cells.h5ad")
+
+
+@pytest.mark.slow
+def test_two_processes_speak_and_report_once(make_file: MakeFile, tmp_path: Path) -> None:
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cell_lm"]
+    done = subprocess.run(
+        [*launch, "pretrain", str(make_file()), "--out", str(tmp_path / "run"), *TINY],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("pretrained 3 steps") == 1
+    assert done.stderr.count("reading ") == 1
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["cells"] == 60
+
+
+def test_nothing_but_notes_comes_on_standard_error(make_file: MakeFile, tmp_path: Path) -> None:
+    said = shell("pretrain", make_file(), "--out", tmp_path / "run", *TINY, OMP_NUM_THREADS="1")
+    assert said.code == 0, said.err
+    assert "Warning" not in said.err
+    assert "\x1b" not in said.out + said.err
+    assert all(line == line.rstrip() for line in said.out.splitlines())

@@ -99,6 +99,16 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_only_another_model_is_replaced(make_config: Configs, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    model = CellLM(make_config(), vocabulary)
+    (tmp_path / "precious.txt").touch()
+    with pytest.raises(ModelError, match="not a model"):
+        model.save_pretrained(tmp_path)
+    assert (tmp_path / "precious.txt").exists()
+    for _ in range(2):
+        model.save_pretrained(tmp_path / "model")
+
+
 def damage_weights(folder: Path) -> None:
     path = folder / model_folder.WEIGHTS
     data = bytearray(path.read_bytes())

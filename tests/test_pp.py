@@ -160,6 +160,10 @@ def test_a_panel_is_fine_where_the_user_says_so(adata):
     panel = adata[:, :300].copy()
     assert not pp.check(panel).ok
     assert pp.check(panel, min_overlap=200).ok
+    panel.X = panel.X * 0.5
+    report = pp.check(panel, min_overlap=200)
+    assert len(report.problems) == 1
+    assert report.audit is not None
 
 
 def test_the_cells_are_only_read(adata):

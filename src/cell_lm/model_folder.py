@@ -50,7 +50,15 @@ def write(
     tensors: Mapping[str, Tensor],
     notes: str,
 ) -> None:
-    """Write a model folder, whole or not at all."""
+    """Write a model folder, whole or not at all; only another model folder is replaced.
+
+    Raises
+    ------
+    ModelError
+        There is something else at ``path``.
+    """
+    if path.exists() and not (path / WEIGHTS).is_file() and not (path.is_dir() and not any(path.iterdir())):
+        raise ModelError("is there already and is not a model", where=str(path), fix="Choose another folder")
     with atomic_directory(path) as folder:
         weights = folder / WEIGHTS
         safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, weights)

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.data.cells import CellData
-from cell_lm.data.cells import _align as align
-from cell_lm.data.cells import _gene_names as gene_names
+from cell_lm.data.cells import align as align
+from cell_lm.data.cells import gene_names as gene_names
 from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
 from cell_lm.data.readers import read_source

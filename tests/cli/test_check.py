@@ -18,7 +18,7 @@ def rename(adata: AnnData) -> None:
     names = np.array(adata.var_names, object)
     names[:4] = "H3F3B", "GNB2L1", "NOSUCHGENE1", "MALAT1"
     adata.X = adata.X.toarray()
-    adata.X[:, :4] = 1, 90, 2, 500
+    adata.X[:, :4] = 90, 1, 2, 500
     adata.var_names = pd.Index(names)
 
 
@@ -41,7 +41,7 @@ def test_genes_that_carry_most_counts_come_first(cli: Cli, make_file: MakeFile) 
     path = make_file(change=rename)
     said = cli("check", path)
     told = {line[2:18].strip(): line[19:] for line in said.out.splitlines() if line.startswith("  ")}
-    assert told["renamed"] == "GNB2L1 -> RACK1, H3F3B -> H3-3B"
+    assert told["renamed"] == "H3F3B -> H3-3B, GNB2L1 -> RACK1"
     assert told["unknown"] == "NOSUCHGENE1"
     assert told["non-coding"] == "MALAT1"
     share = float(told["counts left out"].partition("%")[0])

@@ -12,9 +12,11 @@ from typed import Cli
 from cell_lm.cli import run_report, shown_cells
 from cell_lm.cli.shown_cells import ShownCells
 from cell_lm.config import resolve_config
-from cell_lm.data import CellPool, StateColumn, Tokeniser, read_cells
+from cell_lm.data import StateColumn, read_cells
 from cell_lm.errors import InputError
 from cell_lm.objectives.masked import frequent_bin_accuracy
+from cell_lm.training.batches import Batches
+from cell_lm.training.ranks import Ranks
 
 MakeFile = Callable[..., Path]
 
@@ -57,17 +59,20 @@ def test_a_report_is_made_from_the_run_folder_alone(cli: Cli, run: Path) -> None
     assert cli("report", run).code == 0  # its own page may be replaced
 
 
-def test_what_guesses_reach_is_counted_over_all_cells(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_guesses_reach_is_judged_on_held_out_cells(make_file: MakeFile) -> None:
     column = StateColumn("malignant", {"putative": "tumour"})
     paths = [make_file(f"{seed}.h5ad", seed=seed, cells=30) for seed in (1, 2)]
     datasets = [read_cells(path, state=column) for path in paths]
-    config = resolve_config("tiny")
-    monkeypatch.setattr(run_report, "_BLOCK", 7)
-    found = run_report.guesses(datasets, config)
-    pool = CellPool(datasets, Tokeniser(config.encoder.bins, config.encoder.max_genes))
-    everything = pool.tokenise(np.arange(60))
-    assert found["masked_accuracy"].value == pytest.approx(frequent_bin_accuracy(everything, config.encoder.bins))
-    assert found["discrimination_accuracy"].value == pytest.approx(40 / 60)
+    found = {}
+    for share in (0.0, 0.3):
+        config = resolve_config("tiny", overrides={"training": {"batch_size": 8, "validation": share}})
+        found[share] = run_report.guesses(datasets, config)["masked_accuracy"].value
+        batches = Batches(datasets, config, Ranks())
+        held_out = batches.validation_cells if share else batches.train_cells
+        known, judged = map(batches.pool.tokenise, (batches.train_cells, held_out))
+        assert found[share] == pytest.approx(frequent_bin_accuracy(known, judged, config.encoder.bins))
+    assert found[0.3] < found[0.0]
+    assert run_report.guesses(datasets, config)["discrimination_accuracy"].value == pytest.approx(40 / 60)
 
 
 def test_cells_add_map_geometry_and_scores(cli: Cli, run: Path, embedded: Path, tmp_path: Path) -> None:

@@ -121,6 +121,12 @@ def test_columns_that_cannot_be_used_are_refused_before_cells_are_read(model, re
         CellTypeClassifier(model).fit(reference, "cell_type", groups="donor")
 
 
+def test_a_missing_column_of_true_labels_is_refused_before_cells_are_read(fitted, query):
+    query.X = query.X * 0.5
+    with pytest.raises(InputError, match="no column 'truth'"):
+        fitted.score(query, "truth")
+
+
 def test_a_fit_that_fails_leaves_the_one_before(model, reference, query_cells):
     classifier = CellTypeClassifier(model).fit(reference, "cell_type")
     before = classifier.predict_proba(query_cells)

@@ -56,8 +56,8 @@ def test_a_signal_that_hardly_varies_is_found_among_loud_directions():
     loud = rng.normal(0, 30, (400, 20))
     quiet = (codes * 0.2 + rng.normal(0, 0.03, 400))[:, None]
     features, labels = np.hstack([loud, quiet]), np.array(["a", "b"], object)[codes]
-    half, none = (fit_head(features[:300], labels[:300], whitening=degree) for degree in (0.5, 0.0))
-    assert np.mean(predicted(half, features[300:]) == labels[300:]) > 0.95
+    most, none = (fit_head(features[:300], labels[:300], whitening=degree) for degree in (linear_head.WHITENING, 0.0))
+    assert np.mean(predicted(most, features[300:]) == labels[300:]) > 0.95
     assert np.mean(predicted(none, features[300:]) == labels[300:]) < 0.8
 
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
-from cell_lm.data import NORMAL, TUMOUR, CellData, Tokeniser
+from cell_lm.data import NORMAL, TUMOUR, CellData
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import atomic_file
 from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
+from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.report import (
     Annotation,
     Baseline,
@@ -28,11 +29,13 @@ from cell_lm.report import (
     read_history,
     write_report,
 )
+from cell_lm.training.batches import Batches
 from cell_lm.training.folder import DATA, RunFolder
+from cell_lm.training.ranks import Ranks
 
 REPORT, COMMAND = "report.html", "command.txt"
-_BLOCK = 4_096
-"""Cells tokenised at a time."""
+_SAMPLED = 5_000
+"""Most cells that a guess is counted on, and that it is judged on."""
 
 
 def keep_command(run: Path, command: str) -> None:
@@ -132,17 +135,16 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
 
 
 def guesses(datasets: Sequence[CellData], config: PretrainConfig) -> dict[str, Baseline]:
-    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner state."""
-    encoder = config.encoder
-    tokenise = Tokeniser(encoder.bins, encoder.max_genes)
-    tally = np.zeros(len(datasets[0].vocabulary) * encoder.bins, np.int64)
-    for cells in datasets:
-        for start in range(0, len(cells), _BLOCK):
-            batch = tokenise(cells, np.arange(start, min(start + _BLOCK, len(cells))))
-            tally += np.bincount((batch.genes * encoder.bins + batch.bins).numpy(), minlength=len(tally))
-    right = tally.reshape(-1, encoder.bins).max(axis=1).sum() / tally.sum()
+    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner state.
+
+    The bin is counted on training cells and judged on the held-out ones, where there are any.
+    """
+    batches = Batches(datasets, config, Ranks())
+    training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
+    judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
+    right = frequent_bin_accuracy(training, judged, config.encoder.bins)
     states = [(int(np.sum(cells.state == TUMOUR)), int(np.sum(cells.state == NORMAL))) for cells in datasets]
-    return {"masked_accuracy": Baseline(float(right), "always the gene's most frequent bin"), **_state_guess(states)}
+    return {"masked_accuracy": Baseline(right, "always the gene's most frequent bin"), **_state_guess(states)}
 
 
 def _state_guess(states: Sequence[tuple[int, int]]) -> dict[str, Baseline]:

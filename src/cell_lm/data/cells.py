@@ -144,7 +144,7 @@ def from_anndata(
         The genes are not human, or too few.
     """
     source = select(adata, layer, name=name)
-    return _align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
+    return align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
 
 
 def read_cells(
@@ -165,11 +165,11 @@ def read_cells(
     InputError
         Also where the file is missing, cut off, damaged, points outside of itself, or is no h5ad file.
     """
-    cells = _align(read_source(path, layer), input, vocabulary, state, gene_column, min_genes, min_overlap)
+    cells = align(read_source(path, layer), input, vocabulary, state, gene_column, min_genes, min_overlap)
     return replace(cells, name=Path(path).name)
 
 
-def _align(
+def align(
     source: Source,
     scale: Scale,
     vocabulary: Vocabulary | None,
@@ -184,7 +184,7 @@ def _align(
         raise InputError(f'input="{scale}" is not known', where=source.name, fix=fix)
     vocabulary = vocabulary or Vocabulary.human()
     states = read_state(state, source.obs, where=source.name)
-    names = _gene_names(source, gene_column)
+    names = gene_names(source, gene_column)
     audit = resolve_genes(names, vocabulary, where=source.where, min_overlap=min_overlap, var=source.var)
     report = check_scale(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
@@ -198,7 +198,7 @@ def _align(
     return cells
 
 
-def _gene_names(source: Source, column: str | None) -> list[object]:
+def gene_names(source: Source, column: str | None) -> list[object]:
     names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
     return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]
 

@@ -36,11 +36,12 @@ def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
     return loss, (logits.detach().argmax(-1) == bins).sum()
 
 
-def frequent_bin_accuracy(batch: CellBatch, bins: int) -> float:
-    """Return how often each gene's most frequent bin is right, judged on the cells it was counted on.
+def frequent_bin_accuracy(training: CellBatch, judged: CellBatch, bins: int) -> float:
+    """Return how often the bin that a gene has most often in the training cells is right in others.
 
-    What a guess reaches that knows the gene and not the cell; counted and judged on the same cells, so it is flattered.
+    What a guess reaches that knows the gene and not the cell. A gene new to it gets the bin most frequent of all.
     """
-    counts = torch.bincount(batch.genes * bins + batch.bins)
-    counts = torch.nn.functional.pad(counts, (0, -len(counts) % bins)).view(-1, bins)
-    return float(counts.amax(1).sum() / counts.sum())
+    counts = torch.zeros(int(max(training.genes.max(), judged.genes.max())) + 1, bins, dtype=torch.int64)
+    counts.index_put_((training.genes, training.bins), torch.ones_like(training.genes), accumulate=True)
+    guess = torch.where(counts.any(1), counts.argmax(1), counts.sum(0).argmax())
+    return float((guess[judged.genes] == judged.bins).double().mean())

@@ -199,6 +199,7 @@ def align(
 
 
 def gene_names(source: Source, column: str | None) -> list[object]:
+    """Return the names of the genes: those of ``var``, or of a column of it; a missing one is empty."""
     names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
     return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]
 

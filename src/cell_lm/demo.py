@@ -58,7 +58,7 @@ SETTINGS = {
     "steps": 100,
     "validate_every": 20,
     "checkpoint_every": 50,
-    "keep_chunks": 4,
+    "keep_chunks": 2,
     "learning_rate": 1e-3,
 }
 

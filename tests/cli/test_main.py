@@ -205,8 +205,11 @@ def test_a_name_that_the_encoding_does_not_know_comes_out_escaped() -> None:
     code = (
         "from cell_lm.cli import console, main\n"
         "import cell_lm.cli.outputs as outputs\n"
-        "outputs.refuse_output_file = lambda *a, **k: console.Messages().result('a – b')\n"
-        "main(['report', 'no – run'])"
+        "def talk(*a, **k):\n"
+        "    console.Messages().result('a – b')\n"
+        "    raise FileNotFoundError(2, 'not there', 'no – run')\n"
+        "outputs.refuse_output_file = talk\n"
+        "main(['report', 'run'])"
     )
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)

@@ -27,8 +27,8 @@ _NOTABLE = ("renamed", "merged", "non-coding", "ambiguous", "unknown")
 _EPILOG = """[bold]Examples[/bold]
 
   cell-lm check my.h5ad
-  cell-lm check my.h5ad --layer counts --label cell_type --genes-table genes.csv
-  cell-lm check my.h5ad --state-column malignant --json
+  cell-lm check my.h5ad --layer counts --genes-table genes.csv
+  cell-lm check my.h5ad --label cell_type --state-column malignant --json
 
 [dim]Exit code 0: it can be used as it is; 1: it cannot, and every reason is listed.[/dim]"""
 

@@ -56,7 +56,7 @@ LeaveOut = Annotated[
 
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace what --out names if it is there.", rich_help_panel=WRITING),
+    typer.Option("--force", help="Replace an output that is there already.", rich_help_panel=WRITING),
 ]
 
 Model = Annotated[

@@ -21,13 +21,14 @@ from sklearn.model_selection import train_test_split
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
-from cell_lm.data import CellData, CellPool, StateColumn, Tokeniser, read_cells
+from cell_lm.data import CellData, StateColumn, read_cells
 from cell_lm.metrics import annotation_scores, geometry
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.baselines import LogisticBaseline
 from cell_lm.training import pretrain
-from cell_lm.training.start import start_from_coexpression
+from cell_lm.training.folder import RunFolder
+from cell_lm.training.run import initial_model
 
 PRETRAINING = (
     "pbmc_frozen_donorA",
@@ -56,14 +57,6 @@ def read_target(folder: Path, name: str) -> CellData:
     return cells[(common & (labels != NOT_A_TYPE)).to_numpy()]
 
 
-def start(datasets: list[CellData], model: CellLM) -> CellLM:
-    """Return the encoder as it was before the first step."""
-    fresh = CellLM(model.config, model.vocabulary, model.objectives, seed=0)
-    pool = CellPool(datasets, Tokeniser(model.config.bins, model.config.max_genes))
-    start_from_coexpression(fresh, pool.tokenise(np.arange(len(pool))), seed=0)
-    return fresh.eval()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -78,12 +71,12 @@ def main() -> None:
 
     config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "keep_chunks": 4}})
     datasets = read_pretraining(options.data)
-    if (options.out / "model").is_dir():
-        print(f"using the model in {options.out}")
-    else:
-        pretrain(datasets, config, options.out)
-    model = CellLM.from_pretrained(options.out)
-    encoders = {"before pretraining": start(datasets, model), "after pretraining": model}
+    out = options.out / ("quick" if options.quick else f"{steps}-steps")
+    done = out.is_dir() and RunFolder(out).read_config() == config
+    if pretrain(datasets, config, out, resume=done).interrupted:
+        raise SystemExit("interrupted; the same command goes on")
+    model = CellLM.from_pretrained(out)
+    encoders = {"before pretraining": initial_model(datasets, config), "after pretraining": model}
 
     results: dict[str, list[float]] = {}
     for name in targets:

@@ -29,6 +29,9 @@ def test_the_later_source_wins_and_what_is_not_said_stays(tmp_path: Path) -> Non
         ("[encoder]\nreads = 9\n", "encoder"),
         ("[objectives.masked]\nrate = 1.5\n", "objectives.masked.rate"),
         ("[training\n", "TOML"),
+        ("[training]\nlearning_rate = inf\n", "training.learning_rate"),
+        ("[training]\nseed = 4294967296\n", "training.seed"),
+        ('preset = "base"\n', "--preset"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_in_one_line(text: str, named: str, tmp_path: Path) -> None:

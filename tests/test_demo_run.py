@@ -76,6 +76,6 @@ def test_a_folder_that_is_there_is_not_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "precious").touch()
     with pytest.raises(InputError, match="--force"):
         run_demo(tmp_path, steps=1)
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="something else than a demo"):
         run_demo(tmp_path, steps=1, force=True)
     assert (tmp_path / "precious").exists()

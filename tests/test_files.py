@@ -99,3 +99,24 @@ def test_an_output_that_exists_is_refused_unless_forced(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--force"):
         files.refuse_to_overwrite(path, force=False)
     files.refuse_to_overwrite(path, force=True)
+
+
+def test_only_a_folder_of_the_kind_and_nothing_else_is_replaced(tmp_path: Path) -> None:
+    def check(path: Path) -> None:
+        files.refuse_to_replace(path, kind="a model", mark="config.json", names={"config.json", "weights"})
+
+    folder = tmp_path / "model"
+    check(folder)
+    folder.mkdir()
+    check(folder)
+    (folder / "weights").touch()
+    with pytest.raises(InputError, match="something else than a model"):
+        check(folder)
+    (folder / "config.json").touch()
+    check(folder)
+    (folder / "thesis.txt").touch()
+    with pytest.raises(InputError, match=r"thesis\.txt"):
+        check(folder)
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(InputError, match="something else"):
+        check(tmp_path / "link")

@@ -102,11 +102,18 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
 def test_only_another_model_is_replaced(make_config: Configs, vocabulary: Vocabulary, tmp_path: Path) -> None:
     model = CellLM(make_config(), vocabulary)
     (tmp_path / "precious.txt").touch()
-    with pytest.raises(ModelError, match="not a model"):
+    with pytest.raises(CellLMError, match=r"something else than a model \(precious.txt\)"):
         model.save_pretrained(tmp_path)
     assert (tmp_path / "precious.txt").exists()
     for _ in range(2):
         model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "thesis.txt").touch()
+    with pytest.raises(CellLMError, match=r"thesis\.txt"):
+        model.save_pretrained(tmp_path / "model")
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ModelError, match="not the configuration of a cell-lm model"):
+        model.save_pretrained(tmp_path / "bert")
 
 
 def damage_weights(folder: Path) -> None:

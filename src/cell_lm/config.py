@@ -21,7 +21,7 @@ Weight = Annotated[float, Field(ge=0.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class EncoderConfig(_Section):
@@ -133,7 +133,7 @@ class TrainingConfig(_Section):
     """Largest gradient norm."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the encoder (autocast); losses and norms are always float32."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything random: weights, order, masks, dropout."""
     validation: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
     """Share of the cells held out for the validation curves: whole batches, 16 at most, or one smaller one; 0: none."""
@@ -229,4 +229,7 @@ def resolve_config(
         except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot be read as TOML ({error})", where=str(file)) from None
     values = _merge(values, overrides or {})
+    if values["preset"] != preset:
+        found = f"'preset' is '{values['preset']}' here, and '{preset}' where the run was started"
+        raise ConfigError(found, where=str(file) if file else None, fix="Choose the preset by --preset alone")
     return parse(PretrainConfig, values, where=str(file) if file else f"preset '{preset}'")

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
@@ -36,6 +37,29 @@ def refuse_to_overwrite(path: Path, *, force: bool) -> None:
     """Raise :class:`InputError` where ``path`` exists and ``force`` is not set."""
     if path.exists() and not force:
         raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
+
+
+def refuse_to_replace(path: Path, *, kind: str, mark: str, names: AbstractSet[str]) -> None:
+    """Raise :class:`InputError` unless ``path`` is free, empty, or a folder of that kind and nothing else.
+
+    Parameters
+    ----------
+    path
+        What is to be replaced.
+    kind
+        What it may be, in words: ``"a model"``.
+    mark
+        The file that tells it.
+    names
+        All that such a folder holds.
+    """
+    if not path.is_symlink() and not path.exists():
+        return
+    inside = {item.name for item in path.iterdir()} if path.is_dir() and not path.is_symlink() else None
+    if inside is None or (inside and (mark not in inside or inside - names)):
+        strange = f" ({', '.join(sorted(inside - names)[:3])})" if inside and inside - names else ""
+        found = f"holds something else than {kind}{strange}" if inside else f"is something else than {kind}"
+        raise InputError(found, where=str(path), fix=f"Choose another folder: only {kind} is replaced")
 
 
 def _partial(path: Path) -> Path:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cell_lm._version import __version__
 from cell_lm.config import EncoderConfig, ObjectivesConfig, parse
 from cell_lm.errors import ModelError
-from cell_lm.files import JSON, atomic_directory, sha256, write_json
+from cell_lm.files import JSON, atomic_directory, refuse_to_replace, sha256, write_json
 from cell_lm.genes.vocabulary import Vocabulary
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -54,11 +54,12 @@ def write(
 
     Raises
     ------
-    ModelError
+    InputError, ModelError
         There is something else at ``path``.
     """
-    if path.exists() and not (path / WEIGHTS).is_file() and not (path.is_dir() and not any(path.iterdir())):
-        raise ModelError("is there already and is not a model", where=str(path), fix="Choose another folder")
+    refuse_to_replace(path, kind="a model", mark=CONFIG, names={CONFIG, WEIGHTS, VOCABULARY, CARD})
+    if (path / CONFIG).exists():
+        read_config(path)  # another program's model is not ours to replace
     with atomic_directory(path) as folder:
         weights = folder / WEIGHTS
         safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, weights)

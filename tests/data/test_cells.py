@@ -151,7 +151,7 @@ def test_empty_cells_are_an_error_that_counts_them_unless_left_out(adata: AnnDat
     keep[[4, 9]] = 0
     adata.X = sparse.csr_matrix(sparse.diags_array(keep) @ adata.X, dtype=np.float32)
     adata.obs["malignant"] = [i % 2 == 0 for i in range(adata.n_obs)]
-    with pytest.raises(InputError, match=r"2 of 60 cells have no count .*'cell4'.*min_genes=1"):
+    with pytest.raises(InputError, match=r"2 of 60 cells have no count .*'cell4'.*filter_cells"):
         from_anndata(adata)
     cells = from_anndata(adata, min_genes=1, state=StateColumn("malignant"))
     assert (len(cells), cells.dropped) == (58, 2)

@@ -222,5 +222,5 @@ def _refuse_empty(cells: CellData, where: str) -> None:
         )
     first = cells.obs.index[empty[0]]
     found = f"{len(empty):,} of {len(cells):,} cells have no count in any gene of the vocabulary (the first: '{first}')"
-    fix = "Leave them out with min_genes=1 (--min-genes 1), or before with scanpy.pp.filter_cells(adata, min_genes=200)"
+    fix = "Leave them out with scanpy.pp.filter_cells(adata, min_genes=200) (command line: --min-genes 1)"
     raise InputError(found, where=where, fix=fix)

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from cell_lm import model_folder
 from cell_lm._version import __version__
 from cell_lm.errors import InputError, ModelError
-from cell_lm.files import atomic_directory, sha256, write_json
+from cell_lm.files import atomic_directory, refuse_to_replace, sha256, write_json
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotator import Reference
 from cell_lm.tasks.linear_head import LinearHead, Selection
@@ -72,7 +72,7 @@ class Saved:
 
 def write(path: Path, model: CellLM, head: LinearHead, reference: Reference, *, seed: int) -> None:
     """Write a classifier; one that is there is replaced, anything else is not."""
-    _refuse_to_replace(path)
+    refuse_to_replace(path, kind="a classifier", mark=MANIFEST, names={MANIFEST, HEAD, MODEL})
     with _writing(path), atomic_directory(path) as folder:
         model.save_pretrained(folder / MODEL)
         tensors: dict[str, NDArray[Any]] = {
@@ -126,14 +126,6 @@ def read(path: Path) -> Saved:
         vocabulary=manifest.vocabulary,
     )
     return Saved(model, head, reference, manifest.seed)
-
-
-def _refuse_to_replace(path: Path) -> None:
-    if not path.exists() or (path / MANIFEST).is_file():
-        return
-    if not path.is_dir() or any(path.iterdir()):
-        found = f"there is something else than a classifier (no {MANIFEST} in it)"
-        raise InputError(found, where=str(path), fix="Name a new folder: only a classifier is replaced")
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from cell_lm.files import JSON, write_json
 from cell_lm.training.disk import remove_partial, writing
 
 CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "model"
-MAY_CHANGE = ("training.token_budget", "training.checkpoint_every", "training.keep_checkpoints")
-"""Settings that a resumed run may change: they bound memory and disk and decide nothing else."""
+MAY_CHANGE = ("training.token_budget", "training.keep_chunks", "training.checkpoint_every", "training.keep_checkpoints")
+"""Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""
 
 
 def content_hash(cells: CellData) -> str:

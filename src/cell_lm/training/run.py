@@ -118,7 +118,7 @@ def pretrain(
     TrainingError
         Losses are not finite, the disk is full, or another process trains in the folder.
     """
-    ranks = Ranks()
+    out, ranks = Path(out), Ranks()
     run = _Run(config, out, ranks, Batches(datasets, config, ranks), datasets)
     with ExitStack() as stack:
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
@@ -129,6 +129,19 @@ def pretrain(
             step = trainer.state.step
             run.say(step, f"stopped after step {step} of {config.training.steps}; all is saved")
     return _result(trainer, out, done if resume else None, interrupted, request.signal)
+
+
+def initial_model(datasets: Sequence[CellData], config: PretrainConfig) -> CellLM:
+    """Return the model that :func:`pretrain` starts from, before its first step."""
+    training = config.training
+    model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
+    _start(model, Batches(datasets, config, Ranks()), config)
+    return model.eval()
+
+
+def _start(model: CellLM, batches: Batches, config: PretrainConfig) -> None:
+    if config.training.gene_vectors == "coexpression":
+        start_from_coexpression(model, batches.sample(MOST_CELLS), seed=config.training.seed)
 
 
 class _Run:
@@ -208,8 +221,8 @@ class _Run:
         if done:
             trainer.restore(done, self._checked(self.checkpoints.load(done), done))
             self.ranks.on_first(lambda: self._export(done))
-        elif training.gene_vectors == "coexpression":
-            start_from_coexpression(self.model, self.batches.sample(MOST_CELLS), seed=training.seed)
+        else:
+            _start(self.model, self.batches, self.config)
             self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
         return trainer
 

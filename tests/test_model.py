@@ -140,6 +140,7 @@ def change_config(folder: Path, **values: object) -> None:
         (truncate_weights, "SHA-256"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no model"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read"),
+        (lambda folder: (folder / "config.json").write_text("[" * 10**5), "cannot be read"),
         (lambda folder: (folder / "vocabulary.json").unlink(), "vocabulary"),
         (lambda folder: change_config(folder, format=99), "Upgrade cell-lm"),
         (lambda folder: change_config(folder, model_type="bert"), "not the configuration of a cell-lm model"),
@@ -165,6 +166,11 @@ def test_a_damaged_model_folder_is_refused_in_one_line(
 def test_a_folder_that_is_not_there_is_said_to_be_missing(path: str) -> None:
     with pytest.raises(ModelError, match="does not exist"):
         CellLM.from_pretrained(path)
+
+
+def test_what_is_no_path_is_refused_by_its_kind() -> None:
+    with pytest.raises(ModelError, match="NoneType"):
+        CellLM.from_pretrained(None)  # type: ignore[arg-type]
 
 
 def test_a_hub_repository_that_cannot_be_reached_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:

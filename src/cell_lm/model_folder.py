@@ -87,8 +87,11 @@ def write(
         (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
 
-def find(path: str | Path) -> Path:
+def find(path: object) -> Path:
     """Return the model folder that a path (model folder or run folder) or a hub repository's name means."""
+    if not isinstance(path, str | Path):
+        found = f"a model was asked for by a {type(path).__name__}"
+        raise ModelError(found, fix="Pass a CellLM, or the path of a model or run folder")
     folder = Path(path)
     for candidate in (folder, folder / "model"):
         if (candidate / CONFIG).is_file() and (candidate / WEIGHTS).is_file():
@@ -118,7 +121,7 @@ def read_config(folder: Path) -> tuple[EncoderConfig, ObjectivesConfig]:
     where = str(folder / CONFIG)
     try:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"cannot be read ({error})", where=where, fix="Copy the model folder again") from None
     if not isinstance(values, dict) or values.get("model_type") != "cell-lm":
         raise ModelError("is not the configuration of a cell-lm model", where=where)
@@ -155,5 +158,5 @@ def read_weights(folder: Path, model: nn.Module) -> None:
         tensors = safetensors.torch.load_file(folder / WEIGHTS)
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:200]
         raise ModelError(f"does not fit its configuration ({reason})", where=str(folder / WEIGHTS)) from None

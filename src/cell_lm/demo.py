@@ -107,8 +107,12 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
     datasets = [from_anndata(adata, name=name, state=StateColumn(STATE)) for name, adata in packaged.items()]
     seen = [cells[(cells.obs[DONOR] != HELD_OUT[cells.name]).to_numpy()] for cells in datasets]
     say(f"[bold]1/4 pretraining[/bold] on {sum(map(len, seen)):,} normal and tumour cells")
-    run = pretrain(seen, config, out)
-    (out / MARK).touch()
+
+    def mark() -> bool:
+        (out / MARK).touch()  # after the first step, so that a demo cut off later can be replaced
+        return False
+
+    run = pretrain(seen, config, out, stop=mark)
     if run.interrupted:
         raise KeyboardInterrupt
     model = CellLM.from_pretrained(out)

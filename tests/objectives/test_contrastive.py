@@ -35,6 +35,27 @@ def test_loss_and_gradient_equal_the_definition_for_any_tile(cells: int, tile: i
         assert (got - want).abs().max() < 1e-12
 
 
+@pytest.mark.parametrize("tile", [1, 3, 64])
+@pytest.mark.parametrize("cut", [0, 1, 5, 12])
+def test_ranks_that_share_the_rows_get_the_gradient_of_one_that_has_all(cut: int, tile: int) -> None:
+    first, second = views(12)
+    loss, *expected = info_nce(first, second, 0.1)
+    own: list[Tensor] = []
+    parts = [slice(0, cut), slice(cut, 12)]
+    for part in parts:  # what each rank tells of its cells
+        info_nce(
+            first, second, 0.1, cells=part, share=lambda rows: own.append(rows) or first.new_zeros(12, 2), tile=tile
+        )
+    assert [rows.shape for rows in own] == [(cut, 2), (12 - cut, 2)]
+    everyone = torch.cat(own)
+    for part in parts:
+        result = info_nce(first, second, 0.1, cells=part, share=lambda _: everyone, tile=tile)
+        assert result[0] == pytest.approx(float(loss), rel=1e-12)
+        for got, want in zip(result[1:], expected, strict=True):
+            assert got.shape == want[part].shape
+            assert torch.allclose(got, want[part], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("temperature", [0.005, 0.05, 1.0])
 def test_float32_stays_finite_and_close_at_any_temperature(temperature: float) -> None:
     expected = whole(*views(40), temperature)

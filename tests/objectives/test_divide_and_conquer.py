@@ -239,13 +239,13 @@ def dropout_that_draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @contextmanager
 def negatives_of_the_chunk_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    whole = DivideAndConquer._contrast
+    whole = DivideAndConquer._conquer
 
     def by_chunk(self: DivideAndConquer, projections: list[Tensor]) -> tuple[float, list[Tensor]]:
         parts = [whole(self, [projection]) for projection in projections]
         return sum(part[0] for part in parts) / len(parts), [part[1][0] / len(parts) for part in parts]  # type: ignore[misc]
 
-    monkeypatch.setattr(DivideAndConquer, "_contrast", by_chunk)
+    monkeypatch.setattr(DivideAndConquer, "_conquer", by_chunk)
     yield
 
 
@@ -253,10 +253,9 @@ def negatives_of_the_chunk_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def losses_normalised_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     whole = DivideAndConquer._local_losses
 
-    def by_chunk(self: DivideAndConquer, output: Any, chunk: Any, counts: Any) -> tuple[Tensor, Tensor]:
-        share = len(chunk.batch) / 2 / counts.cells
-        own = type(counts)(int(chunk.hidden.sum()), int((chunk.batch.state >= 0).sum()), counts.cells)
-        loss, sums = whole(self, output, chunk, own)
+    def by_chunk(self: DivideAndConquer, output: Any, views: Any, counts: Any) -> tuple[Tensor, Tensor]:
+        share = len(views.batch) / counts.views
+        loss, sums = whole(self, output, views, type(counts)(*views.judged().tolist()))
         return loss * share, sums
 
     monkeypatch.setattr(DivideAndConquer, "_local_losses", by_chunk)

@@ -8,8 +8,10 @@ Of N cells there are two views each, 2N unit vectors z. Each view has one positi
    \frac{\partial L}{\partial z_i} = \frac{1}{2N\tau}
    \Big( \sum_{j \ne i} (e^{s_{ij} - \ell_i} + e^{s_{ij} - \ell_j}) z_j - 2 z_{p(i)} \Big).
 
-s is symmetric, so a tile above the diagonal serves its rows and its columns: one sweep over the upper tiles gives every
-:math:`\ell`, a second one the gradient. Memory beyond z and its gradient is one tile.
+One sweep over the tiles of s gives every :math:`\ell`, a second one the gradient. Memory beyond z and its gradient is
+one tile. s is symmetric, so where one process computes all rows, a tile above the diagonal serves its rows and its
+columns. Where several ranks share the work, each sweeps the rows of its own cells, and all that they tell each other in
+between is :math:`\ell`, one number a view.
 
 References
 ----------
@@ -18,7 +20,8 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,27 +29,79 @@ from torch import Tensor
 TILE = 1024
 
 
-def _tiles(z: Tensor, temperature: float, tile: int) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Yield the tiles on and above the diagonal: rows, columns, s without self-similarity."""
-    blocks = [slice(start, min(start + tile, len(z))) for start in range(0, len(z), tile)]
-    for i, rows in enumerate(blocks):
-        for columns in blocks[i:]:
-            similarity = (z[rows] @ z[columns].T).div_(temperature)
-            if rows == columns:
-                similarity.fill_diagonal_(-torch.inf)
-            yield rows, columns, similarity
+class _Tile(NamedTuple):
+    """A piece of s: its rows, its columns, and whether its transpose stands for a piece below the diagonal."""
+
+    rows: slice
+    columns: slice
+    similarity: Tensor
+    mirrored: bool
 
 
-def _log_sum_exp(z: Tensor, temperature: float, tile: int) -> Tensor:
-    total = torch.full((len(z),), -torch.inf, dtype=z.dtype, device=z.device)
-    for rows, columns, similarity in _tiles(z, temperature, tile):
+def _blocks(start: int, stop: int, tile: int) -> list[slice]:
+    return [slice(first, min(first + tile, stop)) for first in range(start, stop, tile)]
+
+
+def _leave_out_self(similarity: Tensor, row: int, column: int) -> None:
+    """Set to -inf where a view would be compared with itself; the tile begins at ``row`` and ``column`` of s."""
+    height, width = similarity.shape
+    first, last = max(row, column), min(row + height, column + width)
+    if first < last:
+        similarity[first - row : last - row, first - column : last - column].diagonal().fill_(-torch.inf)
+
+
+class _Tiles:
+    """The tiles of all rows (on and above the diagonal), or of the rows of some cells (all columns).
+
+    Parameters
+    ----------
+    z
+        [2N, width]: the first views of all cells, then the second ones.
+    cells
+        Whose rows; None: all cells.
+    temperature, tile
+        As in :func:`info_nce`.
+    """
+
+    def __init__(self, z: Tensor, cells: slice | None, temperature: float, tile: int) -> None:
+        self.z, self.temperature, self.whole = z, temperature, cells is None
+        half = len(z) // 2
+        self.columns = _blocks(0, len(z), tile)
+        views = [(0, 2 * half)] if cells is None else [(v + cells.start, v + cells.stop) for v in (0, half)]
+        self.rows = [block for start, stop in views for block in _blocks(start, stop, tile)]
+
+    def __iter__(self) -> Iterator[_Tile]:
+        for i, rows in enumerate(self.rows):
+            for columns in self.columns[i:] if self.whole else self.columns:
+                similarity = (self.z[rows] @ self.z[columns].T).div_(self.temperature)
+                first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
+                if first < last:  # a view is not compared with itself
+                    at = (
+                        slice(first - rows.start, last - rows.start),
+                        slice(first - columns.start, last - columns.start),
+                    )
+                    similarity[at].diagonal().fill_(-torch.inf)
+                yield _Tile(rows, columns, similarity, self.whole and rows != columns)
+
+
+def _log_sum_exp(tiles: _Tiles) -> Tensor:
+    total = torch.full((len(tiles.z),), -torch.inf, dtype=tiles.z.dtype, device=tiles.z.device)
+    for rows, columns, similarity, mirrored in tiles:
         total[rows] = torch.logaddexp(total[rows], similarity.logsumexp(1))
-        if rows != columns:
+        if mirrored:
             total[columns] = torch.logaddexp(total[columns], similarity.logsumexp(0))
     return total
 
 
-def info_nce(first: Tensor, second: Tensor, temperature: float, *, tile: int = TILE) -> tuple[Tensor, Tensor, Tensor]:
+def info_nce(
+    first: Tensor,
+    second: Tensor,
+    temperature: float,
+    *,
+    cells: slice | None = None,
+    share: Callable[[Tensor], Tensor] | None = None,
+    tile: int = TILE,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the loss (mean over all views, nats) and its gradient by both views.
 
     Parameters
@@ -55,20 +110,32 @@ def info_nce(first: Tensor, second: Tensor, temperature: float, *, tile: int = T
         [N, width]: the two views, on the unit sphere; row i of both is the same cell. N is at least 2.
     temperature
         Of the softmax.
+    cells
+        Whose gradient is asked for; by default that of all cells. The loss is over all cells either way.
+    share
+        With ``cells``: given the log-sum-exp of the two views of those cells, [cells, 2], returns that of all, [N, 2].
     tile
         Rows and columns of a tile; bounds memory, changes nothing else.
+
+    Returns
+    -------
+    loss, gradient by first, gradient by second
+        Scalar; [N, width] each, or as many rows as ``cells`` names.
     """
-    cells = len(first)
+    half = len(first)
     z = torch.cat([first, second]).detach()
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    positive = z.roll(cells, 0)
-    total = _log_sum_exp(z, temperature, tile)
-    loss = (total - (z * positive).sum(1) / temperature).mean()
-    gradient = -2 * positive
-    for rows, columns, similarity in _tiles(z, temperature, tile):
+    tiles = _Tiles(z, cells, temperature, tile)
+    total = _log_sum_exp(tiles)
+    if cells is not None and share is not None:
+        total = share(total.view(2, half).T[cells]).T.reshape(-1)
+    loss = (total - (z * z.roll(half, 0)).sum(1) / temperature).mean()
+    gradient = z.roll(half, 0).mul_(-2)
+    for rows, columns, similarity, mirrored in tiles:
         weight = (similarity - total[rows, None]).exp_() + (similarity - total[columns]).exp_()
         gradient[rows] += weight @ z[columns]
-        if rows != columns:
+        if mirrored:
             gradient[columns] += weight.T @ z[rows]
-    gradient /= 2 * cells * temperature
-    return loss, gradient[:cells], gradient[cells:]
+    gradient /= 2 * half * temperature
+    mine = slice(None) if cells is None else cells
+    return loss, gradient[:half][mine], gradient[half:][mine]

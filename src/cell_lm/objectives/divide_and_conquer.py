@@ -23,7 +23,6 @@ The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.discrimination import discrimination_loss
 from cell_lm.objectives.masked import choose_hidden, choose_read, masked_loss
-from cell_lm.objectives.ranks import all_reduce_gradients, gather_rows, sum_over_ranks
+from cell_lm.objectives.ranks import all_reduce_gradients, gather_rows, sum_over_ranks, world_size
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,11 @@ class _Views:
     counter: Counter
     hidden: Tensor
 
+    def judged(self) -> Tensor:
+        """Return how many genes are hidden, how many views are of known state, and how many views there are."""
+        known = self.batch.state != UNKNOWN
+        return torch.stack([self.hidden.sum(), known.sum(), torch.tensor(len(known), device=known.device)]).cpu()
+
 
 @dataclass(frozen=True)
 class _Counts:
@@ -81,7 +85,20 @@ class _Counts:
 
     masked: int
     labelled: int
-    cells: int
+    views: int
+
+    @classmethod
+    def over_ranks(cls, judged: Tensor, group: dist.ProcessGroup | None) -> _Counts:
+        return cls(*sum_over_ranks(judged, group).tolist())
+
+
+@dataclass(frozen=True)
+class _FirstPass:
+    """What the first pass leaves: embeddings of each chunk, views and outputs of those kept, and what was counted."""
+
+    projections: list[Tensor]
+    kept: list[tuple[_Views, Output]]
+    counts: _Counts
 
 
 class DivideAndConquer:
@@ -137,12 +154,13 @@ class DivideAndConquer:
             Sum ``.grad`` over the ranks, in one all-reduce. Leave it out for all but the last of accumulated batches.
         """
         self.model.redraw_features(self.seed, step)
-        chunks, counts = self._divide(batch, step)
-        kept, contrastive, pulls = self._conquer(chunks)
+        chunks = self._divide(batch)
+        first = self._first_pass(chunks, step)
+        contrastive, pulls = self._conquer(first.projections)
         sums = torch.zeros(4, dtype=torch.float64)
-        for chunk, pull in zip(chunks, pulls, strict=True):
-            output = kept.popleft() if kept else self._forward(chunk, only_cls=False)
-            loss, parts = self._local_losses(output, chunk, counts)
+        for chunk, pull in zip(reversed(chunks), reversed(pulls), strict=True):  # the kept graphs first: they are freed
+            views, output = first.kept.pop() if first.kept else self._encode(chunk, step)
+            loss, parts = self._local_losses(output, views, first.counts)
             if pull is not None:
                 loss = loss + self.objectives.contrastive.weight * (output.projection * pull).sum()
             if loss.requires_grad:  # a chunk may have nothing to judge
@@ -150,28 +168,47 @@ class DivideAndConquer:
             sums += parts
         if synchronise:
             all_reduce_gradients(self.model.parameters(), self.group)
-        return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
+        return self._losses(contrastive, sum_over_ranks(sums, self.group), first.counts)
 
     @torch.no_grad()
     def evaluate(self, batch: CellBatch, step: int) -> Losses:
         """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient."""
-        chunks, counts = self._divide(batch, step)
-        outputs = [self._forward(chunk, only_cls=False) for chunk in chunks]
-        sums = torch.zeros(4, dtype=torch.float64)
-        for output, chunk in zip(outputs, chunks, strict=True):
-            sums += self._local_losses(output, chunk, counts)[1]
-        contrastive, _ = self._contrast([output.projection for output in outputs])
+        one = _Counts(1, 1, 1)
+        judged = torch.zeros(3, dtype=torch.int64)
+        sums, projections = torch.zeros(4, dtype=torch.float64), []
+        for chunk in self._divide(batch):
+            views, output = self._encode(chunk, step)
+            judged += views.judged()
+            sums += self._local_losses(output, views, one)[1]
+            projections.append(output.projection)
+        counts = _Counts.over_ranks(judged, self.group)
+        contrastive, _ = self._conquer(projections)
         return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
 
-    def _divide(self, batch: CellBatch, step: int) -> tuple[list[_Views], _Counts]:
-        chunks = [self._make_views(chunk, step) for chunk in batch.chunks(max(1, self.token_budget // self.views))]
-        here = [
-            sum(int(chunk.hidden.sum()) for chunk in chunks),
-            sum(int((chunk.batch.state != UNKNOWN).sum()) for chunk in chunks),
-            len(batch),
-        ]
-        masked, labelled, cells = sum_over_ranks(torch.tensor(here, dtype=torch.int64), self.group).tolist()
-        return chunks, _Counts(masked, labelled, cells)
+    def _divide(self, batch: CellBatch) -> list[CellBatch]:
+        return list(batch.chunks(max(1, self.token_budget // self.views)))
+
+    def _first_pass(self, chunks: Sequence[CellBatch], step: int) -> _FirstPass:
+        """Encode every chunk for its embeddings, the last ``keep`` of them with their graph, and count what is judged.
+
+        Without the contrastive objective there is nothing to encode ahead: the counts are all that is needed.
+        """
+        judged = torch.zeros(3, dtype=torch.int64)
+        projections: list[Tensor] = []
+        kept: list[tuple[_Views, Output]] = []
+        for left, chunk in zip(range(len(chunks), 0, -1), chunks, strict=True):
+            views = self._make_views(chunk, step)
+            judged += views.judged()
+            if self.views == 1:
+                projections.append(self.model.no_projection())
+                continue
+            keep = left <= self.keep
+            with torch.set_grad_enabled(keep):
+                output = self._forward(views, only_cls=not keep)
+            projections.append(output.projection.detach())
+            if keep:
+                kept.append((views, output))
+        return _FirstPass(projections, kept, _Counts.over_ranks(judged, self.group))
 
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
         masking = self.objectives.masked
@@ -191,41 +228,48 @@ class DivideAndConquer:
             return chunk
         return chunk.keep(choose_read(chunk, Counter.of(self.seed, step, chunk.slots, view), share))
 
-    def _forward(self, chunk: _Views, *, only_cls: bool) -> Output:
+    def _forward(self, views: _Views, *, only_cls: bool) -> Output:
         with self.autocast():
-            output: Output = self.model(chunk.batch, hidden=chunk.hidden, counter=chunk.counter, only_cls=only_cls)
+            output: Output = self.model(views.batch, hidden=views.hidden, counter=views.counter, only_cls=only_cls)
         return output
 
-    def _conquer(self, chunks: Sequence[_Views]) -> tuple[deque[Output], float, Sequence[Tensor | None]]:
-        """Return the outputs kept, the contrastive loss and, for each chunk, its gradient by the chunk's embeddings."""
-        if self.views == 1:
-            return deque(), float("nan"), [None] * len(chunks)
-        kept = deque(self._forward(chunk, only_cls=False) for chunk in chunks[: self.keep])
-        with torch.no_grad():
-            rest = [self._forward(chunk, only_cls=True) for chunk in chunks[self.keep :]]
-            return kept, *self._contrast([output.projection for output in (*kept, *rest)])
+    def _encode(self, chunk: CellBatch, step: int) -> tuple[_Views, Output]:
+        views = self._make_views(chunk, step)
+        return views, self._forward(views, only_cls=False)
 
-    def _contrast(self, projections: Sequence[Tensor]) -> tuple[float, Sequence[Tensor | None]]:
+    def _conquer(self, projections: Sequence[Tensor]) -> tuple[float, Sequence[Tensor | None]]:
+        """Return the contrastive loss over all ranks, and its gradient by the embeddings of each chunk of this one.
+
+        Given are the embeddings of the two views of each chunk, one view after the other.
+        """
         if self.views == 1:
             return float("nan"), [None] * len(projections)
         none = self.model.no_projection()  # a rank may hold no cell
         pairs = [projection.chunk(2) for projection in projections]
-        first, second = (torch.cat(views) for views in zip((none, none), *pairs, strict=True))
-        all_first, all_second, mine = gather_rows(first, second, self.group)
-        loss, *gradients = info_nce(all_first, all_second, self.objectives.contrastive.temperature)
+        halves = [torch.cat(views) for views in zip((none, none), *pairs, strict=True)]
+        everyone, mine = gather_rows(torch.cat(halves, dim=1), self.group)
+        first, second = everyone.chunk(2, dim=1)
+        alone = world_size(self.group) == 1
+        loss, *gradients = info_nce(
+            first,
+            second,
+            self.objectives.contrastive.temperature,
+            cells=None if alone else mine,
+            share=lambda rows: gather_rows(rows, self.group)[0],
+        )
         sizes = [len(views[0]) for views in pairs]
-        by_chunk = zip(*(torch.split(gradient[mine], sizes) for gradient in gradients), strict=True)
+        by_chunk = zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)
         return float(loss), [torch.cat(views) for views in by_chunk]
 
-    def _local_losses(self, output: Output, chunk: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
+    def _local_losses(self, output: Output, views: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
         """Return a chunk's share of the weighted loss, and its sums: masked, right, discrimination, right."""
         loss = output.projection.new_zeros(())
         sums = [loss] * 4
         if self.objectives.masked.weight and counts.masked:
-            sums[0], sums[1] = masked_loss(output.expression, chunk.batch.bins[chunk.hidden])
+            sums[0], sums[1] = masked_loss(output.expression, views.batch.bins[views.hidden])
             loss = loss + self.objectives.masked.weight / counts.masked * sums[0]
         if self.objectives.discrimination.weight and counts.labelled:
-            sums[2], sums[3] = discrimination_loss(output.state, chunk.batch.state)
+            sums[2], sums[3] = discrimination_loss(output.state, views.batch.state)
             loss = loss + self.objectives.discrimination.weight / counts.labelled * sums[2]
         return loss, torch.stack([part.detach().double().cpu() for part in sums])
 
@@ -244,5 +288,13 @@ class DivideAndConquer:
         judges = [bool(counts.masked), judged, self.views == 2]
         total = sum(weight * term for (weight, term), on in zip(terms, judges, strict=True) if weight and on)
         return Losses(
-            total, masked, state, contrastive, masked_right, state_right, counts.masked, counts.labelled, counts.cells
+            total,
+            masked,
+            state,
+            contrastive,
+            masked_right,
+            state_right,
+            counts.masked,
+            counts.labelled,
+            counts.views // self.views,
         )

@@ -30,28 +30,26 @@ def sum_over_ranks(values: Tensor, group: Group) -> Tensor:
     return shared.cpu()
 
 
-def gather_rows(first: Tensor, second: Tensor, group: Group) -> tuple[Tensor, Tensor, slice]:
-    """Join two matrices [n, width] over the ranks, in order of rank; ranks may hold unequally many rows.
+def gather_rows(rows: Tensor, group: Group) -> tuple[Tensor, slice]:
+    """Join a matrix [n, width] over the ranks, in order of rank; ranks may hold unequally many rows.
 
     Returns
     -------
-    first, second, mine
-        [N, width] each, and which rows are this rank's.
+    joined, mine
+        [N, width], and which rows are this rank's.
     """
     if world_size(group) == 1:
-        return first, second, slice(0, len(first))
+        return rows, slice(0, len(rows))
     sizes = torch.zeros(world_size(group), dtype=torch.int64)
-    sizes[dist.get_rank(group)] = len(first)
+    sizes[dist.get_rank(group)] = len(rows)
     sizes = sum_over_ranks(sizes, group)
     start = int(sizes[: dist.get_rank(group)].sum())
-    pair = torch.cat([first, second], dim=1)
-    padded = pair.new_zeros(int(sizes.max()), pair.shape[1])
-    padded[: len(pair)] = pair
+    padded = rows.new_zeros(int(sizes.max()), rows.shape[1])
+    padded[: len(rows)] = rows
     received = [torch.empty_like(padded) for _ in sizes]
     dist.all_gather(received, padded, group=group)
-    joined = torch.cat([rows[:size] for rows, size in zip(received, sizes.tolist(), strict=True)])
-    width = first.shape[1]
-    return joined[:, :width].contiguous(), joined[:, width:].contiguous(), slice(start, start + len(first))
+    joined = torch.cat([part[:size] for part, size in zip(received, sizes.tolist(), strict=True)])
+    return joined, slice(start, start + len(rows))
 
 
 def all_reduce_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:

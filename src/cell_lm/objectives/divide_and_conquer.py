@@ -38,7 +38,16 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.discrimination import discrimination_loss
 from cell_lm.objectives.masked import choose_hidden, choose_read, masked_loss
-from cell_lm.objectives.ranks import all_reduce_gradients, gather_rows, sum_over_ranks, world_size
+from cell_lm.objectives.ranks import (
+    all_reduce_gradients,
+    cut_alike,
+    gather_rows,
+    is_sharded,
+    let_go,
+    reduce_with_this_pass,
+    sum_over_ranks,
+    world_size,
+)
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,11 @@ class _FirstPass:
     counts: _Counts
 
 
+def _nothing(output: Output) -> Tensor:
+    """Return zero that depends on every parameter, so that all ranks reduce the gradients of the same ones."""
+    return 0.0 * (output.cls.sum() + output.projection.sum() + output.state.sum() + output.expression.sum())
+
+
 class DivideAndConquer:
     """The engine of pretraining: losses and gradients of a whole batch, a chunk at a time.
 
@@ -151,23 +165,28 @@ class DivideAndConquer:
         loss_scale
             Factor on the gradient, for instance one over the number of accumulated batches.
         synchronise
-            Sum ``.grad`` over the ranks, in one all-reduce. Leave it out for all but the last of accumulated batches.
+            Sum ``.grad`` over the ranks, in one all-reduce (a sharded model: into shards, with the last chunk). Leave
+            it out for all but the last of accumulated batches.
         """
         self.model.redraw_features(self.seed, step)
         chunks = self._divide(batch)
         first = self._first_pass(chunks, step)
         contrastive, pulls = self._conquer(first.projections)
         sums = torch.zeros(4, dtype=torch.float64)
-        for chunk, pull in zip(reversed(chunks), reversed(pulls), strict=True):  # the kept graphs first: they are freed
+        for left in reversed(range(len(chunks))):  # the kept graphs first: they are freed
+            chunk, pull = chunks[left], pulls[left]
             views, output = first.kept.pop() if first.kept else self._encode(chunk, step)
             loss, parts = self._local_losses(output, views, first.counts)
             if pull is not None:
                 loss = loss + self.objectives.contrastive.weight * (output.projection * pull).sum()
+            if is_sharded(self.model):
+                loss = loss + _nothing(output)
+                reduce_with_this_pass(self.model, synchronise and not left)
             if loss.requires_grad:  # a chunk may have nothing to judge
                 (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += parts
         if synchronise:
-            all_reduce_gradients(self.model.parameters(), self.group)
+            all_reduce_gradients(self.model, self.group)
         return self._losses(contrastive, sum_over_ranks(sums, self.group), first.counts)
 
     @torch.no_grad()
@@ -181,12 +200,14 @@ class DivideAndConquer:
             judged += views.judged()
             sums += self._local_losses(output, views, one)[1]
             projections.append(output.projection)
+        let_go(self.model)
         counts = _Counts.over_ranks(judged, self.group)
         contrastive, _ = self._conquer(projections)
         return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
 
     def _divide(self, batch: CellBatch) -> list[CellBatch]:
-        return list(batch.chunks(max(1, self.token_budget // self.views)))
+        budget = max(1, self.token_budget // self.views)
+        return cut_alike(batch, budget, self.group) if is_sharded(self.model) else list(batch.chunks(budget))
 
     def _first_pass(self, chunks: Sequence[CellBatch], step: int) -> _FirstPass:
         """Encode every chunk for its embeddings, the last ``keep`` of them with their graph, and count what is judged.

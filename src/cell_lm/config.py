@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from cell_lm.errors import ConfigError
 
@@ -117,10 +117,12 @@ class TrainingConfig(_Section):
     """Optimiser steps."""
     batch_size: Annotated[int, Field(ge=2)] = 256
     """Cells a step over all ranks; the contrastive negatives span all of them, whatever the memory."""
-    token_budget: Positive = 65536
-    """Genes (over both views) that one chunk of divide and conquer may hold: bounds memory, changes no result."""
-    keep_chunks: Annotated[int, Field(ge=0)] = 0
-    """Chunks whose graph is kept from the first pass, not computed again: up to a quarter faster, for their memory."""
+    memory: ByteSize | None = None
+    """Memory a process may take, as ``"8GB"`` (on CUDA: of the device); default: half of what is free (CUDA: 90 %)."""
+    token_budget: Positive | Literal["auto"] = "auto"
+    """Genes (over both views) that one chunk of divide and conquer may hold; ``auto``: what ``memory`` allows."""
+    keep_chunks: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    """Chunks whose graph is kept from the first pass, not computed again; ``auto``: as many as ``memory`` allows."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.05

@@ -1,0 +1,187 @@
+"""How a step is cut: the largest chunks worth having and as many kept graphs as fit into the memory there is.
+
+Larger chunks make no step faster once a chunk keeps the machine busy, and kept graphs do, so what is left of the memory
+goes to those. Neither changes a result by more than rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from cell_lm.errors import ConfigError
+from cell_lm.training.footprint import Footprint
+
+BUSY = {"cpu": 32_768, "cuda": 524_288}
+"""Genes over both views with which a chunk keeps a device busy: larger ones gain nothing."""
+SHARE = {"cpu": 0.5, "cuda": 0.9}
+"""Of the free memory that is taken where the user names none: on a laptop other programs live, too."""
+SLACK = 1.25
+"""Of what the tensors of a chunk take, to what the process takes for them (allocators round and leave gaps)."""
+_ROUND = 1024
+_LIMITS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+_COPIES = 6
+"""Matrices of the size of all embeddings that the contrastive loss holds at once."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a step has to do on one rank, and what the process holds besides.
+
+    Attributes
+    ----------
+    cells, genes : int
+        Of this rank's share of a batch; a gene counts once, not for each view.
+    longest : int
+        Most genes of one cell: a cell is not cut.
+    all_cells, width : int
+        Cells of the batch over all ranks, and width of the embeddings that are compared.
+    views : int
+        Of each cell.
+    held : int
+        Bytes that the process holds before the first step, and will hold beside the chunks: weights, their gradients
+        and moments, data, batches.
+    """
+
+    cells: int
+    genes: int
+    longest: int
+    all_cells: int
+    width: int
+    views: int
+    held: int
+
+    @property
+    def fixed(self) -> int:
+        """Bytes taken beside the chunks, embeddings included."""
+        embeddings = _COPIES * 4 * self.width * self.views * self.all_cells if self.views == 2 else 0
+        return self.held + embeddings
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How a step is cut, and what it is predicted to cost."""
+
+    token_budget: int
+    """Genes over all views that a chunk may hold."""
+    keep_chunks: int
+    """Chunks whose graph is kept."""
+    chunks: int
+    """Chunks of a step, about."""
+    limit: int
+    """Bytes that may be taken."""
+    predicted_bytes: int
+    """Bytes that the process is predicted to take at most."""
+    held_bytes: int
+    """Of those, what is held beside the chunks and their graphs."""
+    predicted_seconds: float
+    """Seconds a step, of the two passes and the contrastive loss."""
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that this process could still take, its share where several run on this machine."""
+    neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    limit = _container_limit()
+    return min(free, limit) // neighbours if limit is not None else free // neighbours
+
+
+def _container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return what is left of a container's own limit (cgroup version 2 or 1), None where it has none."""
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit, taken = (root / most).read_text().strip(), (root / used).read_text().strip()
+        except OSError:
+            continue
+        if limit.isdigit() and int(limit) < 1 << 60:
+            return max(0, int(limit) - int(taken))
+    return None
+
+
+def held_memory(device: torch.device) -> int:
+    """Return the bytes that this process holds now: resident memory, or what the CUDA allocator gave out."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_allocated(device))
+    return int(psutil.Process().memory_info().rss)
+
+
+def memory_limit(device: torch.device, named: int | None) -> int:
+    """Return the bytes that the process may take: what the user named, or a share of what is free."""
+    return named if named is not None else held_memory(device) + int(SHARE[device.type] * free_memory(device))
+
+
+def find_budget(
+    cost: Footprint, work: Work, limit: int, device: str, *, token_budget: int | None = None, keep: int | None = None
+) -> Budget:
+    """Cut a step so that it fits, and predict what it costs.
+
+    Parameters
+    ----------
+    cost
+        Measured on cells like those of the step.
+    work
+        What the step has to do.
+    limit
+        Bytes that the process may take.
+    device
+        ``cpu`` or ``cuda``.
+    token_budget, keep
+        What is settled already; the other is found, and nothing is refused for what is settled.
+
+    Raises
+    ------
+    ConfigError
+        Not even the longest cell fits; the message says how much would do.
+    """
+    if token_budget is None:
+        token_budget = _largest_chunk(cost, work, limit, device)
+    whole = max(token_budget // work.views, work.longest)
+    chunks = max(1, -(-work.genes // whole))
+    genes = min(whole, work.genes)
+    chunk = SLACK * (cost.chunk_bytes + cost.bytes_per_gene * genes)
+    graph = SLACK * cost.bytes_per_gene * genes if work.views == 2 else 0.0  # one view needs no first pass
+    if keep is None:  # a chunk that is computed is one of those kept, so that the first of them costs nothing more
+        keep = min(chunks, 1 + max(0, int((limit - work.fixed - chunk) / graph))) if graph else 0
+    share = min(1.0, keep / chunks)
+    seconds = work.genes * (cost.first_seconds_per_gene * (1 - share) + cost.replay_seconds_per_gene)
+    return Budget(
+        token_budget=token_budget,
+        keep_chunks=keep,
+        chunks=chunks,
+        limit=limit,
+        held_bytes=work.fixed,
+        predicted_bytes=int(work.fixed + chunk + graph * max(0, min(keep, chunks) - 1)),
+        predicted_seconds=seconds + cost.contrast_seconds * 4 * work.cells * work.all_cells,
+    )
+
+
+def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str) -> int:
+    """Return the token budget of the largest chunk that fits, or of one that keeps the device busy."""
+    left = (limit - work.fixed) / SLACK - cost.chunk_bytes
+    genes = int(left / cost.bytes_per_gene) if cost.bytes_per_gene else BUSY[device]
+    if genes < work.longest:
+        needed = work.fixed + SLACK * (cost.chunk_bytes + cost.bytes_per_gene * work.longest)
+        found = f"{_gigabytes(limit)} of memory, and a step takes {_gigabytes(needed)} at least"
+        held = f"{_gigabytes(work.fixed)} for data, weights, optimiser and embeddings, the rest for the longest cell"
+        raise ConfigError(
+            f"{found}: {held} ({work.longest:,} genes)",
+            fix="Give it more (--memory), or a smaller encoder, batch_size or encoder.max_genes",
+        )
+    tokens = min(genes * work.views, BUSY[device])
+    return max(tokens // _ROUND * _ROUND, min(tokens, _ROUND))
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:.2f} GB"

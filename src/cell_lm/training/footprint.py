@@ -1,0 +1,194 @@
+"""What a step costs, measured on a few of the user's cells: bytes and seconds for each gene that passes the encoder.
+
+Everything is measured from outside, by steps of the engine itself, so that it holds for any encoder and precision:
+
+- two steps of one chunk each, one larger than the other, give the memory of a chunk as a constant and a slope (the
+  graph that a forward pass leaves is nearly all of it, so the slope stands for a kept graph, too);
+- the same cells with and without their graph kept give the seconds of the two passes.
+
+On CUDA the allocator tells its peak. On the CPU nothing does (the size of the process never falls, and holds what other
+things left), so the tensors are counted as they come and go.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from cell_lm.config import ObjectivesConfig
+from cell_lm.data.batch import CellBatch
+from cell_lm.model import CellLM
+from cell_lm.objectives.contrastive import info_nce
+from cell_lm.objectives.divide_and_conquer import DivideAndConquer
+
+LONGEST_PROBE = 1.0
+"""Seconds of a step past which no larger one is tried."""
+LARGEST_PROBE = 8_192
+"""Genes past which no larger step is tried: the measurement is to take less memory than the run."""
+_FEWEST, _GROWTH, _ROUNDS = 4, 2, 2
+_NEVER = 1 << 62
+_SIMILAR = 1024
+
+
+class TensorMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made while it is entered.
+
+    Attributes
+    ----------
+    now, peak : int
+        Bytes that are alive now, and that were at most.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+    def _release(self, size: int) -> None:
+        self.now -= size
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage not in self._seen:
+            size = self._seen[storage] = storage.nbytes()
+            weakref.finalize(storage, self._release, size)
+            self.now += size
+            self.peak = max(self.peak, self.now)
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf)
+        return result
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What a step costs.
+
+    A gene of a cell counts once, though each of the two views reads it or a share of it.
+    """
+
+    chunk_bytes: float
+    """Memory of a chunk at most, forward and backward, however small it is."""
+    bytes_per_gene: float
+    """Memory of a chunk for each gene it holds, beyond that; and of a kept graph."""
+    first_seconds_per_gene: float
+    """Of the first pass, which a kept graph saves."""
+    replay_seconds_per_gene: float
+    """Of the pass with a graph, forward and backward."""
+    contrast_seconds: float
+    """Of the contrastive loss and its gradient for each pair of views."""
+
+
+class _Probe:
+    """Steps on the first cells of a sample, whose gradients nobody wants."""
+
+    def __init__(
+        self, model: CellLM, objectives: ObjectivesConfig, autocast: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        self.model, self.device = model, next(model.parameters()).device
+        self.engine = DivideAndConquer(model, objectives, seed=0, token_budget=_NEVER, autocast=autocast)
+
+    def _step(self, cells: CellBatch, keep: int) -> None:
+        self.engine.keep = keep
+        self.engine.step(cells, 0)
+
+    def seconds(self, cells: CellBatch, *, keep: int = 0) -> float:
+        """Return the time of a step in one chunk."""
+        self._synchronise()
+        began = time.perf_counter()
+        self._step(cells, keep)
+        self._synchronise()
+        return time.perf_counter() - began
+
+    def passes(self, cells: CellBatch) -> tuple[float, float]:
+        """Return the seconds of the first pass and of the one with a graph, the least of some rounds each.
+
+        A step that keeps its only graph makes the second pass alone.
+        """
+        rounds = [(self.seconds(cells), self.seconds(cells, keep=1)) for _ in range(_ROUNDS)]
+        both, replay = (min(column) for column in zip(*rounds, strict=True))
+        return max(0.0, both - replay) if self.engine.views == 2 else 0.0, replay
+
+    def memory(self, cells: CellBatch) -> int:
+        """Return the bytes that a step in one chunk takes at most beyond those that the model holds."""
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            before = torch.cuda.memory_allocated(self.device)
+            self._step(cells, 0)
+            return int(torch.cuda.max_memory_allocated(self.device) - before)
+        with TensorMemory() as memory:
+            self._step(cells, 0)
+        return memory.peak
+
+    def _synchronise(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def measure(
+    model: CellLM,
+    objectives: ObjectivesConfig,
+    sample: CellBatch,
+    *,
+    autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Footprint:
+    """Measure what a step costs.
+
+    Parameters
+    ----------
+    model
+        As it will be trained, on its device; its gradients are empty afterwards, and nothing else of it is changed.
+    objectives
+        As of the run.
+    sample
+        Some dozen of the cells to be trained on, at least 4; those beyond a second's work are not used.
+    autocast
+        Makes the context under which the model runs.
+    """
+    probe = _Probe(model, objectives, autocast)
+    cells = _enough(probe, sample)
+    few = cells[: max(2, len(cells) // 4)]
+    least, most = probe.memory(few), probe.memory(cells)
+    slope = max(0.0, (most - least) / (cells.tokens - few.tokens))
+    first, replay = probe.passes(cells)
+    model.zero_grad(set_to_none=True)
+    return Footprint(
+        chunk_bytes=max(0.0, least - slope * few.tokens),
+        bytes_per_gene=slope,
+        first_seconds_per_gene=first / cells.tokens,
+        replay_seconds_per_gene=replay / cells.tokens,
+        contrast_seconds=_contrast_seconds(model) if probe.engine.views == 2 else 0.0,
+    )
+
+
+def _enough(probe: _Probe, sample: CellBatch) -> CellBatch:
+    """Return as many of the cells as a second's work takes; a first step compiles kernels and makes the gradients."""
+    cells = sample[:_FEWEST]
+    probe.seconds(cells)
+    while len(cells) < len(sample) and cells.tokens < LARGEST_PROBE and probe.seconds(cells) < LONGEST_PROBE / 2:
+        cells = sample[: _GROWTH * len(cells)]
+    return cells
+
+
+def _contrast_seconds(model: CellLM) -> float:
+    none = model.no_projection()
+    views = torch.nn.functional.normalize(none.new_ones(_SIMILAR // 2, none.shape[1]), dim=1)
+    info_nce(views[:2], views[:2], 1.0)
+    began = time.perf_counter()
+    loss, *_ = info_nce(views, views, 1.0)
+    float(loss)  # waits for a GPU
+    return (time.perf_counter() - began) / _SIMILAR**2

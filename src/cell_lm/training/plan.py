@@ -1,0 +1,96 @@
+"""How the steps of a run are cut: measured on its own cells before the first one, and written into its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import torch
+
+from cell_lm.config import PretrainConfig
+from cell_lm.model import CellLM
+from cell_lm.training.batches import Batches
+from cell_lm.training.budget import Budget, Work, find_budget, held_memory, memory_limit
+from cell_lm.training.footprint import measure
+from cell_lm.training.ranks import Ranks
+
+SAMPLE = 64
+"""Cells that the costs are measured on, at most."""
+_PER_PARAMETER = 12
+"""Bytes that training adds to each: its gradient and the two moments of AdamW."""
+_PER_GENE = 20
+"""Bytes of a gene in a batch."""
+_BATCHES = 4
+"""Batches that are held at once: the one at hand and those made ahead."""
+
+
+def precision(config: PretrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Return what makes the context under which the model runs."""
+    half = partial(torch.autocast, device.type, torch.bfloat16)
+    return half if config.training.precision == "bfloat16" else nullcontext
+
+
+def is_settled(config: PretrainConfig) -> bool:
+    """Whether the configuration says how a step is cut."""
+    return "auto" not in (config.training.token_budget, config.training.keep_chunks)
+
+
+def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) -> Budget:
+    """Measure what a step costs and cut it to fit the memory; all ranks must call it, and get the same answer.
+
+    Parameters
+    ----------
+    model
+        As it will be trained, on its device.
+    batches, config, ranks
+        Of the run.
+
+    Raises
+    ------
+    ConfigError
+        Not even one cell at a time fits.
+    """
+    training, device = config.training, ranks.device
+    work = _work(model, batches, config, ranks, held_memory(device))
+    limit = memory_limit(device, training.memory)
+    sample = batches.sample(SAMPLE).to(device)
+    cost = measure(model, config.objectives, sample, autocast=precision(config, device))
+    settled = [None if number == "auto" else number for number in (training.token_budget, training.keep_chunks)]
+    found = ranks.everywhere(
+        lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
+    )
+    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.keep_chunks)
+    return find_budget(cost, work, limit, device.type, token_budget=token_budget, keep=keep)
+
+
+def settle(config: PretrainConfig, budget: Budget) -> PretrainConfig:
+    """Write a budget into the settings of a run."""
+    update = {"token_budget": budget.token_budget, "keep_chunks": budget.keep_chunks}
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
+    """Take what a run that goes on has settled, unless it is to take other memory: the same cut gives the same bits."""
+    training, before = config.training, begun.training
+    if training.memory != before.memory:
+        return config
+    names = ("token_budget", "keep_chunks")
+    update = {name: getattr(before, name) for name in names if getattr(training, name) == "auto"}
+    return config.model_copy(update={"training": training.model_copy(update=update)})
+
+
+def _work(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks, held: int) -> Work:
+    lengths = batches.pool.lengths[batches.train_cells]
+    cells = -(-config.training.batch_size // ranks.size)
+    genes = int(lengths.mean() * cells)
+    trained = model.parameter_count()
+    return Work(
+        cells=cells,
+        genes=genes,
+        longest=int(lengths.max()),
+        all_cells=config.training.batch_size,
+        width=model.no_projection().shape[1],
+        views=2 if config.objectives.contrastive.weight else 1,
+        held=held + _PER_PARAMETER * trained + _PER_GENE * genes * _BATCHES,
+    )

@@ -152,6 +152,7 @@ class DivideAndConquer:
         self.seed, self.token_budget, self.keep = seed, token_budget, keep
         self.autocast, self.group = autocast, group
         self.views = 2 if objectives.contrastive.weight else 1
+        self._only_cls = not objectives.masked.weight
 
     def step(self, batch: CellBatch, step: int, *, loss_scale: float = 1.0, synchronise: bool = True) -> Losses:
         """Add the gradient of ``loss_scale`` times the total loss of the whole batch to ``.grad``.
@@ -225,7 +226,7 @@ class DivideAndConquer:
                 continue
             keep = left <= self.keep
             with torch.set_grad_enabled(keep):
-                output = self._forward(views, only_cls=not keep)
+                output = self._forward(views, only_cls=self._only_cls or not keep)
             projections.append(output.projection.detach())
             if keep:
                 kept.append((views, output))
@@ -256,7 +257,7 @@ class DivideAndConquer:
 
     def _encode(self, chunk: CellBatch, step: int) -> tuple[_Views, Output]:
         views = self._make_views(chunk, step)
-        return views, self._forward(views, only_cls=False)
+        return views, self._forward(views, only_cls=self._only_cls)
 
     def _conquer(self, projections: Sequence[Tensor]) -> tuple[float, Sequence[Tensor | None]]:
         """Return the contrastive loss over all ranks, and its gradient by the embeddings of each chunk of this one.

@@ -11,11 +11,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cell_lm.nn.linear import Linear
+
 
 def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values.
+
+    On the CPU in float32 at least: the half-precision kernel is slower there, its backward pass up to ten times.
+    """
+    if query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        wide = torch.promote_types(query.dtype, torch.float32)
+        return F.scaled_dot_product_attention(*(x.to(wide) for x in (query, key, value))).to(query.dtype)
+
+
+def _one_cell(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Exact attention of one cell: [n, H, K] queries over [m, H, K] keys and values."""
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
+    heads_first = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
+    return scaled_dot_product(*heads_first).squeeze(0).transpose(0, 1)
 
 
 def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
@@ -45,7 +59,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequenc
     if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
         return _flash(query, key, value, queries, keys)
     cells = zip(_cells(query, queries), _cells(key, keys), _cells(value, keys), strict=True)
-    return torch.cat([scaled_dot_product(*cell) for cell in cells])
+    return torch.cat([_one_cell(*cell) for cell in cells])
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
@@ -66,9 +80,9 @@ class Projections(nn.Module):
         super().__init__()
         self.shape = (heads, head_width)
         inner = heads * head_width
-        self.query = nn.Linear(width, inner)
-        self.key_value = nn.Linear(width, 2 * inner)
-        self.out = nn.Linear(inner, width)
+        self.query = Linear(width, inner)
+        self.key_value = Linear(width, 2 * inner)
+        self.out = Linear(inner, width)
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., width] to [..., H, K]."""
@@ -154,4 +168,4 @@ class LatentAttention(Projections):
         """Attend within [C, L, width]."""
         key, value = self.keys_values(x)
         query, key, value = (part.transpose(1, 2) for part in (self.queries(x), key, value))
-        return self.back(F.scaled_dot_product_attention(query, key, value).transpose(1, 2))
+        return self.back(scaled_dot_product(query, key, value).transpose(1, 2))

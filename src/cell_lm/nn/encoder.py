@@ -23,6 +23,7 @@ from cell_lm.data.batch import CellBatch
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, dropout
 from cell_lm.nn.embedding import CellEmbedding
+from cell_lm.nn.linear import Linear
 
 PLACES_PER_LAYER = 8
 """Numbers of dropout places a layer may use; place 0 is the embedding."""
@@ -73,7 +74,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.rise, self.out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.rise, self.out = Linear(width, hidden), Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each row, [..., width]."""

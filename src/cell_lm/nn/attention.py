@@ -164,8 +164,8 @@ class PerformerAttention(Projections):
 class LatentAttention(Projections):
     """Exact attention among the latents of each cell, all cells having equally many."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within [C, L, width]."""
+    def forward(self, x: Tensor, wanted: int | None = None) -> Tensor:
+        """Attend within [C, L, width]; where ``wanted`` is given, only the first so many latents ask."""
         key, value = self.keys_values(x)
-        query, key, value = (part.transpose(1, 2) for part in (self.queries(x), key, value))
+        query, key, value = (part.transpose(1, 2) for part in (self.queries(x[:, :wanted]), key, value))
         return self.back(scaled_dot_product(query, key, value).transpose(1, 2))

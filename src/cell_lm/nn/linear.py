@@ -22,6 +22,8 @@ def _onednn() -> Any:
 
 
 _PRODUCT = _onednn()
+BLOCK = 1024
+"""Rows of a long batch over which the gradient of a weight is summed at a time: they fit the cache, all would not."""
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -30,7 +32,18 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _outer(grad: Tensor, x: Tensor) -> Tensor:
-    """Return ``grad.T @ x``; with the narrower side as its rows the product is up to twice as fast."""
+    """Return ``grad.T @ x``, [out, in]."""
+    if len(x) < 8 * BLOCK:
+        return _outer_block(grad, x)
+    blocks = (_outer_block(*block) for block in zip(grad.split(BLOCK), x.split(BLOCK), strict=True))
+    total = next(blocks)
+    for block in blocks:
+        total += block
+    return total
+
+
+def _outer_block(grad: Tensor, x: Tensor) -> Tensor:
+    # with the narrower side as its rows the product is up to twice as fast
     if grad.shape[1] <= x.shape[1]:
         return _product(grad.T, x.T)
     return _product(x.T, grad.T).T

@@ -1,0 +1,352 @@
+"""Speed and memory of the encoder against the released configuration of the paper, and of preset ``small`` by itself.
+
+    python -m benchmarks.encoder [--quick] [--only PARTS] [--device cuda]
+
+The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager. Ours
+has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward 3,072),
+``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them. Cells have
+lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same threads and
+allocator; the peer runs at its faster batch size of 1 and 2, ours on packed cells. A ratio is the peer's median CPU time
+a cell over ours (``..._wall``: elapsed time, which on a shared machine says as much about the neighbours). A training
+step here is forward and backward of masked expression modelling, without the optimiser; ours has dropout on, the peer
+none, as it was released. Peak memory is that of a training step on the same cell, in processes of their own.
+
+On a GPU (``--device cuda``; written with care, not yet run on one): cells per second and model FLOPs utilisation in
+bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.released import LENGTH, ReleasedPerformer, pad
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.config import PRESETS, EncoderConfig
+from cell_lm.data import CellBatch
+from cell_lm.genes import Vocabulary
+from cell_lm.model import CellLM
+from cell_lm.nn.counter import Counter
+from cell_lm.nn.encoder import build_encoder
+from cell_lm.nn.linear import Linear
+from cell_lm.objectives.divide_and_conquer import DivideAndConquer
+
+GENES = len(Vocabulary.human())
+FULL = PRESETS["base"]
+LATENT = FULL.model_copy(update={"attention": "latent", "layers": 9, "feedforward": 2704, "latents": 32})
+PRECISIONS = {"": None, "_bf16": torch.bfloat16}
+OURS_CELLS = 8
+HIDDEN = 0.15
+
+
+def random_cells(cells: int, seed: int = 0) -> CellBatch:
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(np.round(1050 * np.exp(0.45 * rng.standard_normal(cells))), 50, LENGTH - 1).astype(np.int64)
+    genes = np.concatenate([np.sort(rng.choice(GENES, n, replace=False)) for n in lengths])
+    bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
+    state = torch.from_numpy(rng.integers(0, 2, cells))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, state, torch.arange(cells))
+
+
+def parameters(model: nn.Module) -> float:
+    """Millions of parameters, frozen gene vectors of the peer included."""
+    return sum(p.numel() for p in model.parameters()) / 1e6
+
+
+@dataclass
+class Cost:
+    """Seconds a cell."""
+
+    cpu: float
+    wall: float
+
+
+def cost(work: Callable[[], object], cells: int) -> Cost:
+    cpu, wall = time.process_time(), time.perf_counter()
+    work()
+    return Cost((time.process_time() - cpu) / cells, (time.perf_counter() - wall) / cells)
+
+
+def in_turn(works: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, Cost]:
+    """Run each in turn, ``rounds`` times, and return the medians."""
+    costs: dict[str, list[Cost]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            costs[name].append(cost(*work))
+    return {name: Cost(median(c.cpu for c in found), median(c.wall for c in found)) for name, found in costs.items()}
+
+
+@contextmanager
+def precision(dtype: torch.dtype | None, device: str = "cpu") -> Iterator[None]:
+    with nullcontext() if dtype is None else torch.autocast(device, dtype):
+        yield
+
+
+def peer_forward(peer: ReleasedPerformer, batch: CellBatch, size: int, dtype: torch.dtype | None, length: int) -> None:
+    with torch.inference_mode(), precision(dtype):
+        for start in range(0, len(batch), size):
+            peer(*pad(batch[start : start + size], length))
+
+
+def our_forward(encoder: nn.Module, batch: CellBatch, dtype: torch.dtype | None) -> None:
+    with torch.inference_mode(), precision(dtype):
+        encoder(batch, hidden=None, counter=None, only_cls=True)
+
+
+def hide(batch: CellBatch) -> torch.Tensor:
+    return torch.rand(batch.tokens, generator=torch.Generator().manual_seed(0)) < HIDDEN
+
+
+def peer_train(peer: ReleasedPerformer, batch: CellBatch, dtype: torch.dtype | None) -> None:
+    hidden = hide(batch)
+    with precision(dtype):
+        tokens, genes, mask = pad(batch, LENGTH, hidden)
+        states = peer(tokens, genes, mask)[(tokens == peer.hidden) & mask]
+        loss = F.cross_entropy(peer.to_out(states).float(), batch.bins[hidden])
+    loss.backward()
+    peer.zero_grad()
+
+
+def our_train(encoder: nn.Module, head: nn.Module, batch: CellBatch, dtype: torch.dtype | None) -> None:
+    hidden = hide(batch)
+    with precision(dtype):
+        counter = Counter.of(0, 0, batch.slots, 0)
+        states = encoder(batch, hidden=hidden, counter=counter, only_cls=False).hidden
+        loss = F.cross_entropy(head(states).float(), batch.bins[hidden])
+    loss.backward()
+    encoder.zero_grad()
+
+
+def compare(rounds: int, sizes: tuple[int, ...]) -> dict[str, float]:
+    """Return the ratios of time against the peer."""
+    torch.manual_seed(0)
+    peer, full, latent = ReleasedPerformer(GENES), build_encoder(FULL, GENES), build_encoder(LATENT, GENES)
+    head = Linear(FULL.width, FULL.bins)
+    for name, model in {"released Performer": peer, "full": full, "latent": latent}.items():
+        print(f"{name:20s} {parameters(model):5.1f} M parameters")
+    cells, figures = random_cells(OURS_CELLS), {}
+    one, longest = cells[:1], int(cells[:4].lengths.max()) + 1
+    for model in (full, latent):
+        our_forward(model, one, None)  # warm
+    peer_forward(peer, one, 1, None, longest)
+    for suffix, dtype in PRECISIONS.items():
+        best = best_size(peer, cells, sizes, dtype)
+        timed = in_turn(
+            {
+                "peer": (lambda: peer_forward(peer, cells[:best], best, dtype, LENGTH), best),
+                "peer_padded_to_longest": (lambda: peer_forward(peer, cells[:4], 4, dtype, longest), 4),
+                "full": (lambda: our_forward(full, cells, dtype), len(cells)),
+                "latent": (lambda: our_forward(latent, cells, dtype), len(cells)),
+            },
+            rounds,
+        )
+        figures |= ratios("fwd", suffix, timed)
+        timed = in_turn(
+            {
+                "peer": (lambda: peer_train(peer, one, dtype), 1),
+                "full": (lambda: our_train(full, head, cells[:4], dtype), 4),
+                "latent": (lambda: our_train(latent, head, cells[:4], dtype), 4),
+            },
+            rounds,
+        )
+        figures |= ratios("train", suffix, timed)
+    return figures
+
+
+def best_size(peer: ReleasedPerformer, cells: CellBatch, sizes: tuple[int, ...], dtype: torch.dtype | None) -> int:
+    """Return the batch size at which the peer needs least CPU time a cell."""
+    if len(sizes) == 1:
+        return sizes[0]
+    costs = {size: cost(lambda s=size: peer_forward(peer, cells[:s], s, dtype, LENGTH), size).cpu for size in sizes}
+    print(f"CPU seconds a cell of the peer by batch size: {costs}", flush=True)
+    return min(costs, key=lambda size: costs[size])
+
+
+def ratios(what: str, suffix: str, timed: dict[str, Cost]) -> dict[str, float]:
+    peer, figures = timed["peer"], {}
+    for name, found in timed.items():
+        print(f"{what}{suffix or '_float32'} {name:24s} {found.cpu:8.3f} CPU s, {found.wall:8.3f} s a cell", flush=True)
+        if name in ("full", "latent"):
+            figures[f"{what}_ratio_{name}{suffix}"] = round(peer.cpu / found.cpu, 2)
+            figures[f"{what}_ratio_{name}_wall{suffix}"] = round(peer.wall / found.wall, 2)
+    if "peer_padded_to_longest" in timed:
+        kinder = timed["peer_padded_to_longest"].cpu / timed["full"].cpu
+        figures[f"{what}_ratio_full_padded_to_longest{suffix}"] = round(kinder, 2)
+    return figures
+
+
+def resident() -> int:
+    """Bytes of memory this process holds now."""
+    with open("/proc/self/statm") as statm:  # noqa: PTH123
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+def peak_of(name: str) -> None:
+    """Print by how many bytes a training step on one cell raises the peak of memory; for a process of its own."""
+    keep_large_blocks()
+    cell = random_cells(1)
+    peer = ReleasedPerformer(GENES) if name == "peer" else None
+    encoder, head = build_encoder(LATENT if name == "latent" else FULL, GENES), Linear(FULL.width, FULL.bins)
+    before = resident()
+    if peer is not None:
+        peer_train(peer, cell, None)
+    else:
+        our_train(encoder, head, cell, None)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+
+
+def peaks() -> dict[str, float]:
+    found = {}
+    for name in ("peer", "full", "latent"):
+        command = [sys.executable, "-c", f"from benchmarks.encoder import peak_of; peak_of('{name}')"]
+        found[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 2**30
+        print(f"peak of a training step on one cell, {name:8s} {found[name]:6.2f} GiB", flush=True)
+    return {
+        "train_peak_ratio": round(found["full"] / found["peer"], 3),
+        "train_peak_ratio_latent": round(found["latent"] / found["peer"], 3),
+    }
+
+
+@torch.inference_mode()
+def invariance() -> dict[str, float]:
+    """Return the largest relative difference of a cell's embedding over batches, orders and chunks, float32."""
+    batch, worst = random_cells(12, seed=1), 0.0
+    perform = FULL.model_copy(update={"attention": "performer", "heads": 8})
+    for config in (FULL, LATENT, perform, PRESETS["small"]):
+        model = CellLM(config, Vocabulary.human())
+        together = embed(model, batch)
+        others = [torch.cat([embed(model, batch[i : i + size]) for i in range(0, 12, size)]) for size in (1, 5)]
+        others.append(torch.cat([embed(model, batch[i : i + 4]) for i in (8, 4, 0)]).view(3, 4, -1).flip(0).flatten(0, 1))
+        order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
+        mixed = torch.from_numpy(order.copy())
+        fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
+        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.state, batch.slots)))
+        difference = max(float(((other - together).norm(dim=1) / together.norm(dim=1)).max()) for other in others)
+        print(f"invariance {config.attention:10s} {config.width:4d} {difference:.1e}", flush=True)
+        worst = max(worst, difference)
+    return {"invariance": worst}
+
+
+def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
+    cls: torch.Tensor = model.encoder(batch, hidden=None, counter=None, only_cls=True).cls
+    return cls
+
+
+def small(rounds: int) -> dict[str, float]:
+    """Return the cells a second of preset ``small``, embedding and pretraining, and say what bounds it."""
+    model, figures = CellLM(PRESETS["small"], Vocabulary.human()), {}
+    batches = [random_cells(128, seed) for seed in range(3)]
+    for suffix, dtype in PRECISIONS.items():
+        engine = DivideAndConquer(
+            model, model.objectives, seed=0, token_budget=65536, autocast=lambda d=dtype: precision(d)
+        )
+        engine.step(batches[0][:8], 0)
+        works = {
+            f"train-{i}": (lambda b=batch, i=i: engine.step(b, i), len(batch)) for i, batch in enumerate(batches)
+        }
+        works |= {f"forward-{i}": (lambda b=batch: forward_all(model, b, dtype), 128) for i, batch in enumerate(batches)}
+        timed = in_turn(works, rounds)
+        for what in ("forward", "train"):
+            mine = [found for name, found in timed.items() if name.startswith(what)]
+            wall, cpu = (1 / median(getattr(found, clock) for found in mine) for clock in ("wall", "cpu"))
+            figures[f"small_{what}_cells_per_s{suffix}"] = round(wall, 1)
+            figures[f"small_{what}_cells_per_cpu_s{suffix}"] = round(cpu, 1)
+        figures |= {f"{name}{suffix}": value for name, value in bounds(engine, batches[0], dtype).items()}
+    return figures
+
+
+def forward_all(model: CellLM, batch: CellBatch, dtype: torch.dtype | None) -> None:
+    for chunk in batch.chunks(65536):
+        our_forward(model.encoder, chunk, dtype)
+
+
+PARTS = {
+    "products": ("linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("scaled_dot_product",),
+    "dropout": ("_CounterDropout", "_AddDropped", "bitwise", "rshift"),
+    "normalisation and GELU": ("layer_norm", "gelu"),
+    "embedding": ("embedding", "index"),
+    "copies": ("copy_", "aten::cat", "fill_"),
+}
+
+
+def bounds(engine: DivideAndConquer, batch: CellBatch, dtype: torch.dtype | None) -> dict[str, float]:
+    """Print the share of each part of a training step; return the speed of its products against a large one's."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile, flops() as count:
+        engine.step(batch, 0)
+    events = profile.key_averages()
+    total, rest = sum(event.self_cpu_time_total for event in events), 1.0
+    for part, names in PARTS.items():
+        times = [event.self_cpu_time_total for event in events if any(name in event.key for name in names)]
+        rest -= sum(times) / total
+        print(f"  {part:24s} {sum(times) / total:6.1%}")
+        if part == "products":
+            achieved = count[0] / sum(times) / 1e3
+    print(f"  {'everything else':24s} {rest:6.1%}")
+    x, w = (torch.randn(4096, 1024, dtype=dtype or torch.float32) for _ in range(2))
+    layer = Linear(1024, 4096, bias=False, dtype=x.dtype).requires_grad_(False)
+    best = 2 * 4096**2 * 1024 / median(cost(lambda: layer(x), 1).wall for _ in range(5)) / 1e9
+    print(f"  products of the step {achieved:.0f} GFLOP/s, of one 4096 x 1024 x 4096 {best:.0f} GFLOP/s", flush=True)
+    return {"small_train_gflops": round(achieved), "matmul_gflops": round(best)}
+
+
+@contextmanager
+def flops() -> Iterator[list[float]]:
+    """Count the operations of linear layers: one pass without a gradient, three with one."""
+    count = [0.0]
+
+    def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
+        if isinstance(module, nn.Linear):
+            passes = 3 if torch.is_grad_enabled() else 1
+            count[0] += 2.0 * passes * inputs[0].numel() * module.out_features
+
+    handle = nn.modules.module.register_module_forward_hook(add)
+    try:
+        yield count
+    finally:
+        handle.remove()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one round of each")
+    parser.add_argument("--only", nargs="+", choices=("compare", "peaks", "invariance", "small"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    keep_large_blocks()
+    if options.device == "cuda":
+        from benchmarks.encoder_cuda import on_gpu
+
+        print(json.dumps(on_gpu(FULL, random_cells, flops)))
+        return
+    rounds = 1 if options.quick else 3
+    parts: dict[str, Callable[[], dict[str, float]]] = {
+        "small": lambda: small(rounds),
+        "invariance": invariance,
+        "peaks": peaks,
+        "compare": lambda: compare(rounds, (1,) if options.quick else (1, 2)),
+    }
+    figures: dict[str, float] = {}
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    for name, part in parts.items():
+        if options.only is None or name in options.only:
+            figures |= part()
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

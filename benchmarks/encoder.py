@@ -2,14 +2,15 @@
 
     python -m benchmarks.encoder [--quick] [--only PARTS] [--device cuda]
 
-The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager. Ours
-has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward 3,072),
-``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them. Cells have
-lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same threads and
-allocator; the peer runs at its faster batch size of 1 and 2, ours on packed cells. A ratio is the peer's median CPU time
-a cell over ours (``..._wall``: elapsed time, which on a shared machine says as much about the neighbours). A training
-step here is forward and backward of masked expression modelling, without the optimiser; ours has dropout on, the peer
-none, as it was released. Peak memory is that of a training step on the same cell, in processes of their own.
+The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager.
+Ours has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward
+3,072), ``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them.
+Cells have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same
+threads and allocator; the peer runs at its faster batch size of 1 and 2, ours on packed cells. A ratio is the peer's
+median CPU time a cell over ours (``..._wall``: elapsed time, which on a shared machine says as much about the
+neighbours). A training step here is forward and backward of masked expression modelling, without the optimiser; ours
+has dropout on, the peer none, as it was released. Peak memory is that of a training step on the same cell, in
+processes of their own.
 
 On a GPU (``--device cuda``; written with care, not yet run on one): cells per second and model FLOPs utilisation in
 bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
@@ -22,44 +23,30 @@ import json
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from benchmarks.encoder_small import flops, small
 from benchmarks.released import LENGTH, ReleasedPerformer, pad
+from benchmarks.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.config import PRESETS, EncoderConfig
+from cell_lm.config import PRESETS
 from cell_lm.data import CellBatch
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.nn.encoder import build_encoder
 from cell_lm.nn.linear import Linear
-from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 
-GENES = len(Vocabulary.human())
 FULL = PRESETS["base"]
 LATENT = FULL.model_copy(update={"attention": "latent", "layers": 9, "feedforward": 2704, "latents": 32})
-PRECISIONS = {"": None, "_bf16": torch.bfloat16}
 OURS_CELLS = 8
 HIDDEN = 0.15
-
-
-def random_cells(cells: int, seed: int = 0) -> CellBatch:
-    rng = np.random.default_rng(seed)
-    lengths = np.clip(np.round(1050 * np.exp(0.45 * rng.standard_normal(cells))), 50, LENGTH - 1).astype(np.int64)
-    genes = np.concatenate([np.sort(rng.choice(GENES, n, replace=False)) for n in lengths])
-    bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
-    state = torch.from_numpy(rng.integers(0, 2, cells))
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, state, torch.arange(cells))
 
 
 def parameters(model: nn.Module) -> float:
@@ -67,44 +54,10 @@ def parameters(model: nn.Module) -> float:
     return sum(p.numel() for p in model.parameters()) / 1e6
 
 
-@dataclass
-class Cost:
-    """Seconds a cell."""
-
-    cpu: float
-    wall: float
-
-
-def cost(work: Callable[[], object], cells: int) -> Cost:
-    cpu, wall = time.process_time(), time.perf_counter()
-    work()
-    return Cost((time.process_time() - cpu) / cells, (time.perf_counter() - wall) / cells)
-
-
-def in_turn(works: dict[str, tuple[Callable[[], object], int]], rounds: int) -> dict[str, Cost]:
-    """Run each in turn, ``rounds`` times, and return the medians."""
-    costs: dict[str, list[Cost]] = {name: [] for name in works}
-    for _ in range(rounds):
-        for name, work in works.items():
-            costs[name].append(cost(*work))
-    return {name: Cost(median(c.cpu for c in found), median(c.wall for c in found)) for name, found in costs.items()}
-
-
-@contextmanager
-def precision(dtype: torch.dtype | None, device: str = "cpu") -> Iterator[None]:
-    with nullcontext() if dtype is None else torch.autocast(device, dtype):
-        yield
-
-
 def peer_forward(peer: ReleasedPerformer, batch: CellBatch, size: int, dtype: torch.dtype | None, length: int) -> None:
     with torch.inference_mode(), precision(dtype):
         for start in range(0, len(batch), size):
             peer(*pad(batch[start : start + size], length))
-
-
-def our_forward(encoder: nn.Module, batch: CellBatch, dtype: torch.dtype | None) -> None:
-    with torch.inference_mode(), precision(dtype):
-        encoder(batch, hidden=None, counter=None, only_cls=True)
 
 
 def hide(batch: CellBatch) -> torch.Tensor:
@@ -138,32 +91,26 @@ def compare(rounds: int, sizes: tuple[int, ...]) -> dict[str, float]:
     head = Linear(FULL.width, FULL.bins)
     for name, model in {"released Performer": peer, "full": full, "latent": latent}.items():
         print(f"{name:20s} {parameters(model):5.1f} M parameters")
-    cells, figures = random_cells(OURS_CELLS), {}
-    one, longest = cells[:1], int(cells[:4].lengths.max()) + 1
+    cells, figures = random_cells(OURS_CELLS), dict[str, float]()
+    longest = int(cells[:4].lengths.max()) + 1
     for model in (full, latent):
-        our_forward(model, one, None)  # warm
-    peer_forward(peer, one, 1, None, longest)
+        our_forward(model, cells[:1], None)  # warm
+    peer_forward(peer, cells[:1], 1, None, longest)
     for suffix, dtype in PRECISIONS.items():
         best = best_size(peer, cells, sizes, dtype)
-        timed = in_turn(
-            {
-                "peer": (lambda: peer_forward(peer, cells[:best], best, dtype, LENGTH), best),
-                "peer_padded_to_longest": (lambda: peer_forward(peer, cells[:4], 4, dtype, longest), 4),
-                "full": (lambda: our_forward(full, cells, dtype), len(cells)),
-                "latent": (lambda: our_forward(latent, cells, dtype), len(cells)),
-            },
-            rounds,
-        )
-        figures |= ratios("fwd", suffix, timed)
-        timed = in_turn(
-            {
-                "peer": (lambda: peer_train(peer, one, dtype), 1),
-                "full": (lambda: our_train(full, head, cells[:4], dtype), 4),
-                "latent": (lambda: our_train(latent, head, cells[:4], dtype), 4),
-            },
-            rounds,
-        )
-        figures |= ratios("train", suffix, timed)
+        works: dict[str, tuple[Callable[[], object], int]] = {
+            "peer": (partial(peer_forward, peer, cells[:best], best, dtype, LENGTH), best),
+            "peer_padded_to_longest": (partial(peer_forward, peer, cells[:4], 4, dtype, longest), 4),
+            "full": (partial(our_forward, full, cells, dtype), len(cells)),
+            "latent": (partial(our_forward, latent, cells, dtype), len(cells)),
+        }
+        figures |= ratios("fwd", suffix, in_turn(works, rounds))
+        works = {
+            "peer": (partial(peer_train, peer, cells[:1], dtype), 1),
+            "full": (partial(our_train, full, head, cells[:4], dtype), 4),
+            "latent": (partial(our_train, latent, head, cells[:4], dtype), 4),
+        }
+        figures |= ratios("train", suffix, in_turn(works, rounds))
     return figures
 
 
@@ -213,7 +160,9 @@ def peaks() -> dict[str, float]:
     found = {}
     for name in ("peer", "full", "latent"):
         command = [sys.executable, "-c", f"from benchmarks.encoder import peak_of; peak_of('{name}')"]
-        found[name] = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 2**30
+        found[name] = (
+            int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]) / 2**30
+        )
         print(f"peak of a training step on one cell, {name:8s} {found[name]:6.2f} GiB", flush=True)
     return {
         "train_peak_ratio": round(found["full"] / found["peer"], 3),
@@ -230,7 +179,9 @@ def invariance() -> dict[str, float]:
         model = CellLM(config, Vocabulary.human())
         together = embed(model, batch)
         others = [torch.cat([embed(model, batch[i : i + size]) for i in range(0, 12, size)]) for size in (1, 5)]
-        others.append(torch.cat([embed(model, batch[i : i + 4]) for i in (8, 4, 0)]).view(3, 4, -1).flip(0).flatten(0, 1))
+        others.append(
+            torch.cat([embed(model, batch[i : i + 4]) for i in (8, 4, 0)]).view(3, 4, -1).flip(0).flatten(0, 1)
+        )
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
         mixed = torch.from_numpy(order.copy())
         fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
@@ -244,81 +195,6 @@ def invariance() -> dict[str, float]:
 def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
     cls: torch.Tensor = model.encoder(batch, hidden=None, counter=None, only_cls=True).cls
     return cls
-
-
-def small(rounds: int) -> dict[str, float]:
-    """Return the cells a second of preset ``small``, embedding and pretraining, and say what bounds it."""
-    model, figures = CellLM(PRESETS["small"], Vocabulary.human()), {}
-    batches = [random_cells(128, seed) for seed in range(3)]
-    for suffix, dtype in PRECISIONS.items():
-        engine = DivideAndConquer(
-            model, model.objectives, seed=0, token_budget=65536, autocast=lambda d=dtype: precision(d)
-        )
-        engine.step(batches[0][:8], 0)
-        works = {
-            f"train-{i}": (lambda b=batch, i=i: engine.step(b, i), len(batch)) for i, batch in enumerate(batches)
-        }
-        works |= {f"forward-{i}": (lambda b=batch: forward_all(model, b, dtype), 128) for i, batch in enumerate(batches)}
-        timed = in_turn(works, rounds)
-        for what in ("forward", "train"):
-            mine = [found for name, found in timed.items() if name.startswith(what)]
-            wall, cpu = (1 / median(getattr(found, clock) for found in mine) for clock in ("wall", "cpu"))
-            figures[f"small_{what}_cells_per_s{suffix}"] = round(wall, 1)
-            figures[f"small_{what}_cells_per_cpu_s{suffix}"] = round(cpu, 1)
-        figures |= {f"{name}{suffix}": value for name, value in bounds(engine, batches[0], dtype).items()}
-    return figures
-
-
-def forward_all(model: CellLM, batch: CellBatch, dtype: torch.dtype | None) -> None:
-    for chunk in batch.chunks(65536):
-        our_forward(model.encoder, chunk, dtype)
-
-
-PARTS = {
-    "products": ("linear_pointwise", "aten::mm", "aten::addmm", "aten::bmm"),
-    "attention": ("scaled_dot_product",),
-    "dropout": ("_CounterDropout", "_AddDropped", "bitwise", "rshift"),
-    "normalisation and GELU": ("layer_norm", "gelu"),
-    "embedding": ("embedding", "index"),
-    "copies": ("copy_", "aten::cat", "fill_"),
-}
-
-
-def bounds(engine: DivideAndConquer, batch: CellBatch, dtype: torch.dtype | None) -> dict[str, float]:
-    """Print the share of each part of a training step; return the speed of its products against a large one's."""
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile, flops() as count:
-        engine.step(batch, 0)
-    events = profile.key_averages()
-    total, rest = sum(event.self_cpu_time_total for event in events), 1.0
-    for part, names in PARTS.items():
-        times = [event.self_cpu_time_total for event in events if any(name in event.key for name in names)]
-        rest -= sum(times) / total
-        print(f"  {part:24s} {sum(times) / total:6.1%}")
-        if part == "products":
-            achieved = count[0] / sum(times) / 1e3
-    print(f"  {'everything else':24s} {rest:6.1%}")
-    x, w = (torch.randn(4096, 1024, dtype=dtype or torch.float32) for _ in range(2))
-    layer = Linear(1024, 4096, bias=False, dtype=x.dtype).requires_grad_(False)
-    best = 2 * 4096**2 * 1024 / median(cost(lambda: layer(x), 1).wall for _ in range(5)) / 1e9
-    print(f"  products of the step {achieved:.0f} GFLOP/s, of one 4096 x 1024 x 4096 {best:.0f} GFLOP/s", flush=True)
-    return {"small_train_gflops": round(achieved), "matmul_gflops": round(best)}
-
-
-@contextmanager
-def flops() -> Iterator[list[float]]:
-    """Count the operations of linear layers: one pass without a gradient, three with one."""
-    count = [0.0]
-
-    def add(module: nn.Module, inputs: tuple[torch.Tensor, ...], _: object) -> None:
-        if isinstance(module, nn.Linear):
-            passes = 3 if torch.is_grad_enabled() else 1
-            count[0] += 2.0 * passes * inputs[0].numel() * module.out_features
-
-    handle = nn.modules.module.register_module_forward_hook(add)
-    try:
-        yield count
-    finally:
-        handle.remove()
 
 
 def main() -> None:

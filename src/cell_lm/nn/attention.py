@@ -14,22 +14,21 @@ from torch import Tensor, nn
 from cell_lm.nn.linear import Linear
 
 
-def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values.
+def _wide(x: Tensor) -> Tensor:
+    # the CPU's half-precision kernels of attention are slower than the float32 ones, the backward pass up to ten times
+    return x.to(torch.promote_types(x.dtype, torch.float32)) if x.device.type == "cpu" else x
 
-    On the CPU in float32 at least: the half-precision kernel is slower there, its backward pass up to ten times.
-    """
-    if query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value)
-    with torch.autocast("cpu", enabled=False):
-        wide = torch.promote_types(query.dtype, torch.float32)
-        return F.scaled_dot_product_attention(*(x.to(wide) for x in (query, key, value))).to(query.dtype)
+
+def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values; on the CPU in float32 at least."""
+    with torch.autocast(query.device.type, enabled=False):
+        return F.scaled_dot_product_attention(_wide(query), _wide(key), _wide(value)).to(query.dtype)
 
 
 def _one_cell(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Exact attention of one cell: [n, H, K] queries over [m, H, K] keys and values."""
-    heads_first = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
-    return scaled_dot_product(*heads_first).squeeze(0).transpose(0, 1)
+    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
 
 
 def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
@@ -41,8 +40,8 @@ def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
     """Exact attention, each cell's queries over its own keys only.
 
-    One call a cell on the CPU, where padding costs more than calls do; on CUDA in half precision the variable-length
-    kernel.
+    One call a cell on the CPU, where padding costs more than calls do, and in float32 at least; on CUDA in half
+    precision the variable-length kernel.
 
     Parameters
     ----------
@@ -58,8 +57,9 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequenc
     """
     if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
         return _flash(query, key, value, queries, keys)
-    cells = zip(_cells(query, queries), _cells(key, keys), _cells(value, keys), strict=True)
-    return torch.cat([_one_cell(*cell) for cell in cells])
+    with torch.autocast(query.device.type, enabled=False):
+        cells = zip(_cells(_wide(query), queries), _cells(_wide(key), keys), _cells(_wide(value), keys), strict=True)
+        return torch.cat([_one_cell(*cell) for cell in cells]).to(query.dtype)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:

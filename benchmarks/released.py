@@ -25,14 +25,14 @@ class ReleasedPerformer(nn.Module):
     hidden = PAD
     """Token of a hidden gene: the released eight have none, so the one of the padding, which the mask tells apart."""
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, depth: int = DEPTH) -> None:
         super().__init__()
         from performer_pytorch import Performer
 
         self.expression = nn.Embedding(TOKENS, WIDTH)
         self.genes = nn.Embedding(genes + 2, WIDTH).requires_grad_(False)
         self.performer = Performer(
-            dim=WIDTH, depth=DEPTH, heads=HEADS, dim_head=HEAD_WIDTH, qkv_bias=False, attn_out_bias=True
+            dim=WIDTH, depth=depth, heads=HEADS, dim_head=HEAD_WIDTH, qkv_bias=False, attn_out_bias=True
         )
         self.norm, self.to_out = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, TOKENS)
 

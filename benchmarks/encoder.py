@@ -24,11 +24,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -152,10 +152,10 @@ def ratios(what: str, suffix: str, timed: dict[str, Cost]) -> dict[str, float]:
     return figures
 
 
-def resident() -> int:
-    """Bytes of memory this process holds now."""
-    with open("/proc/self/statm") as statm:  # noqa: PTH123
-        return int(statm.read().split()[1]) * resource.getpagesize()
+def resident(line: str = "VmRSS") -> int:
+    """Bytes this process holds now, or (``VmHWM``) held at most; ``ru_maxrss`` would count what its parent held."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{line}:")[1].split()[0]) * 1024
 
 
 def peak_of(name: str, layers: int) -> None:
@@ -170,7 +170,7 @@ def peak_of(name: str, layers: int) -> None:
         encoder, head = build_encoder(cut(layers), GENES), Linear(FULL.width, FULL.bins)
         before = resident()
         our_train(encoder, head, cell, None)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    print(resident("VmHWM") - before)
 
 
 def peaks(layers: int) -> dict[str, float]:

@@ -26,6 +26,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cell_lm.nn.linear import linear
+
 TILE = 1024
 
 
@@ -73,7 +75,7 @@ class _Tiles:
     def __iter__(self) -> Iterator[_Tile]:
         for i, rows in enumerate(self.rows):
             for columns in self.columns[i:] if self.whole else self.columns:
-                similarity = (self.z[rows] @ self.z[columns].T).div_(self.temperature)
+                similarity = linear(self.z[rows], self.z[columns], None).div_(self.temperature)
                 first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
                 if first < last:  # a view is not compared with itself
                     at = (
@@ -132,10 +134,11 @@ def info_nce(
     loss = (total - (z * z.roll(half, 0)).sum(1) / temperature).mean()
     gradient = z.roll(half, 0).mul_(-2)
     for rows, columns, similarity, mirrored in tiles:
-        weight = (similarity - total[rows, None]).exp_() + (similarity - total[columns]).exp_()
-        gradient[rows] += weight @ z[columns]
+        weight = (similarity - total[rows, None]).exp_()
+        weight += similarity.sub_(total[columns]).exp_()
+        gradient[rows] += linear(weight, z[columns].T, None)
         if mirrored:
-            gradient[columns] += weight.T @ z[rows]
+            gradient[columns] += linear(weight.T, z[rows].T, None)
     gradient /= 2 * half * temperature
     mine = slice(None) if cells is None else cells
     return loss, gradient[:half][mine], gradient[half:][mine]

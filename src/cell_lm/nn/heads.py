@@ -23,7 +23,7 @@ class StateHead(nn.Module):
     def forward(self, cls: Tensor) -> Tensor:
         """Return the logits, [C]."""
         logit: Tensor = self.logit(cls)
-        return logit.squeeze(-1)
+        return logit.squeeze(-1).clone()  # FSDP hangs its hooks on outputs, and warns of views
 
 
 class ProjectionHead(nn.Module):

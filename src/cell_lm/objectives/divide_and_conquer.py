@@ -24,7 +24,7 @@ The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -39,7 +39,15 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.discrimination import discrimination_loss
 from cell_lm.objectives.masked import choose_hidden, choose_read, masked_loss
-from cell_lm.objectives.ranks import all_reduce_gradients, gather_rows, sum_over_ranks
+from cell_lm.objectives.ranks import (
+    all_reduce_gradients,
+    cut_alike,
+    gather_rows,
+    is_sharded,
+    let_go,
+    reduce_with_this_pass,
+    sum_over_ranks,
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,11 @@ class _Counts:
     masked: int
     labelled: int
     cells: int
+
+
+def _nothing(output: Output) -> Tensor:
+    """Return zero that depends on every parameter, so that all ranks reduce the gradients of the same ones."""
+    return 0.0 * (output.cls.sum() + output.projection.sum() + output.state.sum() + output.expression.sum())
 
 
 class DivideAndConquer:
@@ -134,22 +147,26 @@ class DivideAndConquer:
         loss_scale
             Factor on the gradient, for instance one over the number of accumulated batches.
         synchronise
-            Sum ``.grad`` over the ranks, in one all-reduce. Leave it out for all but the last of accumulated batches.
+            Sum ``.grad`` over the ranks, in one all-reduce (a sharded model: into shards, with the last chunk). Leave
+            it out for all but the last of accumulated batches.
         """
         self.model.redraw_features(self.seed, step)
         chunks, counts = self._divide(batch, step)
         kept, contrastive, pulls = self._conquer(chunks)
         sums = torch.zeros(4, dtype=torch.float64)
-        for chunk, pull in zip(chunks, pulls, strict=True):
+        for left, chunk, pull in zip(reversed(range(len(chunks))), chunks, pulls, strict=True):
             output = kept.popleft() if kept else self._forward(chunk, only_cls=False)
             loss, parts = self._local_losses(output, chunk, counts)
             if pull is not None:
                 loss = loss + self.objectives.contrastive.weight * (output.projection * pull).sum()
+            if is_sharded(self.model):
+                loss = loss + _nothing(output)
+                reduce_with_this_pass(self.model, synchronise and not left)
             if loss.requires_grad:  # a chunk may have nothing to judge
                 (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += parts
         if synchronise:
-            all_reduce_gradients(self.model.parameters(), self.group)
+            all_reduce_gradients(self.model, self.group)
         return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
 
     @torch.no_grad()
@@ -157,6 +174,7 @@ class DivideAndConquer:
         """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient."""
         chunks, counts = self._divide(batch, step)
         outputs = [self._forward(chunk, only_cls=False) for chunk in chunks]
+        let_go(self.model)
         sums = torch.zeros(4, dtype=torch.float64)
         for output, chunk in zip(outputs, chunks, strict=True):
             sums += self._local_losses(output, chunk, counts)[1]
@@ -164,7 +182,7 @@ class DivideAndConquer:
         return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
 
     def _divide(self, batch: CellBatch, step: int) -> tuple[list[_Views], _Counts]:
-        chunks = [self._make_views(chunk, step) for chunk in batch.chunks(max(1, self.token_budget // self.views))]
+        chunks = [self._make_views(chunk, step) for chunk in self._cut(batch)]
         here = [
             sum(int(chunk.hidden.sum()) for chunk in chunks),
             sum(int((chunk.batch.state != UNKNOWN).sum()) for chunk in chunks),
@@ -172,6 +190,10 @@ class DivideAndConquer:
         ]
         masked, labelled, cells = sum_over_ranks(torch.tensor(here, dtype=torch.int64), self.group).tolist()
         return chunks, _Counts(masked, labelled, cells)
+
+    def _cut(self, batch: CellBatch) -> Iterable[CellBatch]:
+        budget = max(1, self.token_budget // self.views)
+        return cut_alike(batch, budget, self.group) if is_sharded(self.model) else batch.chunks(budget)
 
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
         masking = self.objectives.masked

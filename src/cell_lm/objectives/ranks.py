@@ -1,12 +1,20 @@
-"""The three things that ranks tell each other: sums of counts, the embeddings, and (once a step) the gradient."""
+"""What ranks tell each other in a step: sums of counts, the embeddings, and (once) the gradient.
+
+Where the model is sharded (``fully_shard`` of torch, FSDP2), parameters are gathered for every pass over a chunk and
+the gradient is reduced into shards by the last backward pass. All ranks must then make equally many passes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import pairwise
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+from cell_lm.data.batch import CellBatch
+from cell_lm.errors import ConfigError
 
 Group = dist.ProcessGroup | None
 
@@ -54,14 +62,25 @@ def gather_rows(first: Tensor, second: Tensor, group: Group) -> tuple[Tensor, Te
     return joined[:, :width].contiguous(), joined[:, width:].contiguous(), slice(start, start + len(first))
 
 
-def all_reduce_gradients(parameters: Iterable[nn.Parameter], group: Group) -> None:
-    """Sum ``.grad`` of all parameters over the ranks in a single all-reduce; a missing gradient counts as zero."""
-    if world_size(group) == 1:
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each rank holds a part of the parameters only."""
+    return isinstance(model, FSDPModule)
+
+
+def all_reduce_gradients(model: nn.Module, group: Group) -> None:
+    """Sum ``.grad`` of all parameters over the ranks in a single all-reduce; a missing gradient counts as zero.
+
+    On one rank, too, so that a parameter that no loss reaches fares alike on any number of ranks. A sharded model
+    reduces its gradient itself, see :func:`reduce_with_this_pass`.
+    """
+    if is_sharded(model):
         return
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
+    if world_size(group) == 1:
+        return
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat, group=group)
@@ -69,3 +88,45 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter], group: Group) -> No
     for gradient in gradients:
         gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient))
         start += gradient.numel()
+
+
+def reduce_with_this_pass(model: nn.Module, last: bool) -> None:
+    """Say whether the next backward pass of a sharded model reduces the gradient, or only adds to what is to be."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(last)
+        model.set_is_last_backward(last)
+
+
+def let_go(model: nn.Module) -> None:
+    """Give back what a sharded model gathered for forward passes that no backward pass followed."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
+def cut_alike(batch: CellBatch, token_budget: int, group: Group) -> list[CellBatch]:
+    """Cut a rank's share into as many chunks as every other rank cuts its own into.
+
+    That is as many as the rank with the most genes needs; the others halve their largest chunks. Where a rank has
+    fewer cells than that, there are as many chunks as it has cells, and the others exceed the budget.
+
+    Raises
+    ------
+    ConfigError
+        A rank holds no cell. It is raised on all ranks.
+    """
+    chunks = list(batch.chunks(token_budget))
+    sizes = torch.zeros(world_size(group), 2, dtype=torch.int64)
+    sizes[dist.get_rank(group) if len(sizes) > 1 else 0] = torch.tensor([len(chunks), len(batch)])
+    sizes = sum_over_ranks(sizes, group)
+    number, fewest = int(sizes[:, 0].max()), int(sizes[:, 1].min())
+    if not fewest:
+        found = f"{int((sizes[:, 1] == 0).sum())} of {len(sizes)} ranks hold no cell of the batch"
+        raise ConfigError(found, fix="Sharding needs a cell on every rank: use fewer ranks or a larger batch")
+    if fewest < number:
+        bounds = [len(batch) * i // fewest for i in range(fewest + 1)]
+        return [batch[start:stop] for start, stop in pairwise(bounds)]
+    while len(chunks) < number:
+        largest = max((i for i, chunk in enumerate(chunks) if len(chunk) > 1), key=lambda i: chunks[i].tokens)
+        chunk = chunks[largest]
+        chunks[largest : largest + 1] = [chunk[: len(chunk) // 2], chunk[len(chunk) // 2 :]]
+    return chunks

@@ -145,6 +145,10 @@ class TrainingConfig(_Section):
     """Checkpoints that are kept."""
     gene_vectors: Literal["coexpression", "random"] = "coexpression"
     """Where the gene vectors start: from the co-expression of the training cells, or at random."""
+    sharding: Literal["none", "full"] = "none"
+    """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
+    patience: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds that a process of several waits for a silent one before it gives the run up."""
 
 
 class PretrainConfig(_Section):

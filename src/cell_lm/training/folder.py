@@ -21,7 +21,14 @@ from cell_lm.files import JSON, write_json
 from cell_lm.training.disk import remove_partial, writing
 
 CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "model"
-MAY_CHANGE = ("training.token_budget", "training.keep_chunks", "training.checkpoint_every", "training.keep_checkpoints")
+MAY_CHANGE = (
+    "training.token_budget",
+    "training.keep_chunks",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.sharding",
+    "training.patience",
+)
 """Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""
 
 

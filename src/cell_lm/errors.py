@@ -69,7 +69,9 @@ class OtherRankError(TrainingError):
     ----------
     rank
         The one that failed.
+    message
+        What it said.
     """
 
-    def __init__(self, rank: int) -> None:
-        super().__init__(f"rank {rank} stopped", fix="Its message says why")
+    def __init__(self, rank: int, message: str) -> None:
+        super().__init__(f"rank {rank} stopped: {message}")

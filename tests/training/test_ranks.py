@@ -26,6 +26,25 @@ def test_any_other_error_is_left_as_it_is() -> None:
         raise RuntimeError("a fault of ours")
 
 
+def test_one_process_in_place_of_the_several_that_accelerate_was_asked_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    Ranks()
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    with pytest.raises(ConfigError, match=r"started one.*torchrun"):
+        Ranks()
+
+
+def test_an_environment_that_no_launcher_made_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**settings: object) -> None:
+        raise ValueError("MASTER_ADDR env was not set")
+
+    monkeypatch.setattr("cell_lm.training.ranks.PartialState", refuse)
+    with pytest.raises(ConfigError, match=r"MASTER_ADDR env was not set.*torchrun"):
+        Ranks()
+
+
 def test_one_process_agrees_with_itself() -> None:
     ranks = Ranks()
     assert ranks.any([True, False]) == [True, False]
@@ -36,7 +55,8 @@ def test_one_process_agrees_with_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ConfigError("found.", where="there", fix="Do this"), OtherRankError(3), TrainingError("found")]
+    "error",
+    [ConfigError("found.", where="there", fix="Do this"), OtherRankError(3, "found. Do this."), TrainingError("found")],
 )
 def test_errors_travel_between_processes_whole(error: ConfigError) -> None:
     again = pickle.loads(pickle.dumps(error))

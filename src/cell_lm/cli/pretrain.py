@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from cell_lm.cli.console import Messages, messages
 from cell_lm.cli.options import GeneColumn, Input, Layer
 
 if TYPE_CHECKING:
+    from cell_lm.cli.inputs import Inputs, Reading
     from cell_lm.config import PretrainConfig
     from cell_lm.data import CellData
     from cell_lm.training import RunResult
@@ -26,6 +28,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --resume
   torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
+  cell-lm pretrain pbmc.h5ad --out run --ray-workers 4
 
 [dim]All files are read and checked before anything is written.
 Ctrl-C saves and leaves; --resume goes on.[/dim]"""
@@ -58,6 +61,7 @@ def pretrain(
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
     resume: run.Resume = False,
+    ray_workers: run.RayWorkers = None,
     report: run.Report = True,
 ) -> int:
     """Read all files, train, report."""
@@ -73,8 +77,34 @@ def pretrain(
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
-    datasets = inputs.read(Reading(layer, scale, gene_column, min_genes), says)
-    return _train(datasets, resolved, out, says, resume=resume, report=report)
+    reading = Reading(layer, scale, gene_column, min_genes)
+    datasets = inputs.read(reading, says)
+    if ray_workers is None:
+        from cell_lm import training
+
+        result = training.pretrain(datasets, resolved, out, resume=resume, progress=not says.quiet)
+    else:
+        result = _train_on_ray(partial(_read_again, inputs, reading), resolved, out, says, ray_workers, resume=resume)
+    return _conclude(result, datasets, resolved, out, says, report=report)
+
+
+def _read_again(inputs: Inputs, reading: Reading) -> Sequence[CellData]:
+    return inputs.read(reading, Messages(quiet=True))
+
+
+def _train_on_ray(
+    read: Callable[[], Sequence[CellData]],
+    config: PretrainConfig,
+    out: Path,
+    says: Messages,
+    workers: int,
+    *,
+    resume: bool,
+) -> RunResult:
+    from cell_lm.training.ray_launch import pretrain_on_ray
+
+    says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
+    return pretrain_on_ray(read, config, out, workers=workers, resume=resume)
 
 
 def _configure(
@@ -101,12 +131,15 @@ def _configure(
     return resolved
 
 
-def _train(
-    datasets: Sequence[CellData], config: PretrainConfig, out: Path, says: Messages, *, resume: bool, report: bool
+def _conclude(
+    result: RunResult,
+    datasets: Sequence[CellData],
+    config: PretrainConfig,
+    out: Path,
+    says: Messages,
+    *,
+    report: bool,
 ) -> int:
-    from cell_lm import training
-
-    result = training.pretrain(datasets, config, out, resume=resume, progress=not says.quiet)
     if says.silent:
         return result.exit_code
     from cell_lm.cli.run_report import keep_command, report_pretraining

@@ -174,6 +174,18 @@ Resume = Annotated[
     ),
 ]
 
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Train on N workers of Ray, not in this process: on the cluster that RAY_ADDRESS names, else on this "
+        "machine. Needs the extra \\[ray]. \\[default: no Ray]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
 Report = Annotated[
     bool, typer.Option(help="Write report.html into the run folder at the end.", rich_help_panel=WRITING)
 ]

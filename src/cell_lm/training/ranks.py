@@ -19,7 +19,7 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from cell_lm.errors import CellLMError, OtherRankError, TrainingError
+from cell_lm.errors import CellLMError, ConfigError, OtherRankError, TrainingError
 
 _Answer = TypeVar("_Answer")
 _Op = dist.ReduceOp.RedOpType
@@ -45,17 +45,21 @@ class Ranks:
     ------
     TrainingError
         The processes that were launched do not find each other.
+    ConfigError
+        accelerate started one process in place of several, or the environment lacks what a launcher sets.
     """
 
     def __init__(self, patience: float = 600.0) -> None:
         force = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
         self.patience = patience
         with self.together(lambda: "They did not find each other: look at the address and port given at the launch"):
-            state = PartialState(cpu=force or not torch.cuda.is_available(), timeout=timedelta(seconds=patience))
+            state = _join(cpu=force or not torch.cuda.is_available(), patience=patience)
         self.rank: int = state.process_index
         self.size: int = state.num_processes
         self.device: torch.device = state.device
-        if self.size > 1:
+        if self.size == 1:
+            _refuse_lone_start()
+        else:
             atexit.unregister(_leave_group)
             atexit.register(_leave_group)
 
@@ -117,11 +121,19 @@ class Ranks:
         except (CellLMError, OSError) as error:
             failure = error
         first = self._reduce([self.size if failure is None else self.rank], dist.ReduceOp.MIN)[0]
-        if failure is not None and first == self.rank:
-            raise failure
         if first < self.size:
-            raise OtherRankError(first)
+            message = self._words(str(failure), first)
+            raise failure if failure is not None and first == self.rank else OtherRankError(first, message)
         return answers[0]
+
+    def _words(self, text: str, source: int) -> str:
+        """Return the text of one rank on all ranks."""
+        letters = text.encode() if self.rank == source else b""
+        shared = torch.zeros(self.largest(len(letters)), dtype=torch.uint8, device=self.device)
+        if self.rank == source:
+            shared.copy_(torch.frombuffer(bytearray(letters), dtype=torch.uint8))
+        dist.broadcast(shared, src=source)
+        return bytes(shared.tolist()).decode()
 
     def on_first(self, action: Callable[[], int | None]) -> int:
         """Run an action on the first rank alone and return its number (None counts as 0) on all ranks.
@@ -140,9 +152,29 @@ class Ranks:
             dist.broadcast(tensor.detach(), src=0)
 
 
+def _join(*, cpu: bool, patience: float) -> PartialState:
+    try:
+        return PartialState(cpu=cpu, timeout=timedelta(seconds=patience))
+    except ValueError as error:
+        found = f"the environment of this process does not say how to find the others ({error})"
+        raise ConfigError(found, fix="Launch all of them by torchrun or accelerate launch") from None
+
+
 def _of_communication(error: RuntimeError) -> bool:
     """Tell what the process group raises from other errors: gloo knows no class of its own for them."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def _refuse_lone_start() -> None:
+    """Refuse what ``accelerate launch --cpu --num_processes 2`` does without MPI: it starts one process.
+
+    It then names an address to meet at, as for several, but no rank.
+    """
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys() and "RANK" not in os.environ:
+        raise ConfigError(
+            "accelerate was told to start several processes and started one: it starts several on the CPU by MPI only",
+            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and say --multi_gpu in place of --cpu",
+        )
 
 
 def _leave_group() -> None:

@@ -14,7 +14,7 @@ import torch
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
 from cell_lm.data.cells import CellData
-from cell_lm.errors import ConfigError, ModelError, OtherRankError
+from cell_lm.errors import ConfigError, ModelError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
@@ -170,10 +170,14 @@ class _Run:
         cells = [len(cells) for cells in self.datasets]
         given = f"{config_hash(self.config)} {self.model.vocabulary.hash} {cells}"
         number = int.from_bytes(hashlib.sha256(given.encode()).digest()[:7])
-        if not self.ranks.same(number):
-            fix = "Start all processes with the same command on the same files"
-            error = ConfigError(f"the {self.ranks.size} processes were given different settings or cells", fix=fix)
-            raise error if self.ranks.first else OtherRankError(0)
+        alike = self.ranks.same(number)
+
+        def refuse() -> None:
+            if not alike:
+                fix = "Start all processes with the same command on the same files"
+                raise ConfigError(f"the {self.ranks.size} processes were given different settings or cells", fix=fix)
+
+        self.ranks.on_first(refuse)
 
     def advice(self) -> str:
         """Say how to go on once another process is gone."""

@@ -30,8 +30,8 @@ def row_hashes(genes: NDArray[Any], counts: NDArray[Any], indptr: NDArray[Any]) 
     ndarray
         uint64 [rows, 2], the 16 bytes as two little-endian numbers.
     """
-    names = memoryview(np.ascontiguousarray(genes, "<u2")).cast("B")
-    values = memoryview(np.ascontiguousarray(counts, "<f4")).cast("B")
+    names = np.ascontiguousarray(genes, "<u2").data.cast("B")
+    values = np.ascontiguousarray(counts, "<f4").data.cast("B")
     digests = bytearray()
     for first, last in pairwise(indptr.tolist()):
         digest = blake2b(names[2 * first : 2 * last], digest_size=16)

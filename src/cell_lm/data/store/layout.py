@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 
 FORMAT = 1
 """Version of the layout; a newer one is refused."""
-KIND = "cell-lm store"
+KIND: Final = "cell-lm store"
 MANIFEST, VOCABULARY, SHARDS = "manifest.json", "vocabulary.json", "shards"
 INDPTR, GENES, COUNTS, HASHES, CELLS = "indptr.npy", "genes.npy", "counts.npy", "hashes.npy", "cells.parquet"
 FILES = (INDPTR, GENES, COUNTS, HASHES, CELLS)

@@ -42,7 +42,7 @@ class _Array:
         np.lib.format.write_array_header_1_0(self._file, description)  # leaves room for any length
 
     def add(self, values: NDArray[Any]) -> None:
-        self._file.write(memoryview(np.ascontiguousarray(values, self.dtype)).cast("B"))
+        self._file.write(np.ascontiguousarray(values, self.dtype).data.cast("B"))
         self.length += len(values)
 
     def finish(self) -> None:

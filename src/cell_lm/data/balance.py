@@ -88,6 +88,12 @@ class BalancedSampler(Sampler):
         self.quotas = quotas(sizes, len(loose), batch_size, evenness)
         self._orders: list[tuple[int, NDArray[np.int64]]] = [(-1, loose)] * len(self._members)
 
+    @property
+    def repetition(self) -> NDArray[np.float64]:
+        """How many times as often as in a plain pass cells of each group come, float64 [groups + 1]."""
+        sizes = np.array([max(1, len(members)) for members in self._members])
+        return self.quotas / (self.batch_size * sizes / self.n)
+
     def counts(self, step: int) -> NDArray[np.int64]:
         """Return how many cells of each group a step holds: its quota rounded down or up; they sum to batch_size."""
         whole = np.floor(self.quotas + _ROUNDING)

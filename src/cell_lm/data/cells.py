@@ -73,6 +73,15 @@ class CellData:
         """Expressed genes of the vocabulary in each cell, int64 [cells]."""
         return np.diff(self.X.indptr).astype(np.int64)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of ``obs``."""
+        return [str(name) for name in self.obs.columns]
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` where it has none of that name."""
+        return find_column(self.obs, name, axis="obs", where=self.name)
+
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellData:
         """Return some of the cells: a boolean mask, an array of positions, or a slice."""
         rows = np.arange(len(self))[cells]

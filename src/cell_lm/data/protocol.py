@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cell_lm.genes import Vocabulary
@@ -45,6 +47,13 @@ class Known(Protocol):
     def genes_per_cell(self) -> NDArray[np.int64]:
         """int64 [cells]: expressed genes of the vocabulary."""
 
+    @property
+    def columns(self) -> Sequence[str]:
+        """What else is known of the cells, by name."""
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return one of the columns, a value a cell."""
+
     def __len__(self) -> int: ...
 
 
@@ -62,3 +71,21 @@ class CellsInFile(Known, Protocol):
 
     def read(self, rows: NDArray[np.int64]) -> Cells:
         """Return the cells at ``rows`` (ascending, each once), in this order."""
+
+
+@runtime_checkable
+class Sharded(Known, Protocol):
+    """Cells in several parts: a store."""
+
+    @property
+    def shards(self) -> Sequence[Cells]:
+        """The parts, in order."""
+
+
+Dataset: TypeAlias = Cells | CellsInFile | Sharded
+"""Whatever a model can be pretrained on."""
+
+
+def parts_of(dataset: Dataset) -> Sequence[Cells | CellsInFile]:
+    """Return the parts of a dataset that can be addressed row by row."""
+    return dataset.shards if isinstance(dataset, Sharded) else (dataset,)

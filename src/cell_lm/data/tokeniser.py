@@ -75,7 +75,8 @@ class Tokeniser:
         for cells, rows, places in parts:
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(cells):
                 raise IndexError(f"rows {rows.min()} to {rows.max()} of the {len(cells)} cells of {cells.name}")
-            lengths[places], state[places] = np.minimum(cells.genes_per_cell[rows], self.max_genes), cells.state[rows]
+            genes_of = cells.X.indptr[rows + 1] - cells.X.indptr[rows]
+            lengths[places], state[places] = np.minimum(genes_of, self.max_genes), cells.state[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         genes, bins = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
         values = np.empty(offsets[-1], np.float32)

@@ -155,9 +155,9 @@ class DataConfig(_Section):
     block: Positive = 32
     """``blocks`` only: neighbouring cells that are read together."""
     window: Positive = 8192
-    """``blocks`` only: cells read at once, mixed among each other before batches are cut; what of files is in memory."""
-    balance: str = ""
-    """What every batch is balanced over: ``state`` (tumour, normal) or a column of the cells; empty: as they come."""
+    """``blocks`` only: cells mixed among each other before batches are cut; of files so many are held in memory."""
+    balance: str = "none"
+    """What every batch is balanced over: ``state`` (tumour, normal) or a column of the cells; none: as they come."""
     evenness: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - evenness)."""
     prefetch: Annotated[int, Field(ge=0)] = 2

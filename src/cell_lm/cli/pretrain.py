@@ -15,7 +15,7 @@ from cell_lm.cli.options import GeneColumn, Input, Layer
 
 if TYPE_CHECKING:
     from cell_lm.config import PretrainConfig
-    from cell_lm.data import CellData
+    from cell_lm.data.protocol import Dataset
     from cell_lm.training import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
@@ -25,6 +25,8 @@ _EPILOG = """[bold]Examples[/bold]
       --state-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
+  cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
   torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
 
 [dim]All files are read and checked before anything is written.
@@ -57,23 +59,25 @@ def pretrain(
     batch_size: run.BatchSize = None,
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
+    backed: run.Backed = False,
     resume: run.Resume = False,
     report: run.Report = True,
 ) -> int:
     """Read all files, train, report."""
     if not (files or tumour_file or normal_file):
-        raise typer.BadParameter("name at least one file of cells", param_hint="CELLS.h5ad")
+        raise typer.BadParameter("name at least one file or store of cells", param_hint="CELLS")
     keep_large_blocks()
     from cell_lm.cli.inputs import Inputs, Reading, read_state_options
 
     options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    resolved = _configure(out, preset, config, settings or [], options, resume=resume)
+    pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
+    resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(
         state_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
-    datasets = inputs.read(Reading(layer, scale, gene_column, min_genes), says)
+    datasets = inputs.read(Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above), says)
     return _train(datasets, resolved, out, says, resume=resume, report=report)
 
 
@@ -102,7 +106,7 @@ def _configure(
 
 
 def _train(
-    datasets: Sequence[CellData], config: PretrainConfig, out: Path, says: Messages, *, resume: bool, report: bool
+    datasets: Sequence[Dataset], config: PretrainConfig, out: Path, says: Messages, *, resume: bool, report: bool
 ) -> int:
     from cell_lm import training
 

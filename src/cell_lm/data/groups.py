@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cell_lm.data.balance import BalancedSampler
 from cell_lm.data.batch import NORMAL, TUMOUR
-from cell_lm.data.protocol import Cells, CellsInFile, Dataset, parts_of
+from cell_lm.data.protocol import Dataset, Part, parts_of
 from cell_lm.errors import InputError
 
 STATE = "state"
@@ -78,8 +78,8 @@ def read_groups(datasets: Sequence[Dataset], column: str, state: NDArray[np.int8
     return Groups(names, numbers)
 
 
-def _number(parts: Sequence[Cells | CellsInFile], column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Number the values of a column over all parts, in the order of the alphabet; part by part, to need no memory."""
+def _number(parts: Sequence[Part], column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Give the values of a column numbers, in the order of the alphabet; part by part, to need little memory."""
     if not any(column in part.columns for part in parts):
         _refuse_absent(parts, column)
     met: dict[str, int] = {}
@@ -96,7 +96,7 @@ def _number(parts: Sequence[Cells | CellsInFile], column: str) -> tuple[NDArray[
     return rank[np.concatenate(numbered)], tuple(names)
 
 
-def _refuse_absent(parts: Sequence[Cells | CellsInFile], column: str) -> NoReturn:
+def _refuse_absent(parts: Sequence[Part], column: str) -> NoReturn:
     known = sorted({STATE, *(name for part in parts for name in part.columns)})
     close = difflib.get_close_matches(column, known, n=2)
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cell_lm.data import protocol
 from cell_lm.data.batch import CellBatch
-from cell_lm.data.protocol import Cells, CellsInFile, Dataset, parts_of
+from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
 from cell_lm.data.tokeniser import Part, Tokeniser
 from cell_lm.errors import InputError
 
@@ -62,7 +63,7 @@ class CellPool:
         self.state = np.concatenate([np.empty(0, np.int8), *(part.state for part in self.parts)])
         self.lengths = np.concatenate([np.empty(0, np.int32), *map(self._lengths, self.parts)])
 
-    def _lengths(self, part: Cells | CellsInFile) -> NDArray[np.int32]:
+    def _lengths(self, part: protocol.Part) -> NDArray[np.int32]:
         return np.minimum(part.genes_per_cell, self.tokeniser.max_genes).astype(np.int32)
 
     def __len__(self) -> int:
@@ -71,7 +72,7 @@ class CellPool:
     @property
     def reads_files(self) -> bool:
         """Whether some cells are read from a file when they are asked for, better many at a time."""
-        return any(isinstance(part, CellsInFile) for part in self.parts)
+        return any(in_file(part) for part in self.parts)
 
     def fetch(self, index: NDArray[np.int64]) -> Mapping[int, Fetched]:
         """Read those of some cells that are in files, at once and in the order of the files; the others need not be."""
@@ -80,7 +81,7 @@ class CellPool:
         return {
             number: self._read(part, index[which == number] - self.starts[number])
             for number, part in enumerate(self.parts)
-            if isinstance(part, CellsInFile)
+            if in_file(part)
         }
 
     def _read(self, part: CellsInFile, rows: NDArray[np.int64]) -> Fetched:
@@ -114,7 +115,7 @@ class CellPool:
         for number in np.flatnonzero(np.diff(bounds)):
             places, part = order[bounds[number] : bounds[number + 1]], self.parts[number]
             rows = index[places] - self.starts[number]
-            if isinstance(part, CellsInFile):
+            if in_file(part):
                 held = fetched[int(number)]
                 yield Part(held.cells, np.searchsorted(held.rows, rows), places)
             else:

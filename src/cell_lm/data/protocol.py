@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,6 @@ class Cells(Known, Protocol):
         """Counts, or what is proportional to them within a cell; positive, no row empty."""
 
 
-@runtime_checkable
 class CellsInFile(Known, Protocol):
     """Cells whose counts are read from a file when they are asked for."""
 
@@ -73,19 +72,38 @@ class CellsInFile(Known, Protocol):
         """Return the cells at ``rows`` (ascending, each once), in this order."""
 
 
-@runtime_checkable
-class Sharded(Known, Protocol):
+Part: TypeAlias = Cells | CellsInFile
+"""Cells that can be addressed row by row."""
+
+
+class Sharded(Protocol):
     """Cells in several parts: a store."""
+
+    @property
+    def name(self) -> str:
+        """Of the store, for messages."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The genes."""
 
     @property
     def shards(self) -> Sequence[Cells]:
         """The parts, in order."""
+
+    def __len__(self) -> int: ...
 
 
 Dataset: TypeAlias = Cells | CellsInFile | Sharded
 """Whatever a model can be pretrained on."""
 
 
-def parts_of(dataset: Dataset) -> Sequence[Cells | CellsInFile]:
+def in_file(part: Part) -> TypeGuard[CellsInFile]:
+    """Tell whether the cells are read when they are asked for."""
+    return hasattr(part, "read")
+
+
+def parts_of(dataset: Dataset) -> Sequence[Part]:
     """Return the parts of a dataset that can be addressed row by row."""
-    return dataset.shards if isinstance(dataset, Sharded) else (dataset,)
+    shards: Sequence[Part] | None = getattr(dataset, "shards", None)
+    return (dataset,) if shards is None else shards  # type: ignore[return-value]

@@ -91,7 +91,7 @@ class Batches:
         data, n = self.data, len(self.train_cells)
         in_blocks = data.order == "blocks" or (data.order == "auto" and self.pool.reads_files)
         order = Order(data.block, data.window) if in_blocks else Order()
-        if not data.balance:
+        if data.balance == "none":
             return EpochSampler(n, self.batch_size, self.seed, order)
         groups = read_groups(datasets, data.balance, self.pool.state)
         sampler = BalancedSampler(

@@ -12,15 +12,16 @@ import torch
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
-from cell_lm.data.cells import CellData
-from cell_lm.errors import ModelError
+from cell_lm.data.protocol import Dataset
+from cell_lm.errors import InputError, ModelError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
 from cell_lm.training.batches import Batches
 from cell_lm.training.checkpoint import Checkpoint, Checkpoints
+from cell_lm.training.described import describe_data
 from cell_lm.training.disk import exclusive, writing
-from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash, describe_data
+from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash
 from cell_lm.training.log import Log, RunLog, SilentLog
 from cell_lm.training.progress import Display, Silent, make_display
 from cell_lm.training.ranks import Ranks
@@ -76,7 +77,7 @@ class RunResult:
 
 
 def pretrain(
-    datasets: Sequence[CellData],
+    datasets: Sequence[Dataset],
     config: PretrainConfig,
     out: Path,
     *,
@@ -92,7 +93,8 @@ def pretrain(
     Parameters
     ----------
     datasets
-        Cells, all aligned to one vocabulary.
+        Cells in memory (:class:`~cell_lm.data.cells.CellData`), in stores (:class:`~cell_lm.data.store.Store`) and in
+        h5ad files (:class:`~cell_lm.data.backed.BackedCells`), in any mixture, all aligned to one vocabulary.
     config
         Of the run.
     out
@@ -123,15 +125,21 @@ def pretrain(
     with ExitStack() as stack:
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
         trainer = run.trainer(done)
+        stack.enter_context(run.batches.ahead(done))
         request = stack.enter_context(stop_on_signals())
-        interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        try:
+            interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        except InputError as error:
+            saved = "there is no checkpoint yet" if trainer.saved is None else f"step {trainer.saved} is saved"
+            run.say(trainer.state.step, f"ended after step {trainer.state.step}; {saved} ({error})")
+            raise
         if interrupted:
             step = trainer.state.step
             run.say(step, f"stopped after step {step} of {config.training.steps}; all is saved")
     return _result(trainer, out, done if resume else None, interrupted, request.signal)
 
 
-def initial_model(datasets: Sequence[CellData], config: PretrainConfig) -> CellLM:
+def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM:
     """Return the model that :func:`pretrain` starts from, before its first step."""
     training = config.training
     model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
@@ -148,7 +156,7 @@ class _Run:
     """What :func:`pretrain` puts together."""
 
     def __init__(
-        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[CellData]
+        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[Dataset]
     ) -> None:
         self.config, self.out, self.ranks, self.batches, self.datasets = config, out, ranks, batches, datasets
         self.folder = RunFolder(out)

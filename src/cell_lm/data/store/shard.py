@@ -7,6 +7,7 @@ another process takes no data along.
 
 from __future__ import annotations
 
+import mmap
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,7 +109,7 @@ class Shard:
 
     @cached_property
     def X(self) -> Rows:  # noqa: N802
-        """The matrix; when it is first used, all its gene indices are checked to lie within the vocabulary.
+        """The matrix; the tokeniser checks each row that it uses, and :meth:`check` all of them.
 
         Raises
         ------
@@ -116,9 +117,19 @@ class Shard:
             A file is missing, short or damaged.
         """
         tokens = (self.record.tokens,)
-        genes = self._map(GENES, GENE_TYPE, tokens)
-        self._refuse_strange_genes(genes)
-        return Rows(self._map(COUNTS, count_type(self.record.counts), tokens), genes, self.indptr)
+        counts, genes = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
+        return Rows(_in_any_order(counts), _in_any_order(genes), self.indptr)
+
+    def check(self) -> None:
+        """Look over everything in it.
+
+        Raises
+        ------
+        InputError
+            A gene index is not in the vocabulary, a state is none, or a file is missing, short or damaged.
+        """
+        self._refuse_strange_genes(self.X.indices)
+        _ = self.state
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
@@ -132,6 +143,18 @@ class Shard:
         if len(state) and not -1 <= state.min() <= state.max() <= 1:
             raise self._damaged(CELLS, "it holds states that are none")
         return state
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what is known of the cells."""
+        try:
+            return tuple(pq.read_schema(self.folder / CELLS).names)
+        except Exception as error:  # a damaged file can break pyarrow in any way
+            raise self._damaged(CELLS, " ".join(str(error).split())[:200]) from None
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return one of the columns of :meth:`cells`."""
+        return self.cells([name])[name]
 
     def cells(self, columns: list[str] | None = None) -> pd.DataFrame:
         """Return what is known of the cells, one row each, all columns or some.
@@ -190,3 +213,11 @@ class Shard:
 
     def _damaged(self, name: str, found: str) -> InputError:
         return InputError(f"it is damaged: {found}", where=str(self.folder / name), fix=_ADVICE)
+
+
+def _in_any_order(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a memory map as a plain array, which compiled code is handed faster; rows are read in any order."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)  # else 128 kB are read around every row of some kB
+    return np.asarray(array)

@@ -135,7 +135,7 @@ class Store:
             if progress is not None:
                 progress(file.size)
         for shard in self.shards:
-            _ = shard.X, shard.state
+            shard.check()
 
     def _files(self) -> Iterator[tuple[Path, FileRecord]]:
         for shard in self.shards:

@@ -17,7 +17,7 @@ from cell_lm.cli.options import GeneColumn, Input, Layer
 if TYPE_CHECKING:
     from cell_lm.cli.inputs import Inputs, Reading
     from cell_lm.config import PretrainConfig
-    from cell_lm.data import CellData
+    from cell_lm.data.protocol import Dataset
     from cell_lm.training import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
@@ -27,6 +27,8 @@ _EPILOG = """[bold]Examples[/bold]
       --state-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
+  cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
   torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --ray-workers 4
 
@@ -60,24 +62,26 @@ def pretrain(
     batch_size: run.BatchSize = None,
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
+    backed: run.Backed = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
     report: run.Report = True,
 ) -> int:
     """Read all files, train, report."""
     if not (files or tumour_file or normal_file):
-        raise typer.BadParameter("name at least one file of cells", param_hint="CELLS.h5ad")
+        raise typer.BadParameter("name at least one file or store of cells", param_hint="CELLS")
     keep_large_blocks()
     from cell_lm.cli.inputs import Inputs, Reading, read_state_options
 
     options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    resolved = _configure(out, preset, config, settings or [], options, resume=resume)
+    pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
+    resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(
         state_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
-    reading = Reading(layer, scale, gene_column, min_genes)
+    reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above)
     datasets = inputs.read(reading, says)
     if ray_workers is None:
         from cell_lm import training
@@ -88,12 +92,12 @@ def pretrain(
     return _conclude(result, datasets, resolved, out, says, report=report)
 
 
-def _read_again(inputs: Inputs, reading: Reading) -> Sequence[CellData]:
+def _read_again(inputs: Inputs, reading: Reading) -> Sequence[Dataset]:
     return inputs.read(reading, Messages(quiet=True))
 
 
 def _train_on_ray(
-    read: Callable[[], Sequence[CellData]],
+    read: Callable[[], Sequence[Dataset]],
     config: PretrainConfig,
     out: Path,
     says: Messages,
@@ -133,7 +137,7 @@ def _configure(
 
 def _conclude(
     result: RunResult,
-    datasets: Sequence[CellData],
+    datasets: Sequence[Dataset],
     config: PretrainConfig,
     out: Path,
     says: Messages,

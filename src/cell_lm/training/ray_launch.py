@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from cell_lm.config import PretrainConfig
-from cell_lm.data.cells import CellData
+from cell_lm.data.protocol import Dataset
 from cell_lm.errors import CellLMError, ConfigError, TrainingError
 from cell_lm.training.run import RunResult, pretrain
 
@@ -24,7 +24,7 @@ from cell_lm.training.run import RunResult, pretrain
 class _Work:
     """What every worker does."""
 
-    read: Callable[[], Sequence[CellData]]
+    read: Callable[[], Sequence[Dataset]]
     config: PretrainConfig
     out: Path
     resume: bool
@@ -40,7 +40,7 @@ class _Work:
 
 
 def pretrain_on_ray(
-    read: Callable[[], Sequence[CellData]],
+    read: Callable[[], Sequence[Dataset]],
     config: PretrainConfig,
     out: Path,
     *,

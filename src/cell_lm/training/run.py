@@ -13,15 +13,16 @@ import torch
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
-from cell_lm.data.cells import CellData
-from cell_lm.errors import ConfigError, ModelError
+from cell_lm.data.protocol import Dataset
+from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
 from cell_lm.training.batches import Batches
 from cell_lm.training.checkpoint import Checkpoint, Checkpoints
+from cell_lm.training.described import describe_data
 from cell_lm.training.disk import exclusive, writing
-from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash, describe_data
+from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash
 from cell_lm.training.log import Log, RunLog, SilentLog
 from cell_lm.training.progress import Display, Silent, make_display
 from cell_lm.training.ranks import Ranks
@@ -78,7 +79,7 @@ class RunResult:
 
 
 def pretrain(
-    datasets: Sequence[CellData],
+    datasets: Sequence[Dataset],
     config: PretrainConfig,
     out: Path,
     *,
@@ -94,7 +95,8 @@ def pretrain(
     Parameters
     ----------
     datasets
-        Cells, all aligned to one vocabulary.
+        Cells in memory (:class:`~cell_lm.data.cells.CellData`), in stores (:class:`~cell_lm.data.store.Store`) and in
+        h5ad files (:class:`~cell_lm.data.backed.BackedCells`), in any mixture, all aligned to one vocabulary.
     config
         Of the run.
     out
@@ -128,8 +130,14 @@ def pretrain(
         run.refuse_to_differ()
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
         trainer = run.trainer(done)
+        stack.enter_context(run.batches.ahead(done))
         request = stack.enter_context(stop_on_signals(launched=ranks.size > 1))
-        interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        try:
+            interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        except InputError as error:
+            saved = "there is no checkpoint yet" if trainer.saved is None else f"step {trainer.saved} is saved"
+            run.say(trainer.state.step, f"ended after step {trainer.state.step}; {saved} ({error})")
+            raise
         if interrupted:
             step = trainer.state.step
             run.say(step, f"stopped after step {step} of {config.training.steps}; all is saved")
@@ -137,7 +145,7 @@ def pretrain(
     return _result(trainer, out, done if resume else None, interrupted, signal)
 
 
-def initial_model(datasets: Sequence[CellData], config: PretrainConfig) -> CellLM:
+def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM:
     """Return the model that :func:`pretrain` starts from, before its first step."""
     training = config.training
     model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
@@ -154,7 +162,7 @@ class _Run:
     """What :func:`pretrain` puts together."""
 
     def __init__(
-        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[CellData]
+        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[Dataset]
     ) -> None:
         self.config, self.out, self.ranks, self.batches, self.datasets = config, out, ranks, batches, datasets
         self.folder = RunFolder(out)

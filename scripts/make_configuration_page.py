@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from cell_lm.config import (
     PRESETS,
     ContrastiveConfig,
+    DataConfig,
     DiscriminationConfig,
     EncoderConfig,
     MaskedConfig,
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "objectives.discrimination": DiscriminationConfig,
     "objectives.contrastive": ContrastiveConfig,
     "training": TrainingConfig,
+    "data": DataConfig,
 }
 
 

@@ -147,6 +147,29 @@ class TrainingConfig(_Section):
     """Checkpoints that are kept."""
     gene_vectors: Literal["coexpression", "random"] = "coexpression"
     """Where the gene vectors start: from the co-expression of the training cells, or at random."""
+    sharding: Literal["none", "full"] = "none"
+    """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
+    patience: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds that a process of several waits for a silent one before it gives the run up."""
+
+
+class DataConfig(_Section):
+    """In which order cells are read, in which shares, and how far ahead."""
+
+    order: Literal["auto", "random", "blocks"] = "auto"
+    """``random``: every order alike; ``blocks``: of blocks of neighbours; ``auto``: that where a file is read from."""
+    block: Positive = 32
+    """``blocks`` only: neighbouring cells that are read together."""
+    window: Positive = 8192
+    """``blocks`` only: cells mixed among each other before batches are cut; of files so many are held in memory."""
+    balance: str = "none"
+    """What every batch is balanced over: ``state`` (tumour, normal) or a column of the cells; none: as they come."""
+    evenness: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - evenness)."""
+    prefetch: Annotated[int, Field(ge=0)] = 2
+    """Batches made ahead, in a thread, while the step is computed; 0: each when it is needed. Changes no result."""
+    backed_above: Weight = 4.0
+    """An h5ad file larger than this, in GB, stays on disk and is read as it is needed; 0: every one does."""
 
 
 class PretrainConfig(_Section):
@@ -157,6 +180,7 @@ class PretrainConfig(_Section):
     encoder: EncoderConfig = EncoderConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()
+    data: DataConfig = DataConfig()
 
 
 PRESETS: dict[str, EncoderConfig] = {
@@ -213,7 +237,7 @@ def resolve_config(
     preset
         ``tiny``, ``small`` or ``base``.
     file
-        TOML with any of the tables ``encoder``, ``objectives`` and ``training``.
+        TOML with any of the tables ``encoder``, ``objectives``, ``training`` and ``data``.
     overrides
         Nested dictionary of single settings, as ``{"training": {"steps": 100}}``.
 

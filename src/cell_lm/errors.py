@@ -6,6 +6,8 @@ input.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class CellLMError(Exception):
     """Base of every error raised on purpose.
@@ -24,6 +26,16 @@ class CellLMError(Exception):
         self.found, self.where, self.fix = found, where, fix
         head = f"{where}: {found}" if where else found
         super().__init__(f"{head.rstrip('.')}. {fix.rstrip('.')}." if fix else head)
+
+    def __reduce__(self) -> tuple[Callable[..., CellLMError], tuple[object, ...]]:
+        """Let it travel between processes whole."""
+        return _again, (type(self), self.found, self.where, self.fix)
+
+
+def _again(kind: type[CellLMError], found: str, where: str | None, fix: str | None) -> CellLMError:
+    error = kind.__new__(kind)
+    CellLMError.__init__(error, found, where=where, fix=fix)
+    return error
 
 
 class InputError(CellLMError, ValueError):
@@ -48,3 +60,18 @@ class ModelError(CellLMError):
 
 class TrainingError(CellLMError, RuntimeError):
     """A training that cannot go on."""
+
+
+class OtherRankError(TrainingError):
+    """Another process of the run has failed, and has said why; so this one ends, too.
+
+    Parameters
+    ----------
+    rank
+        The one that failed.
+    message
+        What it said.
+    """
+
+    def __init__(self, rank: int, message: str) -> None:
+        super().__init__(f"rank {rank} stopped: {message}")

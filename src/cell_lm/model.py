@@ -6,7 +6,7 @@ conventions of the Hugging Face hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,7 +172,9 @@ class CellLM(nn.Module):
         """Return the number of trainable numbers."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
-    def save_pretrained(self, path: str | Path, *, notes: str = "") -> None:
+    def save_pretrained(
+        self, path: str | Path, *, notes: str = "", tensors: Mapping[str, Tensor] | None = None
+    ) -> None:
         """Write a model folder, atomically; one that was there is replaced.
 
         Parameters
@@ -181,13 +183,15 @@ class CellLM(nn.Module):
             The folder.
         notes
             Markdown that goes into the model card: what it was trained on, and how well it did.
+        tensors
+            The weights to write; default: those of the model, which must not be sharded over processes then.
         """
         model_folder.write(
             Path(path),
             encoder=self.config,
             objectives=self.objectives,
             vocabulary=self.vocabulary,
-            tensors=self.state_dict(),
+            tensors=self.state_dict() if tensors is None else tensors,
             notes=notes,
         )
 

@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,23 +146,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     assert said.code == 1
     assert "Permission denied" in said.error
     assert untouched(tmp_path, "cells.h5ad")
-
-
-@pytest.mark.slow
-def test_two_processes_speak_and_report_once(make_file: MakeFile, tmp_path: Path) -> None:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "cell_lm"]
-    done = subprocess.run(
-        [*launch, "pretrain", str(make_file()), "--out", str(tmp_path / "run"), *TINY],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("pretrained 3 steps") == 1
-    assert done.stderr.count("reading ") == 1
-    assert (tmp_path / "run" / "report.html").is_file()
-    assert json.loads((tmp_path / "run" / "data.json").read_text())["cells"] == 60
 
 
 def test_nothing_but_notes_comes_on_standard_error(make_file: MakeFile, tmp_path: Path) -> None:

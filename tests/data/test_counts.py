@@ -10,7 +10,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.data import check_scale
-from cell_lm.data import counts as counts_module
+from cell_lm.data import scan as scan_module
+from cell_lm.data.counts import ScaleCheck
 from cell_lm.errors import CountsError
 
 
@@ -70,7 +71,7 @@ def test_counts_pass_in_every_form_and_are_not_touched(form: str, counts: sparse
 def test_one_bad_entry_anywhere_is_found_and_located(
     form: str, value: float, word: str, counts: sparse.csr_matrix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counts_module, "_BLOCK", 5_000)
+    monkeypatch.setattr(scan_module, "_BLOCK", 5_000)
     place = counts.nnz - 3
     row = int(np.searchsorted(counts.indptr, place, side="right")) - 1
     column = int(counts.indices[place])
@@ -154,7 +155,7 @@ def test_binarised_counts_are_refused_unless_too_few_to_tell(counts: sparse.csr_
 
 
 def test_rounded_logarithms_are_refused(counts: sparse.csr_matrix) -> None:
-    deep = counts_module.sparse.vstack([counts] * 3).tocsr()
+    deep = sparse.vstack([counts] * 3).tocsr()
     rounded = deep.copy()
     rounded.data = np.rint(np.log1p(5 * rounded.data))
     assert "rounded logarithms" in refusal(rounded)
@@ -188,3 +189,58 @@ def test_the_advice_names_the_likeliest_other_layer(counts: sparse.csr_matrix) -
 
 def test_a_matrix_of_zeros_is_no_lie() -> None:
     assert check_scale(sparse.csr_matrix((3, 4), dtype=np.float32), "counts", where="file").largest == 0
+
+
+def in_blocks(X: sparse.csr_matrix, stated: str, rows: int, **options: object) -> str:
+    """The verdict on a matrix that comes some rows at a time."""
+
+    def blocks() -> list[sparse.csr_matrix]:
+        return [X[start : start + rows] for start in range(0, X.shape[0], rows)]
+
+    check = ScaleCheck(stated, where="file, X", **options)
+    for block in blocks():
+        check.add(block)
+    try:
+        return str(check.report(blocks))
+    except CountsError as error:
+        return str(error)
+
+
+def whole(X: sparse.csr_matrix, stated: str, **options: object) -> str:
+    try:
+        return str(check_scale(X, stated, where="file, X", **options))
+    except CountsError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 60])
+@pytest.mark.parametrize("stated", ["counts", "log1p"])
+@pytest.mark.parametrize("kind", ["counts", "log1p", "log2", "tpm", "nan", "negative", "fraction", "binary", "rounded"])
+def test_blocks_give_the_verdict_of_the_whole_word_for_word(
+    kind: str, stated: str, rows: int, counts: sparse.csr_matrix
+) -> None:
+    makers: dict[str, Callable[[], sparse.csr_matrix]] = {
+        "counts": lambda: counts,
+        "log1p": lambda: logged(counts),
+        "log2": lambda: logged(counts, base=2.0),
+        "tpm": lambda: normalised(counts, 1e6),
+        "nan": lambda: changed(counts, np.nan),
+        "negative": lambda: changed(counts, -1.0),
+        "fraction": lambda: changed(counts, 0.5, 9_999),
+        "binary": lambda: (counts > 0).astype(np.float32),
+        "rounded": lambda: np.rint(np.log1p(sparse.vstack([5 * counts] * 3).tocsr())),
+    }
+    X = makers[kind]()
+    names = {"cells": pd.Index([f"c{i}" for i in range(X.shape[0])]), "genes": [f"g{i}" for i in range(X.shape[1])]}
+    assert in_blocks(X, stated, rows, **names) == whole(X, stated, **names)
+
+
+def test_what_is_sure_to_be_refused_is_known_at_once(counts: sparse.csr_matrix) -> None:
+    for stated, spoilt in (("counts", True), ("log1p", False)):
+        check = ScaleCheck(stated, where="file")
+        check.add(counts)
+        assert not check.spoilt
+        check.add(logged(counts))
+        assert check.spoilt is spoilt
+        check.add(changed(counts, np.nan))
+        assert check.spoilt

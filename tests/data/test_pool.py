@@ -26,7 +26,7 @@ def test_a_running_index_reaches_every_cell_of_every_dataset_in_order(pool: Cell
     assert batch.slots.tolist() == list(range(20))
     for place, cell in enumerate(order):
         dataset = int(np.searchsorted([7, 8, 20], cell, side="right"))
-        alone = TOKENISE(pool.datasets[dataset], np.array([cell - [0, 7, 8][dataset]]))
+        alone = TOKENISE(pool.parts[dataset], np.array([cell - [0, 7, 8][dataset]]))
         part = batch[place : place + 1]
         assert part.genes.tolist() == alone.genes.tolist()
         assert part.values.tolist() == alone.values.tolist()

@@ -26,6 +26,17 @@ def test_the_second_signal_does_what_it_always_did() -> None:
     assert request.signal == signal.SIGTERM
 
 
+def test_among_several_processes_sigterm_comes_from_all_sides_and_is_one_request() -> None:
+    former = signal.getsignal(signal.SIGTERM)
+    with stop_on_signals(launched=True) as request:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert request.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == former
+
+
 @pytest.mark.parametrize("asked", [False, True])
 def test_the_former_handlers_come_back(asked: bool) -> None:
     former = [signal.getsignal(number) for number in SIGNALS]

@@ -22,9 +22,9 @@ import typer
 
 from cell_lm._version import __version__
 from cell_lm.cli import annotate, check, demo, embed, pretrain, report
-from cell_lm.cli.console import Messages, rank, say_error, show_warning, survive_any_text
+from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
 from cell_lm.cli.threads import sleep_when_idle
-from cell_lm.errors import CellLMError, TrainingError
+from cell_lm.errors import CellLMError, OtherRankError
 
 FAILED, MISUSED, FAULT, INTERRUPTED, TERMINATED, READER_GONE = 1, 2, 70, 130, 143, 141
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -156,7 +156,7 @@ def _explain(error: BaseException) -> int:
             # What is still buffered would fail again when Python flushes it at the end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return READER_GONE
-        case TrainingError() if rank() and error.found == "the first rank stopped":
+        case OtherRankError():
             return FAILED
         case CellLMError():
             say_error(str(error))

@@ -1,4 +1,4 @@
-"""The files of a pretraining and what is known of their cells: read whole, or refused, before anything is written."""
+"""Files and stores of a pretraining and what is known of their cells: checked before anything is written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ import numpy as np
 
 from cell_lm.cli.console import Messages
 from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, Scale, StateColumn, read_cells
+from cell_lm.data.backed import BackedCells, open_backed
+from cell_lm.data.protocol import Dataset
+from cell_lm.data.store import Store
+from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.errors import ConfigError
 
 WholeState = Literal["tumour", "normal"]
@@ -25,6 +29,12 @@ class Reading:
     scale: Scale
     gene_column: str | None
     min_genes: int
+    backed_above: float = 4.0
+    """Files of more GB stay on disk."""
+
+    def backed(self, path: Path) -> bool:
+        """Say whether a file is to stay on disk."""
+        return path.suffix == ".h5ad" and path.is_file() and path.stat().st_size > self.backed_above * 1e9
 
 
 @dataclass(frozen=True)
@@ -68,13 +78,16 @@ class Inputs:
         whole |= {every[_identity(path)]: "normal" for path in normal}
         return cls(tuple(every.values()), whole, column)
 
-    def read(self, reading: Reading, says: Messages) -> list[CellData]:
-        """Read all files.
+    def read(self, reading: Reading, says: Messages) -> list[Dataset]:
+        """Read all files, and open all stores.
 
         Raises
         ------
         InputError, CountsError, GeneError
-            As :func:`cell_lm.data.read_cells`; or no file has the state column.
+            As :func:`cell_lm.data.read_cells` and :meth:`cell_lm.data.store.Store.open`; or no file has the state
+            column.
+        ConfigError
+            A store is said to be tumour or normal.
         """
         datasets = [self._read(path, reading, says) for path in self.files]
         self._refuse_absent_column(datasets)
@@ -82,19 +95,23 @@ class Inputs:
             says.note(f"no cell has '{value}' in obs column '{self.column.column if self.column else ''}'")
         return datasets
 
-    def _unseen(self, datasets: Sequence[CellData]) -> list[str]:
+    def _unseen(self, datasets: Sequence[Dataset]) -> list[str]:
         """Return the values that were given a meaning but that no cell has: most likely a slip of the pen."""
         column = self.column
         if column is None or not column.values:
             return []
-        frames = [cells.obs[column.column] for cells in datasets if column.column in cells.obs]
+        frames = [cells.obs[column.column] for cells in _files(datasets) if column.column in cells.obs]
         held = {str(value) for frame in frames for value in frame.unique()}
         return [value for value in column.values if value not in held]
 
-    def _read(self, path: Path, reading: Reading, says: Messages) -> CellData:
-        says.note(f"reading {path}")
+    def _read(self, path: Path, reading: Reading, says: Messages) -> Dataset:
+        if is_store(path):
+            return self._open(path, says)
+        backed = reading.backed(path)
+        says.note(f"reading {path}{', which stays on disk' if backed else ''}")
         whole = self.whole.get(path)
-        cells = read_cells(
+        read = open_backed if backed else read_cells
+        cells: CellData | BackedCells = read(
             path,
             layer=reading.layer,
             input=reading.scale,
@@ -108,7 +125,20 @@ class Inputs:
             says.note(line, indent=2)
         return cells
 
-    def _remarks(self, cells: CellData, reading: Reading, whole: WholeState | None) -> Iterable[str]:
+    def _open(self, path: Path, says: Messages) -> Store:
+        if path in self.whole:
+            fix = "Leave out --tumour-file and --normal-file for it; cell-lm prepare takes the states"
+            raise ConfigError("it is a store, which knows the state of its cells", where=str(path), fix=fix)
+        says.note(f"opening {path}")
+        store = Store.open(path)
+        states = {word: int(np.count_nonzero(store.state == state)) for word, state in _STATES.items()}
+        told = ", ".join(f"{number:,} {word}" for word, number in states.items() if number)
+        sources, shards = len(store.manifest.sources), len(store.shards)
+        says.note(f"{len(store):,} cells: {told}", indent=2)
+        says.note(f"{sources:,} source{'s' * (sources != 1)} in {shards:,} shard{'s' * (shards != 1)}", indent=2)
+        return store
+
+    def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: WholeState | None) -> Iterable[str]:
         yield f"{len(cells):,} cells: {describe_states(cells)}"
         if cells.dropped:
             yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"
@@ -116,18 +146,29 @@ class Inputs:
             yield f"no obs column '{self.column.column}': the state of its cells counts as unknown"
         yield cells.audit.summary()
 
-    def _refuse_absent_column(self, datasets: Sequence[CellData]) -> None:
+    def _refuse_absent_column(self, datasets: Sequence[Dataset]) -> None:
         """Refuse a state column that no file has; one of several files may lack it."""
         column = self.column
-        if column is None or any(column.column in cells.obs for cells in datasets):
+        if column is None or any(column.column in cells.obs for cells in _files(datasets)):
             return
-        asked = [cells for cells, path in zip(datasets, self.files, strict=True) if path not in self.whole]
+        plain = [cells for cells, path in zip(datasets, self.files, strict=True) if path not in self.whole]
+        asked = _files(plain)
         if asked:
             column.read(asked[0].obs, where=asked[0].name)  # raises, and tells the columns that there are
+        kind = "a store, or named as tumour or as normal" if plain else "named as tumour or as normal"
         raise ConfigError(
-            "every file is named as tumour or as normal, so no state column is read",
-            fix="Leave out --state-column, or name the files plainly",
+            f"every file is {kind}, so no state column is read",
+            fix="Leave out --state-column" if plain else "Leave out --state-column, or name the files plainly",
         )
+
+
+def is_store(path: Path) -> bool:
+    """Tell whether a path is that of a store, finished or not, rather than a file or a folder of one."""
+    return path.is_dir() and ((path / MANIFEST).exists() or (path / SHARDS).is_dir())
+
+
+def _files(datasets: Sequence[Dataset]) -> list[CellData | BackedCells]:
+    return [cells for cells in datasets if isinstance(cells, CellData | BackedCells)]
 
 
 def _identity(path: Path) -> str:
@@ -142,7 +183,7 @@ def _refuse_repeats(files: Sequence[Path]) -> None:
         seen.add(_identity(path))
 
 
-def describe_states(cells: CellData) -> str:
+def describe_states(cells: CellData | BackedCells) -> str:
     """Return how many cells are tumour, normal and unknown."""
     counted = {word: int(np.sum(cells.state == state)) for word, state in _STATES.items()}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)

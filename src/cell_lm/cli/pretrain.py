@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ from cell_lm.cli.console import Messages, messages
 from cell_lm.cli.options import GeneColumn, Input, Layer
 
 if TYPE_CHECKING:
+    from cell_lm.cli.inputs import Inputs, Reading
     from cell_lm.config import PretrainConfig
-    from cell_lm.data import CellData
+    from cell_lm.data.protocol import Dataset
     from cell_lm.training import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
@@ -25,7 +27,10 @@ _EPILOG = """[bold]Examples[/bold]
       --state-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
+  cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
   torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
+  cell-lm pretrain pbmc.h5ad --out run --ray-workers 4
 
 [dim]All files are read and checked before anything is written.
 Ctrl-C saves and leaves; --resume goes on.[/dim]"""
@@ -57,24 +62,53 @@ def pretrain(
     batch_size: run.BatchSize = None,
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
+    backed: run.Backed = False,
     resume: run.Resume = False,
+    ray_workers: run.RayWorkers = None,
     report: run.Report = True,
 ) -> int:
     """Read all files, train, report."""
     if not (files or tumour_file or normal_file):
-        raise typer.BadParameter("name at least one file of cells", param_hint="CELLS.h5ad")
+        raise typer.BadParameter("name at least one file or store of cells", param_hint="CELLS")
     keep_large_blocks()
     from cell_lm.cli.inputs import Inputs, Reading, read_state_options
 
     options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    resolved = _configure(out, preset, config, settings or [], options, resume=resume)
+    pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
+    resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(
         state_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
-    datasets = inputs.read(Reading(layer, scale, gene_column, min_genes), says)
-    return _train(datasets, resolved, out, says, resume=resume, report=report)
+    reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above)
+    datasets = inputs.read(reading, says)
+    if ray_workers is None:
+        from cell_lm import training
+
+        result = training.pretrain(datasets, resolved, out, resume=resume, progress=not says.quiet)
+    else:
+        result = _train_on_ray(partial(_read_again, inputs, reading), resolved, out, says, ray_workers, resume=resume)
+    return _conclude(result, datasets, resolved, out, says, report=report)
+
+
+def _read_again(inputs: Inputs, reading: Reading) -> Sequence[Dataset]:
+    return inputs.read(reading, Messages(quiet=True))
+
+
+def _train_on_ray(
+    read: Callable[[], Sequence[Dataset]],
+    config: PretrainConfig,
+    out: Path,
+    says: Messages,
+    workers: int,
+    *,
+    resume: bool,
+) -> RunResult:
+    from cell_lm.training.ray_launch import pretrain_on_ray
+
+    says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
+    return pretrain_on_ray(read, config, out, workers=workers, resume=resume)
 
 
 def _configure(
@@ -101,12 +135,15 @@ def _configure(
     return resolved
 
 
-def _train(
-    datasets: Sequence[CellData], config: PretrainConfig, out: Path, says: Messages, *, resume: bool, report: bool
+def _conclude(
+    result: RunResult,
+    datasets: Sequence[Dataset],
+    config: PretrainConfig,
+    out: Path,
+    says: Messages,
+    *,
+    report: bool,
 ) -> int:
-    from cell_lm import training
-
-    result = training.pretrain(datasets, config, out, resume=resume, progress=not says.quiet)
     if says.silent:
         return result.exit_code
     from cell_lm.cli.run_report import keep_command, report_pretraining

@@ -13,7 +13,12 @@ _STATE, _RUN = "Tumour or normal", "How it is trained"
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(readable=False, metavar="CELLS.h5ad", help="AnnData files of cells.", show_default=False),
+    typer.Argument(
+        readable=False,
+        metavar="CELLS",
+        help="Files of cells, and stores that cell-lm prepare made, in any mixture. A large .h5ad stays on disk.",
+        show_default=False,
+    ),
 ]
 
 Run = Annotated[
@@ -112,7 +117,7 @@ ConfigFile = Annotated[
     typer.Option(
         readable=False,
         metavar="FILE.toml",
-        help="Settings, in the tables encoder, objectives and training; they go over the preset.",
+        help="Settings, in the tables encoder, objectives, training and data; they go over the preset.",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -165,11 +170,33 @@ Seed = Annotated[
     ),
 ]
 
+Backed = Annotated[
+    bool,
+    typer.Option(
+        "--backed",
+        help="Leave every .h5ad file on disk, and read its cells in blocks as they are needed; without it those above "
+        "4 GB (data.backed_above). A store is faster.",
+        rich_help_panel=READING,
+    ),
+]
+
 Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
         help="Go on with the run in --out: same files, same state; settings are the run's own where none are named.",
+        rich_help_panel=_RUN,
+    ),
+]
+
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Train on N workers of Ray, not in this process: on the cluster that RAY_ADDRESS names, else on this "
+        "machine. Needs the extra \\[ray]. \\[default: no Ray]",
+        show_default=False,
         rich_help_panel=_RUN,
     ),
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
-from cell_lm.data import NORMAL, TUMOUR, CellData
+from cell_lm.data import NORMAL, TUMOUR, CellData, protocol
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import atomic_file
 from cell_lm.genes import AuditSummary
@@ -46,10 +46,11 @@ def keep_command(run: Path, command: str) -> None:
             temporary.write_text(f"{command}\n", encoding="utf-8")
 
 
-def report_pretraining(run: Path, datasets: Sequence[CellData]) -> None:
+def report_pretraining(run: Path, datasets: Sequence[protocol.Dataset]) -> None:
     """Write ``report.html`` into a run folder, with what the cells that it was trained on can tell."""
     config = RunFolder(run).read_config()
-    described = tuple(Dataset.from_cells(cells, role="pretraining") for cells in datasets)
+    in_memory = [Dataset.from_cells(cells, role="pretraining") for cells in datasets if isinstance(cells, CellData)]
+    described = tuple(in_memory) if len(in_memory) == len(datasets) else None
     write_report(describe_run(run, datasets=described, baselines=guesses(datasets, config)), run / REPORT)
 
 
@@ -134,7 +135,7 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
         raise ModelError(f"it cannot be read ({reason})", where=str(path), fix="Restore it from a copy") from None
 
 
-def guesses(datasets: Sequence[CellData], config: PretrainConfig) -> dict[str, Baseline]:
+def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dict[str, Baseline]:
     """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner state.
 
     The bin is counted on training cells and judged on the held-out ones, where there are any.
@@ -143,8 +144,8 @@ def guesses(datasets: Sequence[CellData], config: PretrainConfig) -> dict[str, B
     training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
-    states = [(int(np.sum(cells.state == TUMOUR)), int(np.sum(cells.state == NORMAL))) for cells in datasets]
-    return {"masked_accuracy": Baseline(right, "always the gene's most frequent bin"), **_state_guess(states)}
+    tumour, normal = (int(np.sum(batches.pool.state == state)) for state in (TUMOUR, NORMAL))
+    return {"masked_accuracy": Baseline(right, "always the gene's most frequent bin"), **_state_guess([(tumour, normal)])}
 
 
 def _state_guess(states: Sequence[tuple[int, int]]) -> dict[str, Baseline]:

@@ -15,6 +15,7 @@ from cell_lm.data.pool import CellPool
 from cell_lm.data.readers import read_h5ad
 from cell_lm.data.sampler import EpochSampler, split
 from cell_lm.data.state import State, StateColumn
+from cell_lm.data.store import Shard, Store
 from cell_lm.data.tokeniser import Tokeniser
 
 __all__ = [
@@ -27,8 +28,10 @@ __all__ = [
     "EpochSampler",
     "Scale",
     "ScaleReport",
+    "Shard",
     "State",
     "StateColumn",
+    "Store",
     "Tokeniser",
     "check_scale",
     "concatenate",

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
+from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.readers import read_source
 from cell_lm.data.scales import undo_log1p
 from cell_lm.data.source import Source, select
@@ -72,6 +73,15 @@ class CellData:
     def genes_per_cell(self) -> NDArray[np.int64]:
         """Expressed genes of the vocabulary in each cell, int64 [cells]."""
         return np.diff(self.X.indptr).astype(np.int64)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of ``obs``."""
+        return [str(name) for name in self.obs.columns]
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` where it has none of that name."""
+        return find_column(self.obs, name, axis="obs", where=self.name)
 
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellData:
         """Return some of the cells: a boolean mask, an array of positions, or a slice."""
@@ -190,37 +200,37 @@ def align(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
     )
     linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
-    X = _canonical(audit.aggregate(linear))
+    X = canonical(audit.aggregate(linear))
     cells = CellData(source.name, X, scale, pd.DataFrame(source.obs), audit, vocabulary, states, report)
     if min_genes > 0:
         return cells.keep(min_genes=min_genes)
-    _refuse_empty(cells, source.where)
+    refuse_empty(cells.genes_per_cell, cells.obs.index, source.where)
     return cells
 
 
-def gene_names(source: Source, column: str | None) -> list[object]:
+def gene_names(source: Source | CellFile, column: str | None) -> list[object]:
     """Return the names of the genes: those of ``var``, or of a column of it; a missing one is empty."""
     names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
     return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]
 
 
-def _canonical(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
+def canonical(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
     """Finish, in place, what :meth:`GeneAudit.aggregate` made anew: float32, without stored zeros."""
     X = X.astype(np.float32, copy=False)
     X.eliminate_zeros()
     return X
 
 
-def _refuse_empty(cells: CellData, where: str) -> None:
-    empty = np.flatnonzero(cells.genes_per_cell == 0)
+def refuse_empty(genes_per_cell: NDArray[np.int64], names: pd.Index[Any], where: str) -> None:
+    """Raise :class:`InputError` where a cell has no gene."""
+    empty, cells = np.flatnonzero(genes_per_cell == 0), len(genes_per_cell)
     if not len(empty):
         return
-    if len(empty) == len(cells):
-        found = f"all {len(cells):,} cells have no count in any gene of the vocabulary"
+    if len(empty) == cells:
+        found = f"all {cells:,} cells have no count in any gene of the vocabulary"
         raise InputError(
             found, where=where, fix="Check what the matrix holds, and whether another layer holds the counts"
         )
-    first = cells.obs.index[empty[0]]
-    found = f"{len(empty):,} of {len(cells):,} cells have no count in any gene of the vocabulary (the first: '{first}')"
+    found = f"{len(empty):,} of {cells:,} cells have no count in any gene of the vocabulary"
     fix = "Leave them out with scanpy.pp.filter_cells(adata, min_genes=200) (command line: --min-genes 1)"
-    raise InputError(found, where=where, fix=fix)
+    raise InputError(f"{found} (the first: '{names[empty[0]]}')", where=where, fix=fix)

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import sparse
 
-from cell_lm.data.compiled import compiled
-from cell_lm.data.scales import Guess, guess_scale
+from cell_lm.data.scales import Guess, guess_blocks
+from cell_lm.data.scan import FRACTIONAL, INFINITE, NAN, NEGATIVE, SMALL, Findings, Scan
 from cell_lm.data.source import Matrix
 from cell_lm.errors import CountsError
 
@@ -35,9 +33,6 @@ LARGEST_COUNT = 2**24
 LARGEST_LOG = 15.0
 """No natural log1p of a count per 10,000 (9.2) or per million (13.8) is above this."""
 
-_NAN, _INFINITE, _NEGATIVE, _FRACTIONAL = range(4)
-_SMALL = 13
-_BLOCK = 1 << 22
 _LIKELY = re.compile(r"count|raw|umi", re.IGNORECASE)
 
 
@@ -64,74 +59,6 @@ class ScaleReport:
     largest: float
     evidence: str
     proved: bool = True
-
-
-@dataclass(frozen=True)
-class _Scan:
-    entries: int
-    tally: NDArray[np.int64]
-    first: NDArray[np.int64]
-    smallest: float
-    largest: float
-    small: NDArray[np.int64]
-
-    @property
-    def nonzero(self) -> int:
-        """Entries that are not zero."""
-        return self.entries - int(self.small[0])
-
-    @property
-    def span(self) -> str:
-        return f"range {self.smallest:.4g} to {self.largest:.4g}"
-
-
-@compiled
-def _tally_block(
-    block: NDArray[np.float64],
-    start: int,
-    tally: NDArray[np.int64],
-    first: NDArray[np.int64],
-    extremes: NDArray[np.float64],
-    small: NDArray[np.int64],
-) -> None:
-    for k in range(block.size):
-        value = block[k]
-        if math.isfinite(value):
-            extremes[0] = min(extremes[0], value)
-            extremes[1] = max(extremes[1], value)
-            whole = value == math.floor(value)
-            if whole and value >= 0:
-                if value < small.size:
-                    small[int(value)] += 1
-                continue
-            kind = _FRACTIONAL if value >= 0 else _NEGATIVE
-        else:
-            kind = _NAN if math.isnan(value) else _INFINITE
-        if tally[kind] == 0:
-            first[kind] = start + k
-        tally[kind] += 1
-
-
-def _blocks(X: Matrix) -> Iterator[NDArray[np.float64]]:
-    """Yield all stored entries in the order of memory (a dense matrix: row by row), a few million at a time."""
-    if isinstance(X, np.ndarray):
-        rows = max(1, _BLOCK // X.shape[1])
-        for start in range(0, len(X), rows):
-            yield np.ascontiguousarray(X[start : start + rows], dtype=np.float64).ravel()
-    else:
-        for start in range(0, len(X.data), _BLOCK):
-            yield X.data[start : start + _BLOCK].astype(np.float64, copy=False)
-
-
-def _scan(X: Matrix) -> _Scan:
-    tally, first, small = np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(_SMALL, np.int64)
-    extremes = np.array([np.inf, -np.inf])
-    start = 0
-    for block in _blocks(X):
-        _tally_block(block, start, tally, first, extremes, small)
-        start += len(block)
-    smallest, largest = (float(value) for value in extremes) if np.isfinite(extremes).all() else (0.0, 0.0)
-    return _Scan(start, tally, first, smallest, largest, small)
 
 
 def check_scale(
@@ -163,24 +90,73 @@ def check_scale(
     CountsError
         It is something else; the message says what it looks like, by how many entries, and what to do.
     """
-    case = _Case(X, _scan(X), where, cells, genes, tuple(elsewhere))
-    case.refuse_broken_entries()
-    return _check_counts(case) if stated == "counts" else _check_log1p(case)
+    check = ScaleCheck(stated, where=where, cells=cells, genes=genes, elsewhere=elsewhere)
+    check.add(X)
+    return check.report(lambda: [X])
+
+
+class ScaleCheck:
+    """The proof of :func:`check_scale` for a matrix that comes a block of cells at a time.
+
+    Parameters
+    ----------
+    stated, where, cells, genes, elsewhere
+        As there, ``cells`` being all of them.
+    """
+
+    def __init__(
+        self,
+        stated: Scale,
+        *,
+        where: str,
+        cells: pd.Index[Any] | None = None,
+        genes: Sequence[object] | None = None,
+        elsewhere: Sequence[str] = (),
+    ) -> None:
+        self.stated, self._scan = stated, Scan()
+        self._where, self._cells, self._genes, self._elsewhere = where, cells, genes, tuple(elsewhere)
+
+    def add(self, X: Matrix) -> None:
+        """Scan further cells; the block is only read."""
+        self._scan.add(X)
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether what was scanned is sure to be refused, so that nothing else need be done with it."""
+        tally = self._scan.findings().tally
+        return bool(tally[[NAN, INFINITE, NEGATIVE]].any() or (self.stated == "counts" and tally[FRACTIONAL]))
+
+    def report(self, again: Callable[[], Iterable[Matrix]]) -> ScaleReport:
+        """Return the verdict on all that was scanned.
+
+        Parameters
+        ----------
+        again
+            Yields the same blocks once more; called where the scale has to be told from the cells.
+
+        Raises
+        ------
+        CountsError
+            As :func:`check_scale`.
+        """
+        case = _Case(self._scan.findings(), self._where, self._cells, self._genes, self._elsewhere, again)
+        case.refuse_broken_entries()
+        return _check_counts(case) if self.stated == "counts" else _check_log1p(case)
 
 
 @dataclass(frozen=True)
 class _Case:
     """A matrix under examination, with all that a message about it needs."""
 
-    X: Matrix
-    scan: _Scan
+    scan: Findings
     where: str
     cells: pd.Index[Any] | None
     genes: Sequence[object] | None
     elsewhere: tuple[str, ...]
+    again: Callable[[], Iterable[Matrix]]
 
     def refuse_broken_entries(self) -> None:
-        for kind, word in ((_NAN, "NaN"), (_INFINITE, "infinite")):
+        for kind, word in ((NAN, "NaN"), (INFINITE, "infinite")):
             if self.scan.tally[kind]:
                 self.refuse(f"{self.count(kind)} {word}{self.at(kind)}")
 
@@ -195,11 +171,11 @@ class _Case:
         """Name the first offending cell and gene, where names are known and it is not just about everywhere."""
         if self.cells is None or self.genes is None or not self.few(kind):
             return ""
-        row, column = _position(self.X, int(self.scan.first[kind]))
+        row, column = self.scan.first[kind]
         return f" (the first in cell '{self.cells[row]}', gene '{self.genes[column]}')"
 
     def guess(self) -> Guess | None:
-        return guess_scale(sparse.csr_matrix(self.X))
+        return guess_blocks(sparse.csr_matrix(X) for X in self.again())
 
     def refuse(self, found: str, fix: str = "") -> NoReturn:
         """Raise, with a fix that also points to where the counts may be."""
@@ -212,19 +188,11 @@ class _Case:
         raise CountsError(found, where=self.where, fix=f"{fix}, or {counts}" if fix else counts[0].upper() + counts[1:])
 
 
-def _position(X: Matrix, place: int) -> tuple[int, int]:
-    if isinstance(X, np.ndarray):
-        return place // X.shape[1], place % X.shape[1]
-    major = int(np.searchsorted(X.indptr, place, side="right")) - 1
-    minor = int(X.indices[place])
-    return (major, minor) if X.format == "csr" else (minor, major)
-
-
 def _check_counts(case: _Case) -> ScaleReport:
     scan = case.scan
-    if scan.tally[_NEGATIVE]:
+    if scan.tally[NEGATIVE]:
         case.refuse(_scaled(case))
-    if scan.tally[_FRACTIONAL]:
+    if scan.tally[FRACTIONAL]:
         _refuse_fractions(case)
     if scan.largest > LARGEST_COUNT:
         case.refuse(f"the largest entry is {scan.largest:,.0f}, more than any cell has counts of one gene")
@@ -234,21 +202,21 @@ def _check_counts(case: _Case) -> ScaleReport:
 
 
 def _scaled(case: _Case) -> str:
-    few = case.few(_NEGATIVE)
+    few = case.few(NEGATIVE)
     looks = "it is not counts throughout" if few else "it looks z-scored, scaled or batch-corrected, not counts"
-    return f"{looks}: {case.count(_NEGATIVE)} negative, {case.scan.span}{case.at(_NEGATIVE)}"
+    return f"{looks}: {case.count(NEGATIVE)} negative, {case.scan.span}{case.at(NEGATIVE)}"
 
 
 def _refuse_fractions(case: _Case) -> NoReturn:
-    what = f"{case.count(_FRACTIONAL)} not whole, {case.scan.span}{case.at(_FRACTIONAL)}"
-    if case.few(_FRACTIONAL):
+    what = f"{case.count(FRACTIONAL)} not whole, {case.scan.span}{case.at(FRACTIONAL)}"
+    if case.few(FRACTIONAL):
         case.refuse(f"it is not counts throughout: {what}")
     guess = case.guess()
     looks, fix = (guess.text, guess.fix) if guess else _unproved(case.scan)
     case.refuse(f"it looks like {looks}, not counts: {what}", fix)
 
 
-def _unproved(scan: _Scan) -> tuple[str, str]:
+def _unproved(scan: Findings) -> tuple[str, str]:
     """Name what nothing proves, by its range alone, and what can be done with it."""
     if scan.largest <= 1:
         return "proportions or probabilities (no entry is above 1)", ""
@@ -265,8 +233,8 @@ def _refuse_rounded(case: _Case) -> None:
     scan = case.scan
     if scan.nonzero >= 1_000 and scan.largest == 1:
         case.refuse(f"it looks binarised: all {scan.nonzero:,} non-zero entries are 1")
-    genes = scan.nonzero / case.X.shape[0]
-    if scan.nonzero >= 10_000 and genes >= 200 and scan.largest < _SMALL:
+    genes = scan.nonzero / max(scan.rows, 1)
+    if scan.nonzero >= 10_000 and genes >= 200 and scan.largest < SMALL:
         found = f"cells hold {genes:,.0f} genes on average, yet no entry is above {scan.largest:.0f}"
         case.refuse(f"it looks like rounded logarithms or capped counts: {found}")
 
@@ -274,9 +242,9 @@ def _refuse_rounded(case: _Case) -> None:
 def _check_log1p(case: _Case) -> ScaleReport:
     scan = case.scan
     said = 'said to be log1p (input="log1p")'
-    if scan.tally[_NEGATIVE]:
+    if scan.tally[NEGATIVE]:
         case.refuse(f"{said}, but {_scaled(case)}")
-    if not scan.tally[_FRACTIONAL] and scan.nonzero:
+    if not scan.tally[FRACTIONAL] and scan.nonzero:
         found = f"{said}, but all {scan.entries:,} entries are whole, the largest {scan.largest:,.0f}"
         case.refuse(found, "Leave input= (--input) out if these are counts")
     if scan.largest > LARGEST_LOG:

@@ -6,24 +6,59 @@ stream may change between releases of NumPy, those are fixed by the algorithm.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import ConfigError
 
-_ORDER, _SPLIT = 0, 1
+_ORDER, _SPLIT, _BLOCKS, _SAMPLE, _MIX = 0, 1, 2, 3, 4
+"""What random numbers are for; each purpose has numbers of its own."""
 
 
-def _shuffled(n: int, seed: int, epoch: int, purpose: int) -> NDArray[np.int64]:
-    key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, 0, purpose], np.uint64)
-    return np.argsort(np.random.Philox(key=key, counter=counter).random_raw(n), kind="stable")
+def _raw(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> NDArray[np.uint64]:
+    key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, stream, purpose], np.uint64)
+    return np.random.Philox(key=key, counter=counter).random_raw(n)
 
 
-class EpochSampler:
+def _shuffled(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> NDArray[np.int64]:
+    return np.argsort(_raw(n, seed, epoch, purpose, stream), kind="stable")
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the cells of an epoch are shuffled.
+
+    Attributes
+    ----------
+    block : int
+        Cells that stand together in their file and stay together, so that they are read at once; 1: every order is as
+        likely as any other (true random).
+    window : int
+        Cells of many blocks that are shuffled once more among each other, and that batches are cut from.
+    """
+
+    block: int = 1
+    window: int = 1
+
+    def shuffled(self, n: int, seed: int, epoch: int, stream: int = 0) -> NDArray[np.int64]:
+        """Return the order of an epoch, int64 [n], every cell once; streams have orders of their own."""
+        if self.block == 1:
+            return _shuffled(n, seed, epoch, _ORDER, stream)
+        blocks = _shuffled(-(-n // self.block), seed, epoch, _BLOCKS, stream)
+        order = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
+        order = order[order < n]
+        numbers = _raw(n, seed, epoch, _ORDER, stream)
+        for start in range(0, n, self.window):
+            here = slice(start, start + self.window)
+            order[here] = order[here][np.argsort(numbers[here], kind="stable")]
+        return order
+
+
+class Sampler(ABC):
     """Batches of an endless run over ``n`` cells; batch ``step`` is a pure function of the arguments.
-
-    Each epoch is an order of its own. What is left at its end is too little for a batch and is left out of that epoch
-    (other cells every time), so that no cell is twice in a batch, where it would be its own negative.
 
     Parameters
     ----------
@@ -33,6 +68,8 @@ class EpochSampler:
         Cells in a batch, over all ranks.
     seed
         Of the orders, 0 to 2^64 - 1.
+    order
+        How cells are shuffled.
 
     Raises
     ------
@@ -40,24 +77,15 @@ class EpochSampler:
         ``batch_size`` is more than ``n``, or either is not positive.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int) -> None:
+    def __init__(self, n: int, batch_size: int, seed: int, order: Order | None = None) -> None:
         if batch_size < 1 or batch_size > n:
             fix = f"Choose a batch_size of 1 to {n:,}, or give more cells"
             raise ConfigError(f"batch_size = {batch_size:,} with {n:,} cells to train on", fix=fix)
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self.n, self.batch_size, self.seed, self.order = n, batch_size, seed, order or Order()
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
-        return self.n // self.batch_size
-
+    @abstractmethod
     def batch(self, step: int) -> NDArray[np.int64]:
         """Return the cells of a step (0, 1, …), int64 [batch_size], all different."""
-        epoch, place = divmod(step, self.batches_per_epoch)
-        if epoch != self._epoch:
-            self._epoch, self._order = epoch, _shuffled(self.n, self.seed, epoch, _ORDER)
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def share(self, step: int, rank: int, world: int) -> tuple[NDArray[np.int64], int]:
         """Return the part of a batch that one of ``world`` ranks holds, and the slot of its first cell.
@@ -74,6 +102,30 @@ class EpochSampler:
             raise ConfigError(found, fix="Give every rank at least one cell of each batch")
         first, last = (self.batch_size * bound // world for bound in (rank, rank + 1))
         return self.batch(step)[first:last], first
+
+
+class EpochSampler(Sampler):
+    """Every cell once an epoch, and each epoch an order of its own.
+
+    What is left at its end is too little for a batch and is left out of that epoch (other cells every time), so that no
+    cell is twice in a batch, where it would be its own negative.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, order: Order | None = None) -> None:
+        super().__init__(n, batch_size, seed, order)
+        self._epoch, self._cells = -1, np.empty(0, np.int64)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.n // self.batch_size
+
+    def batch(self, step: int) -> NDArray[np.int64]:
+        """Return the cells of a step (0, 1, …), int64 [batch_size], all different."""
+        epoch, place = divmod(step, self.batches_per_epoch)
+        if epoch != self._epoch:
+            self._epoch, self._cells = epoch, self.order.shuffled(self.n, self.seed, epoch)
+        return self._cells[place * self.batch_size : (place + 1) * self.batch_size]
 
 
 def split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -104,3 +156,13 @@ def split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArra
     held = min(max(round(n * fraction), 1), n - 1) if fraction > 0 else 0
     order = _shuffled(n, seed, 0, _SPLIT)
     return np.sort(order[held:]), np.sort(order[:held])
+
+
+def sample(n: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return at most ``most`` of ``n`` cells drawn at random, int64, sorted."""
+    return np.arange(n) if n <= most else np.sort(_shuffled(n, seed, 0, _SAMPLE)[:most])
+
+
+def mixed(cells: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
+    """Return the cells of one step in a random order of its own."""
+    return cells[_shuffled(len(cells), seed, step, _MIX)]

@@ -8,8 +8,9 @@ genes are there, the totals of all cells are equal. Either proves the base, and 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,14 +80,33 @@ def guess_scale(X: sparse.csr_matrix[Any]) -> Guess | None:
     X
         [cells, genes], non-negative and finite; only read.
     """
-    totals, kinds = np.empty(X.shape[0]), np.empty(X.shape[0], np.int8)
-    for base in _LOGS:
-        _undo_rows(_floats(X.data), X.indptr, math.log(base or 1.0), totals, kinds, np.empty(0, np.float32))
+    return guess_blocks([X])
+
+
+def guess_blocks(blocks: Iterable[sparse.csr_matrix[Any]]) -> Guess | None:
+    """Return what :func:`guess_scale` would for the matrix that the blocks are the rows of, in order."""
+    found = {base: _Undone([], []) for base in _LOGS}
+    for X in blocks:
+        values = _floats(X.data)
+        for base, undone in found.items():
+            totals, kinds = np.empty(X.shape[0]), np.empty(X.shape[0], np.int8)
+            _undo_rows(values, X.indptr, math.log(base or 1.0), totals, kinds, np.empty(0, np.float32))
+            undone.totals.append(totals)
+            undone.kinds.append(kinds)
+    for base, undone in found.items():
+        kinds = np.concatenate([np.empty(0, np.int8), *undone.kinds])
         whole, mixed = int(np.count_nonzero(kinds == _WHOLE)), int(np.count_nonzero(kinds == _MIXED))
-        guess = Guess(base, _common(totals), whole, whole + mixed)
+        guess = Guess(base, _common(np.concatenate([np.empty(0), *undone.totals])), whole, whole + mixed)
         if guess.total is not None or guess.are_counts:
             return guess
     return None
+
+
+class _Undone(NamedTuple):
+    """What undoing one logarithm leaves of the cells, block by block."""
+
+    totals: list[NDArray[np.float64]]
+    kinds: list[NDArray[np.int8]]
 
 
 def undo_log1p(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:

@@ -17,19 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from cell_lm.data.batch import CellBatch
-from cell_lm.data.cells import CellData
 from cell_lm.data.compiled import compiled
-from cell_lm.errors import ConfigError
+from cell_lm.data.protocol import Cells
+from cell_lm.errors import ConfigError, InputError
 
 PER_CELL = 10_000.0
 """What the counts of a cell are scaled to before the logarithm."""
-_COMMON = 32
+_COMMON, _COUNTED = 32, 64
+"""Counts below these have a table: of logarithms, and of how often they occur in a cell."""
 
 
 class Part(NamedTuple):
     """Cells of one dataset and where in the batch they go: ``rows`` and ``places``, both int64 [cells of the part]."""
 
-    cells: CellData
+    cells: Cells
     rows: NDArray[np.int64]
     places: NDArray[np.int64]
 
@@ -50,11 +51,11 @@ class Tokeniser:
             raise ConfigError(f"bins = {bins} and max_genes = {max_genes}", fix="Give at least 2 bins and 1 gene")
         self.bins, self.max_genes = bins, max_genes
 
-    def lengths(self, cells: CellData) -> NDArray[np.int64]:
+    def lengths(self, cells: Cells) -> NDArray[np.int64]:
         """Return the number of tokens that each cell gives, int64 [cells]."""
         return np.minimum(cells.genes_per_cell, self.max_genes)
 
-    def __call__(self, cells: CellData, index: NDArray[np.int64]) -> CellBatch:
+    def __call__(self, cells: Cells, index: NDArray[np.int64]) -> CellBatch:
         """Tokenise the cells at ``index`` (int64 [C], in this order), in the slots 0 to C - 1."""
         index = np.asarray(index, np.int64)
         return self.assemble([Part(cells, index, np.arange(len(index)))], len(index))
@@ -66,71 +67,110 @@ class Tokeniser:
         ------
         IndexError
             A row that its dataset does not have: compiled code would read foreign memory.
+        InputError
+            A row is not what was known of it beforehand: the file it is mapped from was damaged or has changed.
         """
         parts = list(parts)
         lengths, state = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
         for cells, rows, places in parts:
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(cells):
                 raise IndexError(f"rows {rows.min()} to {rows.max()} of the {len(cells)} cells of {cells.name}")
-            lengths[places], state[places] = self.lengths(cells)[rows], cells.state[rows]
+            genes_of = cells.X.indptr[rows + 1] - cells.X.indptr[rows]
+            lengths[places], state[places] = np.minimum(genes_of, self.max_genes), cells.state[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         genes, bins = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
         values = np.empty(offsets[-1], np.float32)
         for cells, rows, places in parts:
-            X = cells.X
-            _fill(X.data, X.indices, X.indptr, rows, offsets[places], self.max_genes, self.bins, genes, bins, values)
+            X, limits = cells.X, (self.max_genes, self.bins, len(cells.vocabulary))
+            bounds = offsets[places], offsets[places + 1]
+            bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, *limits, genes, bins, values)
+            if bad >= 0:
+                _refuse_row(cells, int(rows[bad]))
         tokens = torch.from_numpy(genes), torch.from_numpy(bins), torch.from_numpy(values)
         return CellBatch(*tokens, offsets, torch.from_numpy(state), torch.arange(n_cells))
 
 
+def _refuse_row(cells: Cells, row: int) -> None:
+    found = f"cell {row:,} of {len(cells):,} is damaged: its counts are not those that the file was opened with"
+    fix = "It was changed or damaged since: cell-lm inspect --verify finds the file of a store; restore it from a copy"
+    raise InputError(found, where=cells.name, fix=fix)
+
+
 @compiled
 def _fill(
-    data: NDArray[np.float32],
+    data: NDArray[Any],
     indices: NDArray[Any],
     indptr: NDArray[Any],
     rows: NDArray[np.int64],
     starts: NDArray[np.int64],
+    stops: NDArray[np.int64],
     max_genes: int,
     n_bins: int,
+    n_genes: int,
     genes: NDArray[np.int64],
     bins: NDArray[np.int64],
     values: NDArray[np.float32],
-) -> None:
-    """Write the tokens of each row from its start on; the logarithms of the commonest counts are taken once a cell."""
-    common = np.empty(_COMMON, np.float32)
+) -> int:
+    """Write the tokens of each row between its bounds; return the place of the first row that cannot be, or -1.
+
+    The logarithms of the commonest counts are taken once a cell.
+    """
+    common, common_bins = np.empty(_COMMON, np.float32), np.empty(_COMMON, np.int64)
     for c in range(rows.size):
-        first, last = indptr[rows[c]], indptr[rows[c] + 1]
+        first, last = np.int64(indptr[rows[c]]), np.int64(indptr[rows[c] + 1])
+        if first < 0 or last > data.size or last > indices.size or min(last - first, max_genes) != stops[c] - starts[c]:
+            return c
         total = 0.0
         for k in range(first, last):
             total += data[k]
-        threshold, ties = _threshold(data[first:last], max_genes)
+        if not 0.0 < total < np.inf:
+            return c
+        scale = PER_CELL / total
         for n in range(_COMMON):
-            common[n] = math.log1p(n * (PER_CELL / total))
+            common[n] = math.log1p(n * scale)
+            common_bins[n] = min(int(np.rint(common[n])), n_bins - 1)
+        threshold, ties = _threshold(data[first:last], max_genes)
         at = starts[c]
-        for k in range(first, last):
-            count = data[k]
-            if count < threshold:
-                continue
-            if count == threshold:
-                if ties == 0:
-                    continue
-                ties -= 1
-            if count < _COMMON and count == int(count):
-                value = common[int(count)]
+        for k in range(first, last):  # a gene that is not kept is written over by the next: no branch to guess wrong
+            count, gene = data[k], np.int64(indices[k])
+            whole = np.int64(count)
+            if 0 <= whole < _COMMON and whole == count:
+                value, value_bin = common[whole], common_bins[whole]
             else:
-                value = np.float32(math.log1p(count * (PER_CELL / total)))
-            genes[at], values[at] = indices[k], value
-            bins[at] = min(int(np.rint(value)), n_bins - 1)
-            at += 1
+                value = np.float32(math.log1p(count * scale))
+                value_bin = np.int64(min(np.rint(value), n_bins - 1))
+            if gene < 0 or gene >= n_genes or not value >= 0.0:
+                return c
+            genes[at], bins[at], values[at] = gene, value_bin, value
+            tie = (count == threshold) & (ties > 0)
+            ties -= tie
+            at += (count > threshold) | tie
+            if at == stops[c]:
+                break
+        if at != stops[c]:
+            return c
+    return -1
 
 
 @compiled
-def _threshold(counts: NDArray[np.float32], most: int) -> tuple[float, int]:
+def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
     """Return the least count that is kept, and how many of the genes that have exactly it."""
     if counts.size <= most:
         return -1.0, 0
+    held = np.zeros(_COUNTED, np.int64)
+    whole = True
+    for count in counts:
+        level = np.int64(count)
+        whole &= level == count
+        held[min(max(level, 0), _COUNTED - 1)] += 1
+    level, above = _COUNTED - 1, 0
+    while above + held[level] < most:
+        above += held[level]
+        level -= 1
+    if whole and level < _COUNTED - 1:
+        return float(level), most - above
     threshold = np.partition(counts, counts.size - most)[counts.size - most]
     above = 0
     for count in counts:
         above += count > threshold
-    return threshold, most - above
+    return float(threshold), most - above

@@ -8,55 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from cell_lm.config import PretrainConfig, parse
-from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN
-from cell_lm.data.cells import CellData
+from cell_lm.config import DataConfig, PretrainConfig, parse
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.files import JSON, write_json
 from cell_lm.training.disk import remove_partial, writing
 
 CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "model"
-MAY_CHANGE = ("training.token_budget", "training.keep_chunks", "training.checkpoint_every", "training.keep_checkpoints")
+MAY_CHANGE = (
+    "training.token_budget",
+    "training.keep_chunks",
+    "training.checkpoint_every",
+    "training.keep_checkpoints",
+    "training.sharding",
+    "training.patience",
+    "data.prefetch",
+)
 """Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""
-
-
-def content_hash(cells: CellData) -> str:
-    """Return the SHA-256 of what is learned from: expression, scale and states of all cells, in their order."""
-    digest = hashlib.sha256(cells.scale.encode())
-    for part, kind in ((cells.X.indptr, "<i8"), (cells.X.indices, "<i4"), (cells.X.data, "<f4"), (cells.state, "<i1")):
-        digest.update(np.ascontiguousarray(part, dtype=kind).data)
-    return digest.hexdigest()
-
-
-def describe_dataset(cells: CellData) -> dict[str, JSON]:
-    """Return name, size, hash, scale, states and gene audit of a dataset."""
-    states = {"normal": NORMAL, "tumour": TUMOUR, "unknown": UNKNOWN}
-    return {
-        "name": cells.name,
-        "cells": len(cells),
-        "hash": content_hash(cells),
-        "scale": cells.scale,
-        "states": {name: int((cells.state == state).sum()) for name, state in states.items()},
-        "genes_per_cell": float(np.median(np.diff(cells.X.indptr))),
-        "audit": cells.audit.to_json(),
-    }
-
-
-def describe_data(datasets: Sequence[CellData], training: int, validation: int) -> dict[str, JSON]:
-    """Return the content of ``data.json``: the vocabulary's hash, cells to train on and held out, and every dataset."""
-    described: list[JSON] = [describe_dataset(cells) for cells in datasets]
-    return {
-        "vocabulary": datasets[0].vocabulary.hash,
-        "cells": training + validation,
-        "training": training,
-        "validation": validation,
-        "datasets": described,
-    }
 
 
 def _flat(values: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
@@ -71,8 +41,13 @@ def _config_values(config: PretrainConfig) -> dict[str, JSON]:
 
 
 def config_hash(config: PretrainConfig) -> str:
-    """Return the SHA-256 of all settings that decide the result."""
-    values = {key: value for key, value in _config_values(config).items() if key not in MAY_CHANGE}
+    """Return the SHA-256 of all settings that decide the result; those of [data] count where they are not default.
+
+    Runs of cell-lm 0.1, which had no such settings, so go on.
+    """
+    default = {f"data.{key}": value for key, value in DataConfig().model_dump(mode="json").items()}
+    values = _config_values(config)
+    values = {key: value for key, value in values.items() if key not in MAY_CHANGE and default.get(key) != value}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -166,12 +141,7 @@ class RunFolder:
         if before.get("vocabulary") != data["vocabulary"]:
             found = "the cells are aligned to another vocabulary than the run's"
         else:
-            old, new = ([_essence(dataset) for dataset in _list(values)] for values in (before, data))
-            if len(old) != len(new):
-                found = f"the run was begun on {len(old)} datasets, and {len(new)} are given"
-            for was, now in zip(old, new, strict=False):
-                if found is None and was[1:] != now[1:]:
-                    found = f"'{now[0]}' ({now[1]} cells) is not what the run was begun on: '{was[0]}' ({was[1]} cells)"
+            found = _difference(before, data, "stores", "stores") or _difference(before, data, "datasets", "datasets")
         if found is not None:
             raise InputError(
                 found, where=str(self.path), fix="Resume with the same files in the same order, or begin a new run"
@@ -187,9 +157,20 @@ class RunFolder:
                 write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
 
-def _list(values: Mapping[str, JSON]) -> list[JSON]:
-    datasets = values.get("datasets")
-    return datasets if isinstance(datasets, list) else []
+def _difference(before: Mapping[str, JSON], now: Mapping[str, JSON], key: str, what: str) -> str | None:
+    """Say how the described data of one kind differ, if they do."""
+    old, new = ([_essence(one) for one in _list(values, key)] for values in (before, now))
+    if len(old) != len(new):
+        return f"the run was begun on {len(old)} {what}, and {len(new)} are given"
+    for was, is_ in zip(old, new, strict=True):
+        if was[1:] != is_[1:]:
+            return f"'{is_[0]}' ({is_[1]} cells) is not what the run was begun on: '{was[0]}' ({was[1]} cells)"
+    return None
+
+
+def _list(values: Mapping[str, JSON], key: str) -> list[JSON]:
+    described = values.get(key)
+    return described if isinstance(described, list) else []
 
 
 def _essence(dataset: JSON) -> tuple[JSON, JSON, JSON]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cell_lm.config import TrainingConfig
 from cell_lm.errors import ModelError
+from cell_lm.training.sharding import spread
 
 _PARTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -51,15 +52,15 @@ def load_optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer, t
     """
     names = _names(model, optimiser)
     numbers = {name: number for number, name in enumerate(names)}
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    parameters = dict(model.named_parameters())
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, part = key.rpartition("/")
-        if name not in numbers or part not in _PARTS or (part != "step" and tensor.shape != shapes[name]):
+        if name not in numbers or part not in _PARTS or (part != "step" and tensor.shape != parameters[name].shape):
             raise ModelError(
                 f"the optimiser's state holds '{key}' of shape {list(tensor.shape)}, which is not the model's"
             )
-        state.setdefault(numbers[name], {})[part] = tensor
+        state.setdefault(numbers[name], {})[part] = tensor if part == "step" else spread(tensor, parameters[name])
     if any(len(parts) != len(_PARTS) for parts in state.values()):
         raise ModelError("the optimiser's state is incomplete")
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})

@@ -6,19 +6,33 @@ The gradients are all-reduced by the engine, so there is no model to wrap.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
-from cell_lm.errors import CellLMError, TrainingError
+from cell_lm.errors import CellLMError, ConfigError, OtherRankError, TrainingError
+
+_Answer = TypeVar("_Answer")
+_Op = dist.ReduceOp.RedOpType
 
 
 class Ranks:
     """The process among the processes of the run.
+
+    Parameters
+    ----------
+    patience
+        Seconds that a process waits for the others before it gives the run up. A process that dies is noticed at once
+        wherever its machine lives on; this is for machines and networks that go silent.
 
     Attributes
     ----------
@@ -26,27 +40,100 @@ class Ranks:
         Number of this process, and how many there are.
     device : torch.device
         A CUDA device where there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces the CPU).
+
+    Raises
+    ------
+    TrainingError
+        The processes that were launched do not find each other.
+    ConfigError
+        accelerate started one process in place of several, or the environment lacks what a launcher sets.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 600.0) -> None:
         force = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-        state = PartialState(cpu=force or not torch.cuda.is_available())
+        self.patience = patience
+        with self.together(lambda: "They did not find each other: look at the address and port given at the launch"):
+            state = _join(cpu=force or not torch.cuda.is_available(), patience=patience)
         self.rank: int = state.process_index
         self.size: int = state.num_processes
         self.device: torch.device = state.device
+        if self.size == 1:
+            _refuse_lone_start()
+        else:
+            atexit.unregister(_leave_group)
+            atexit.register(_leave_group)
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
+    @contextmanager
+    def together(self, advice: Callable[[], str]) -> Iterator[None]:
+        """Turn what gloo or NCCL raise when another process is gone or silent into one :class:`TrainingError`.
+
+        Parameters
+        ----------
+        advice
+            Says what the user can do now.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            if not _of_communication(error):
+                raise
+            found = f"another process of the run ended, or was silent for {self.patience:g} s ({_reason(error)})"
+            raise TrainingError(found, fix=advice()) from error
+
+    def _reduce(self, numbers: Sequence[int], operation: _Op) -> list[int]:
+        if self.size == 1:
+            return list(numbers)
+        shared = torch.tensor(list(numbers), dtype=torch.int64, device=self.device)
+        dist.all_reduce(shared, op=operation)
+        return [int(number) for number in shared.tolist()]
+
     def any(self, flags: Sequence[bool]) -> list[bool]:
         """Return for each flag whether any rank raised it, the same on all ranks."""
+        return [bool(flag) for flag in self._reduce(flags, dist.ReduceOp.MAX)]
+
+    def largest(self, number: int) -> int:
+        """Return the largest of the ranks' numbers."""
+        return self._reduce([number], dist.ReduceOp.MAX)[0]
+
+    def same(self, number: int) -> bool:
+        """Whether all ranks have the same number."""
+        return self._reduce([number], dist.ReduceOp.MAX) == self._reduce([number], dist.ReduceOp.MIN)
+
+    def everywhere(self, action: Callable[[], _Answer]) -> _Answer:
+        """Run an action on every rank and return its answer; if it fails on one, no rank goes on.
+
+        Raises
+        ------
+        CellLMError
+            On the first of the ranks where it failed what the action raised, on the others an
+            :class:`~cell_lm.errors.OtherRankError`: what all have found is said once.
+        """
         if self.size == 1:
-            return list(flags)
-        raised = torch.tensor(list(flags), dtype=torch.int32, device=self.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return [bool(flag) for flag in raised.tolist()]
+            return action()
+        answers, failure = [], None
+        try:
+            answers.append(action())
+        except (CellLMError, OSError) as error:
+            failure = error
+        first = self._reduce([self.size if failure is None else self.rank], dist.ReduceOp.MIN)[0]
+        if first < self.size:
+            message = self._words(str(failure), first)
+            raise failure if failure is not None and first == self.rank else OtherRankError(first, message)
+        return answers[0]
+
+    def _words(self, text: str, source: int) -> str:
+        """Return the text of one rank on all ranks."""
+        letters = text.encode() if self.rank == source else b""
+        shared = torch.zeros(self.largest(len(letters)), dtype=torch.uint8, device=self.device)
+        if self.rank == source:
+            shared.copy_(torch.frombuffer(bytearray(letters), dtype=torch.uint8))
+        dist.broadcast(shared, src=source)
+        return bytes(shared.tolist()).decode()
 
     def on_first(self, action: Callable[[], int | None]) -> int:
         """Run an action on the first rank alone and return its number (None counts as 0) on all ranks.
@@ -54,27 +141,49 @@ class Ranks:
         Raises
         ------
         CellLMError
-            On the first rank what the action raised; on the others a :class:`TrainingError` that says so, so that no
-            rank waits for one that has given up.
+            On the first rank what the action raised; on the others an :class:`~cell_lm.errors.OtherRankError`, so that
+            no rank waits for one that has given up.
         """
-        if self.size == 1:
-            return action() or 0
-        failure: Exception | None = None
-        answer = torch.zeros(2, dtype=torch.int64, device=self.device)
-        if self.first:
-            try:
-                answer[1] = action() or 0
-            except (CellLMError, OSError) as error:
-                failure, answer[0] = error, 1
-        dist.broadcast(answer, src=0)
-        if failure is not None:
-            raise failure
-        failed, number = answer.tolist()
-        if failed:
-            raise TrainingError("the first rank stopped", fix="Its message says why")
-        return int(number)
+        return self.largest(self.everywhere(lambda: (action() or 0) if self.first else 0))
 
     def broadcast(self, tensor: Tensor) -> None:
         """Overwrite a tensor by the first rank's, in place."""
         if self.size > 1:
             dist.broadcast(tensor.detach(), src=0)
+
+
+def _join(*, cpu: bool, patience: float) -> PartialState:
+    try:
+        return PartialState(cpu=cpu, timeout=timedelta(seconds=patience))
+    except ValueError as error:
+        found = f"the environment of this process does not say how to find the others ({error})"
+        raise ConfigError(found, fix="Launch all of them by torchrun or accelerate launch") from None
+
+
+def _of_communication(error: RuntimeError) -> bool:
+    """Tell what the process group raises from other errors: gloo knows no class of its own for them."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+
+
+def _refuse_lone_start() -> None:
+    """Refuse what ``accelerate launch --cpu --num_processes 2`` does without MPI: it starts one process.
+
+    It then names an address to meet at, as for several, but no rank.
+    """
+    if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys() and "RANK" not in os.environ:
+        raise ConfigError(
+            "accelerate was told to start several processes and started one: it starts several on the CPU by MPI only",
+            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and say --multi_gpu in place of --cpu",
+        )
+
+
+def _leave_group() -> None:
+    """End the threads of the process group while there is a Python they can give their tensors back to."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return the first sentence of what gloo or NCCL say, without the place in their sources."""
+    sentence = str(error).strip().splitlines()[0].partition(". ")[0]
+    return re.sub(r"^\[[^]]*\.(cc|cpp|h):\d+\] *", "", sentence).rstrip(".")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
@@ -12,18 +13,20 @@ import torch
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
-from cell_lm.data.cells import CellData
-from cell_lm.errors import ModelError
+from cell_lm.data.protocol import Dataset
+from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
 from cell_lm.training.batches import Batches
 from cell_lm.training.checkpoint import Checkpoint, Checkpoints
+from cell_lm.training.described import describe_data
 from cell_lm.training.disk import exclusive, writing
-from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash, describe_data
+from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash
 from cell_lm.training.log import Log, RunLog, SilentLog
 from cell_lm.training.progress import Display, Silent, make_display
 from cell_lm.training.ranks import Ranks
+from cell_lm.training.sharding import shard
 from cell_lm.training.start import MOST_CELLS, start_from_coexpression
 from cell_lm.training.stopping import stop_on_signals
 from cell_lm.training.trainer import Trainer
@@ -76,7 +79,7 @@ class RunResult:
 
 
 def pretrain(
-    datasets: Sequence[CellData],
+    datasets: Sequence[Dataset],
     config: PretrainConfig,
     out: Path,
     *,
@@ -92,7 +95,8 @@ def pretrain(
     Parameters
     ----------
     datasets
-        Cells, all aligned to one vocabulary.
+        Cells in memory (:class:`~cell_lm.data.cells.CellData`), in stores (:class:`~cell_lm.data.store.Store`) and in
+        h5ad files (:class:`~cell_lm.data.backed.BackedCells`), in any mixture, all aligned to one vocabulary.
     config
         Of the run.
     out
@@ -116,22 +120,32 @@ def pretrain(
     ModelError
         ``resume`` finds no run, or no checkpoint that is whole.
     TrainingError
-        Losses are not finite, the disk is full, or another process trains in the folder.
+        Losses are not finite, the disk is full, another process trains in the folder, or one of those that were
+        launched together is gone.
     """
-    out, ranks = Path(out), Ranks()
-    run = _Run(config, out, ranks, Batches(datasets, config, ranks), datasets)
+    out, ranks = Path(out), Ranks(config.training.patience)
     with ExitStack() as stack:
+        run = ranks.everywhere(lambda: _Run(config, out, ranks, Batches(datasets, config, ranks), datasets))
+        stack.enter_context(ranks.together(run.advice))
+        run.refuse_to_differ()
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
         trainer = run.trainer(done)
-        request = stack.enter_context(stop_on_signals())
-        interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        stack.enter_context(run.batches.ahead(done))
+        request = stack.enter_context(stop_on_signals(launched=ranks.size > 1))
+        try:
+            interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
+        except InputError as error:
+            saved = "there is no checkpoint yet" if trainer.saved is None else f"step {trainer.saved} is saved"
+            run.say(trainer.state.step, f"ended after step {trainer.state.step}; {saved} ({error})")
+            raise
         if interrupted:
             step = trainer.state.step
             run.say(step, f"stopped after step {step} of {config.training.steps}; all is saved")
-    return _result(trainer, out, done if resume else None, interrupted, request.signal)
+        signal = ranks.largest(request.signal or 0) or None
+    return _result(trainer, out, done if resume else None, interrupted, signal)
 
 
-def initial_model(datasets: Sequence[CellData], config: PretrainConfig) -> CellLM:
+def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM:
     """Return the model that :func:`pretrain` starts from, before its first step."""
     training = config.training
     model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
@@ -148,7 +162,7 @@ class _Run:
     """What :func:`pretrain` puts together."""
 
     def __init__(
-        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[CellData]
+        self, config: PretrainConfig, out: Path, ranks: Ranks, batches: Batches, datasets: Sequence[Dataset]
     ) -> None:
         self.config, self.out, self.ranks, self.batches, self.datasets = config, out, ranks, batches, datasets
         self.folder = RunFolder(out)
@@ -158,6 +172,26 @@ class _Run:
         training = config.training
         model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
         self.model = model.to(ranks.device)
+
+    def refuse_to_differ(self) -> None:
+        """Raise where the processes were not started with the same settings and cells: they would train on anything."""
+        cells = [len(cells) for cells in self.datasets]
+        given = f"{config_hash(self.config)} {self.model.vocabulary.hash} {cells}"
+        number = int.from_bytes(hashlib.sha256(given.encode()).digest()[:7])
+        alike = self.ranks.same(number)
+
+        def refuse() -> None:
+            if not alike:
+                fix = "Start all processes with the same command on the same files"
+                raise ConfigError(f"the {self.ranks.size} processes were given different settings or cells", fix=fix)
+
+        self.ranks.on_first(refuse)
+
+    def advice(self) -> str:
+        """Say how to go on once another process is gone."""
+        steps = self.checkpoints.steps()
+        kept = f"the checkpoint of step {steps[-1]:,} in {self.out} is good" if steps else "there is no checkpoint yet"
+        return f"Its own message says why; {kept}. Start all processes again by the same command and --resume"
 
     def _data(self) -> dict[str, JSON]:
         return describe_data(self.datasets, len(self.batches.train_cells), len(self.batches.validation_cells))
@@ -200,6 +234,7 @@ class _Run:
     def trainer(self, done: int) -> Trainer:
         """Put the trainer together, and the weights of the checkpoint into it."""
         training, half = self.config.training, partial(torch.autocast, self.ranks.device.type, torch.bfloat16)
+        self._prepare(done)
         engine = DivideAndConquer(
             self.model,
             self.config.objectives,
@@ -219,12 +254,18 @@ class _Run:
             save=self.save,
         )
         if done:
-            trainer.restore(done, self._checked(self.checkpoints.load(done), done))
-            self.ranks.on_first(lambda: self._export(done))
-        else:
+            checkpoint = self._checked(self.checkpoints.load(done), done)
+            trainer.restore(done, checkpoint)
+            self.ranks.on_first(lambda: self._export(done, checkpoint))
+        return trainer
+
+    def _prepare(self, done: int) -> None:
+        """Give the model the weights it starts from, unless a checkpoint has them, and share it among the ranks."""
+        if not done:
             _start(self.model, self.batches, self.config)
             self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
-        return trainer
+        if self.config.training.sharding == "full":
+            shard(self.model, self.ranks.device, self.ranks.size)
 
     def _checked(self, checkpoint: Checkpoint, step: int) -> Checkpoint:
         if checkpoint.state.get("config") != config_hash(self.config):
@@ -244,15 +285,15 @@ class _Run:
 
         def write() -> None:
             self.checkpoints.save(step, replace(checkpoint, state=values))
-            self._export(step)
+            self._export(step, checkpoint)
 
         self.ranks.on_first(write)
 
-    def _export(self, step: int) -> None:
+    def _export(self, step: int, checkpoint: Checkpoint) -> None:
         steps, names = self.config.training.steps, ", ".join(cells.name for cells in self.datasets)
         card = f"Pretrained for {step:,} of {steps:,} steps on {len(self.batches.train_cells):,} cells ({names})."
         with writing(self.out / MODEL):
-            self.model.save_pretrained(self.out / MODEL, notes=card)
+            self.model.save_pretrained(self.out / MODEL, notes=card, tensors=checkpoint.model)
 
 
 def _result(trainer: Trainer, out: Path, resumed: int | None, interrupted: bool, signal: int | None) -> RunResult:

@@ -1,4 +1,8 @@
-"""Leaving in good order: the first SIGINT or SIGTERM is a request, the second one is what it always was."""
+"""Leaving in good order: the first SIGINT or SIGTERM is a request, the second one is what it always was.
+
+Among several processes a second SIGTERM is the first one once more: SLURM sends it to launcher and processes alike, and
+the launcher passes it on. Whoever cannot wait follows with SIGKILL, as all of them do.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +26,10 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(*, launched: bool = False) -> Iterator[StopRequest]:
     """Note the first SIGINT or SIGTERM instead of dying of it, and restore the former handlers at once and at the end.
+
+    Where the process was ``launched`` with others, SIGTERM keeps its handler to the end.
 
     Handlers belong to the main thread; in any other one nothing is installed and the request never comes.
     """
@@ -33,13 +39,14 @@ def stop_on_signals() -> Iterator[StopRequest]:
         return
     former = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def restore() -> None:
+    def restore(*kept: int) -> None:
         for number, handler in former.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if number not in kept:
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def note(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        request.signal = number
-        restore()
+        request.signal = request.signal or number
+        restore(*([signal.SIGTERM] if launched else []))
 
     for number in SIGNALS:
         signal.signal(number, note)

@@ -26,6 +26,7 @@ from cell_lm.training.optimiser import build_optimiser, load_optimiser_tensors, 
 from cell_lm.training.progress import Display
 from cell_lm.training.ranks import Ranks
 from cell_lm.training.schedule import learning_rate
+from cell_lm.training.sharding import gather, load_weights, whole
 from cell_lm.training.validation import average
 
 MOST_SKIPPED = 3
@@ -110,7 +111,7 @@ class Trainer:
 
     def restore(self, step: int, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint."""
-        self.model.load_state_dict(dict(checkpoint.model))
+        load_weights(self.model, checkpoint.model)
         load_optimiser_tensors(self.model, self.optimiser, checkpoint.optimiser)
         self.state, self.saved = RunState.from_json(checkpoint.state), step
 
@@ -131,7 +132,7 @@ class Trainer:
             began = time.monotonic()
             batch = self.batches.train(state.step)
             losses = self.engine.step(batch, state.step)
-            norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip))
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)))
             rate = learning_rate(state.step, self.training)
             finite = self._finite_everywhere(losses, norm)
             if finite:
@@ -224,6 +225,7 @@ class Trainer:
         self._tick()
         self.log.sync()
         values: dict[str, JSON] = dict(asdict(state))
-        tensors = optimiser_tensors(self.model, self.optimiser)
-        self._save(state.step, Checkpoint(self.model.state_dict(), tensors, values))
+        moments = optimiser_tensors(self.model, self.optimiser)
+        weights, moments = (gather(part, keep=self.ranks.first) for part in (self.model.state_dict(), moments))
+        self._save(state.step, Checkpoint(weights, moments, values))
         self.saved = state.step

@@ -1,0 +1,76 @@
+"""Items made ahead of their use, in a thread: what makes them should release the interpreter's lock."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+_POLL = 0.1
+
+
+@dataclass(frozen=True)
+class _Failure:
+    error: BaseException
+
+
+class _End:
+    pass
+
+
+class Ahead(Generic[Item]):
+    """An iterator whose items are made by a thread, a few ahead.
+
+    What making an item raises is raised where the item is asked for. Nothing is left behind after :meth:`close`.
+
+    Parameters
+    ----------
+    items
+        Makes them; only the thread touches it.
+    most
+        How many may wait; at least 1.
+    """
+
+    def __init__(self, items: Iterator[Item], most: int) -> None:
+        self._waiting: queue.Queue[Item | _Failure | _End] = queue.Queue(most)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._make, args=(items,), name="cell-lm reads ahead", daemon=True)
+        self._thread.start()
+
+    def _make(self, items: Iterator[Item]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+            self._put(_End())
+        except BaseException as error:
+            self._put(_Failure(error))
+
+    def _put(self, item: Item | _Failure | _End) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._waiting.put(item, timeout=_POLL)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def __iter__(self) -> Ahead[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        item = self._waiting.get()
+        if isinstance(item, _Failure | _End):
+            self._waiting.put(item)  # asked again, it answers the same
+            if isinstance(item, _Failure):
+                raise item.error
+            raise StopIteration
+        return item
+
+    def close(self) -> None:
+        """Stop making items, and wait for the one in the making."""
+        self._closed.set()
+        self._thread.join()

@@ -1,0 +1,245 @@
+"""Cells of an h5ad file that stay there: checked once from end to end, then read a few thousand at a time.
+
+What is known beforehand (states, genes of each cell, what became of the genes) is in memory; counts are read, aligned
+to the vocabulary and given away. One pass over the whole file comes first, as for a file that is read into memory:
+nothing is learned from before all of it has proved to be what it is said to be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.cells import canonical, gene_names, refuse_empty
+from cell_lm.data.columns import find_column
+from cell_lm.data.counts import Scale, ScaleCheck, ScaleReport
+from cell_lm.data.formats.hdf5 import guarded
+from cell_lm.data.scales import undo_log1p
+from cell_lm.data.source import RAW, X
+from cell_lm.data.state import State, read_state
+from cell_lm.data.stream import CellFile, open_cells
+from cell_lm.errors import InputError
+from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
+
+_BLOCK = 8_192
+_PREPARE = "Make a store of it first: cell-lm prepare FILE --out store"
+
+
+@dataclass(frozen=True)
+class ReadCells:
+    """Cells that were read from a file, for the tokeniser; see :class:`~cell_lm.data.protocol.Cells`."""
+
+    name: str
+    vocabulary: Vocabulary
+    state: NDArray[np.int8]
+    X: sparse.csr_matrix[np.float32]
+    columns: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return int(self.X.shape[0])
+
+    @property
+    def genes_per_cell(self) -> NDArray[np.int64]:
+        """Expressed genes of each cell, int64 [cells]."""
+        return np.diff(self.X.indptr).astype(np.int64)
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Raise: nothing else is known of them."""
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class BackedCells:
+    """Cells of an h5ad file on disk, aligned to the vocabulary as they are read.
+
+    Attributes
+    ----------
+    name, scale, obs, audit, vocabulary, state, report, dropped
+        As of :class:`~cell_lm.data.cells.CellData`.
+    genes_per_cell : ndarray
+        int64 [cells]: expressed genes of the vocabulary.
+    hash : str
+        SHA-256 of what is learned from: genes and expression of all cells, scale and states.
+    rows : ndarray
+        int64 [cells]: where each is in the file; those that are left out are missing.
+    matrix : _Matrix
+        Reads rows.
+    """
+
+    name: str
+    scale: Scale
+    obs: pd.DataFrame
+    audit: GeneAudit
+    vocabulary: Vocabulary
+    state: NDArray[np.int8]
+    report: ScaleReport
+    genes_per_cell: NDArray[np.int64]
+    hash: str
+    rows: NDArray[np.int64] = field(repr=False)
+    matrix: _Matrix = field(repr=False)
+    dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of ``obs``."""
+        return [str(name) for name in self.obs.columns]
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` where it has none of that name."""
+        return find_column(self.obs, name, axis="obs", where=self.name)
+
+    def read(self, rows: NDArray[np.int64]) -> ReadCells:
+        """Return some cells, ascending, each once.
+
+        Raises
+        ------
+        InputError
+            The file has changed since it was opened, or cannot be read any more.
+        """
+        aligned = _align(self.matrix.read(self.rows[rows]), self.audit, self.scale)
+        return ReadCells(self.name, self.vocabulary, self.state[rows], aligned)
+
+
+def open_backed(
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    vocabulary: Vocabulary | None = None,
+    state: State = None,
+    gene_column: str | None = None,
+    min_genes: int = 0,
+    min_overlap: int | None = None,
+) -> BackedCells:
+    """Open the cells of an h5ad file that need not fit into memory; see :func:`cell_lm.data.cells.from_anndata`.
+
+    Raises
+    ------
+    InputError
+        As :func:`cell_lm.data.cells.read_cells`; or the matrix is stored by gene, so that a cell lies all over the
+        file.
+    CountsError, GeneError
+        As there.
+    """
+    path, vocabulary = Path(path), vocabulary or Vocabulary.human()
+    if input not in get_args(Scale):
+        found = f'input="{input}" is not known'
+        raise InputError(found, where=path.name, fix=f"Say one of: {', '.join(get_args(Scale))}")
+    with open_cells(path, layer=layer) as file:
+        matrix = _Matrix(path, _key(file, layer), len(file.var))
+        states = read_state(state, file.obs, where=path.name)
+        names = gene_names(file, gene_column)
+        audit = resolve_genes(names, vocabulary, where=file.where, min_overlap=min_overlap, var=file.var)
+        scan = _Scan(ScaleCheck(input, where=file.where, cells=file.obs.index, genes=names, elsewhere=file.elsewhere))
+        for block in file.blocks(_BLOCK):
+            scan.add(block, audit, input)
+        report = scan.check.report(partial(file.blocks, _BLOCK))
+        obs = pd.DataFrame(file.obs)
+    genes = np.concatenate(scan.genes)
+    if min_genes <= 0:
+        refuse_empty(genes, obs.index, f"{path.name}, {matrix.key}")
+    rows = np.flatnonzero(genes >= max(min_genes, 1))
+    if not len(rows):
+        found = f"none of its {len(genes):,} cells has {min_genes:,} expressed genes of the vocabulary"
+        raise InputError(f"{found} (at most {genes.max():,})", where=path.name, fix="Lower min_genes (--min-genes)")
+    scan.digest.update(states[rows].tobytes() + rows.tobytes() + input.encode())
+    matrix.refuse_changed()
+    return BackedCells(
+        path.name, input, obs.iloc[rows], audit, vocabulary, states[rows], report, genes[rows],
+        scan.digest.hexdigest(), rows, matrix, len(genes) - len(rows),
+    )  # fmt: skip
+
+
+def _key(file: CellFile, layer: str | None) -> str:
+    """Return where in the file the matrix that was chosen is."""
+    return {X: "X", RAW: "raw/X"}.get(file.place, f"layers/{layer}")
+
+
+def _align(block: sparse.csr_matrix[Any], audit: GeneAudit, scale: Scale) -> sparse.csr_matrix[np.float32]:
+    return canonical(audit.aggregate(undo_log1p(block) if scale == "log1p" else block))
+
+
+class _Scan:
+    """What one pass over all cells finds: their genes, a hash, and whether they are on the scale they should be on."""
+
+    def __init__(self, check: ScaleCheck) -> None:
+        self.check, self.genes, self.digest = check, list[NDArray[np.int64]](), hashlib.sha256()
+
+    def add(self, block: sparse.csr_matrix[Any], audit: GeneAudit, scale: Scale) -> None:
+        self.check.add(block)
+        if self.check.spoilt:
+            return
+        aligned = _align(block, audit, scale)
+        self.genes.append(np.diff(aligned.indptr).astype(np.int64))
+        for part, kind in ((self.genes[-1], "<i8"), (aligned.indices, "<i4"), (aligned.data, "<f4")):
+            self.digest.update(np.ascontiguousarray(part, dtype=kind).data)
+
+
+class _Matrix:
+    """A matrix in an h5ad file whose cells can be read in any selection: stored by cell, or dense."""
+
+    def __init__(self, path: Path, key: str, genes: int) -> None:
+        self.path, self.key, self.genes = path, key, genes
+        self._lock, self._stamp = threading.Lock(), self._look()
+        with guarded(str(path)):
+            self._file = h5py.File(path, "r")
+            self._node = self._file[key]
+            self._indptr = None if isinstance(self._node, h5py.Dataset) else self._node["indptr"][:].astype(np.int64)
+        if self._indptr is not None and str(self._node.attrs.get("encoding-type", "csr_matrix")) == "csc_matrix":
+            found = f"its {key} is stored by gene (CSC): cells cannot be read from it a few at a time"
+            raise InputError(found, where=str(path), fix=_PREPARE)
+
+    def _look(self) -> tuple[int, int]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise InputError(f"it cannot be read ({error.strerror})", where=str(self.path)) from None
+        return found.st_size, found.st_mtime_ns
+
+    def refuse_changed(self) -> None:
+        """Raise :class:`InputError` where the file is not what it was when it was opened."""
+        if self._look() != self._stamp:
+            fix = "Leave files alone while they are trained on; go on from the last checkpoint with the file as it was"
+            raise InputError("it has changed since it was opened", where=str(self.path), fix=fix)
+
+    def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix[Any]:
+        """Return some rows, ascending; neighbours are read at once."""
+        self.refuse_changed()
+        blocks = list[sparse.csr_matrix[Any]]()
+        with self._lock, guarded(str(self.path)):
+            blocks.extend(self._block(first, last) for first, last in _runs(rows))
+        if not blocks:
+            return sparse.csr_matrix((0, self.genes), dtype=np.float32)
+        return sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) > 1 else blocks[0]
+
+    def _block(self, first: int, last: int) -> sparse.csr_matrix[Any]:
+        if self._indptr is None:
+            return sparse.csr_matrix(self._node[first:last])
+        bounds = self._indptr[first : last + 1]
+        span, shape = slice(bounds[0], bounds[-1]), (last - first, self.genes)
+        indices = self._node["indices"][span]
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.genes:
+            raise InputError("its sparse index is damaged", where=str(self.path), fix="Restore the file from a copy")
+        return sparse.csr_matrix((self._node["data"][span], indices, bounds - bounds[0]), shape=shape)
+
+
+def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield the runs of neighbours among ascending rows, as first and past the last."""
+    ends = np.flatnonzero(np.diff(rows) != 1)
+    for first, last in zip(np.append(0, ends + 1), np.append(ends, len(rows) - 1), strict=True):
+        if len(rows):
+            yield int(rows[first]), int(rows[last]) + 1

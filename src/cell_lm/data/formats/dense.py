@@ -1,0 +1,92 @@
+"""Dense matrices in HDF5, cells x genes (h5ad) or genes x cells (loom), read a block of cells at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.formats.cell_file import MOST_ENTRIES
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded
+from cell_lm.data.formats.rows import Blocks
+from cell_lm.data.formats.transpose import Chunk, by_cell
+from cell_lm.errors import InputError
+
+_TALL = 4
+"""Chunks of the file this many times as tall as a block are rather sorted once than decompressed for every block."""
+
+
+@contextmanager
+def dense_blocks(
+    array: h5py.Dataset, shape: tuple[int, int], *, where: str, transposed: bool = False
+) -> Iterator[Blocks]:
+    """Yield a function that reads blocks of cells.
+
+    Where the file is cut into chunks of many more cells than fit into memory, every block would decompress all of it:
+    then it is read once, gene by gene, and sorted (:func:`~cell_lm.data.formats.transpose.by_cell`).
+
+    Parameters
+    ----------
+    array
+        The matrix, cells x genes; where ``transposed``, genes x cells.
+    shape
+        Cells and genes, as the tables beside the matrix have them.
+    where
+        File and matrix, for messages.
+
+    Raises
+    ------
+    InputError
+        It has another shape, or holds no real numbers.
+    """
+    _refuse(array, shape[::-1] if transposed else shape, where)
+    most = max(1, MOST_ENTRIES // shape[1])
+    height = _height(array, cell_axis=1 if transposed else 0)
+    if height > _TALL * most:
+        with by_cell(_by_gene(array, shape, transposed, where), shape, array.dtype, where=where) as read:
+            yield read
+    else:
+        whole = max(most // height * height, most if height > most else height)
+        yield lambda cells: _by_cell(array, shape, transposed, min(cells, whole), where)
+
+
+def _refuse(array: h5py.Dataset, shape: tuple[int, int], where: str) -> None:
+    if array.dtype.kind not in "buif":
+        raise InputError(f"it holds {array.dtype}, not real numbers", where=where, fix="Convert it to numbers")
+    if array.shape != shape:
+        sizes = " x ".join(f"{n:,}" for n in array.shape)
+        raise InputError(f"it is {sizes}, but its tables are {shape[0]:,} x {shape[1]:,}", where=where, fix=DAMAGED)
+    if 0 in shape:
+        raise InputError("it holds no cells, or no genes", where=where, fix="Check the filtering that came before")
+
+
+def _height(array: h5py.Dataset, *, cell_axis: int) -> int:
+    """Return how many cells a chunk of the file spans; 1 where it has none."""
+    return int(array.chunks[cell_axis]) if array.chunks else 1
+
+
+def _slab(array: h5py.Dataset, cells: slice, genes: slice, transposed: bool) -> NDArray[Any]:
+    return np.asarray(array[genes, cells].T if transposed else array[cells, genes])
+
+
+def _by_cell(
+    array: h5py.Dataset, shape: tuple[int, int], transposed: bool, step: int, where: str
+) -> Iterator[sparse.csr_matrix[Any]]:
+    for start in range(0, shape[0], step):
+        with guarded(where):
+            slab = _slab(array, slice(start, min(start + step, shape[0])), slice(None), transposed)
+        yield sparse.csr_matrix(slab)
+
+
+def _by_gene(array: h5py.Dataset, shape: tuple[int, int], transposed: bool, where: str) -> Iterator[Chunk]:
+    step = max(1, MOST_ENTRIES // shape[0])
+    for start in range(0, shape[1], step):
+        with guarded(where):
+            slab = _slab(array, slice(None), slice(start, min(start + step, shape[1])), transposed)
+        cells, genes = np.nonzero(slab)
+        yield Chunk(cells, genes + start, slab[cells, genes])

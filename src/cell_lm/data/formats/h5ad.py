@@ -1,0 +1,153 @@
+"""AnnData's own files: one matrix with its cells and genes, whole or a block at a time, and nothing else.
+
+Only the parts that are asked for are read, obs and var by anndata's own element reader; each part is walked before, so
+that nothing outside the file is ever read. Backed files are never handed to anndata, which would follow links.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anndata
+import h5py
+import pandas as pd
+
+from cell_lm.data.formats.cell_file import CellFile
+from cell_lm.data.formats.dense import dense_blocks
+from cell_lm.data.formats.hdf5 import (
+    DAMAGED,
+    guarded,
+    holds,
+    opened,
+    refuse_outside,
+    refuse_outside_at,
+    refuse_unwritten,
+    unreadable,
+)
+from cell_lm.data.formats.rows import compressed_blocks
+from cell_lm.data.source import RAW, Source, X, choose, plain
+from cell_lm.errors import InputError
+
+_MATRICES = ("array", "csr_matrix", "csc_matrix")
+_COMPRESSED = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
+
+
+class _Parts(NamedTuple):
+    """One matrix of a file, found but not read, and the tables beside it."""
+
+    place: str
+    key: str
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    elsewhere: tuple[str, ...]
+
+
+def read_h5ad_source(path: Path, layer: str | None) -> Source:
+    """Read one matrix with its cells and genes into memory."""
+    name = str(path)
+    with opened(path) as file, guarded(name):
+        parts = _find(file, layer, name)
+        matrix = _read_element(file, parts.key, name)
+    matrix = plain(matrix, (len(parts.obs), len(parts.var)), where=f"{name}, {parts.place}")
+    return Source(name, parts.place, matrix, parts.obs, parts.var, parts.elsewhere)
+
+
+@contextmanager
+def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
+    """Open one matrix to be read a block at a time."""
+    name = str(path)
+    with opened(path) as file:
+        with guarded(name):
+            parts = _find(file, layer, name)
+            where, shape = f"{name}, {parts.place}", (len(parts.obs), len(parts.var))
+            node = file[parts.key]
+        form = _COMPRESSED.get(encoding(node))
+        blocks = dense_blocks(node, shape, where=where) if form is None else compressed_blocks(node, form, shape, where)
+        with blocks as read:
+            yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
+
+
+def read_h5ad(path: str | Path) -> anndata.AnnData:
+    """Read a whole h5ad file, with the same checks, for a command that adds to it and writes it again.
+
+    Raises
+    ------
+    InputError
+        As :func:`cell_lm.data.readers.read_source`; a damaged matrix is found when it is used.
+    """
+    with opened(Path(path)) as file, guarded(str(path)):
+        _refuse_other_layouts(file, str(path))
+        refuse_outside(file, str(path), set())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
+            return anndata.read_h5ad(path)
+
+
+def is_h5ad(file: h5py.File, name: str) -> bool:
+    """Tell whether an HDF5 file has the parts of an AnnData."""
+    return any(holds(file, key, name) for key in ("obs", "var"))
+
+
+def encoding(node: Any) -> str:
+    """Return how anndata says that an element is stored, ``""`` where it does not."""
+    value = node.attrs.get("encoding-type", node.attrs.get("h5sparse_format", ""))
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
+    """Choose a matrix, check it as far as that needs no reading, and read its tables."""
+    _refuse_other_layouts(file, name)
+    layers = list(file["layers"]) if holds(file, "layers", name) else []
+    has_raw = holds(file, RAW, name) and holds(file[RAW], X, name)
+    has_x = holds(file, X, name) and encoding(file[X]) != "null"
+    place, elsewhere = choose(layer, layers, has_x=has_x, has_raw=has_raw, name=name)
+    root = f"{RAW}/" if place == RAW else ""
+    obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
+    key = f"{root}X" if place in (X, RAW) else f"layers/{layer}"
+    _check_matrix(file, key, name)
+    return _Parts(place, key, obs, var, elsewhere)
+
+
+def _refuse_other_layouts(file: h5py.File, name: str) -> None:
+    """Recognise files from before 2020, and files that lack a part."""
+    for key in ("obs", "var"):
+        if not holds(file, key, name):
+            found = f"it is an HDF5 file but no h5ad file: it has no {key} (it holds: {', '.join(list(file)[:5])})"
+            fix = "Read a 10x or loom file with scanpy.read_10x_h5 or scanpy.read_loom, and write it as .h5ad"
+            raise InputError(found, where=name, fix=fix if "matrix" in file else "Write it again with anndata")
+        if isinstance(file[key], h5py.Dataset):
+            fix = "Write it again: anndata.read_h5ad(old).write_h5ad(new)"
+            raise InputError("it was written by an anndata before 0.7", where=name, fix=fix)
+
+
+def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
+    refuse_outside_at(file, key, name)
+    frame = _read_element(file, key, name)
+    if not isinstance(frame, pd.DataFrame):
+        found = f"its {key} is no table of anndata ({encoding(file[key]) or 'unmarked'})"
+        raise InputError(found, where=name, fix=DAMAGED)
+    return frame
+
+
+def _check_matrix(file: h5py.File, key: str, name: str) -> None:
+    refuse_outside_at(file, key, name)
+    kind = encoding(file[key])
+    if kind not in (*_MATRICES, *_COMPRESSED) and not isinstance(file[key], h5py.Dataset):
+        found = f"its {key} is stored as '{kind or 'something unmarked'}'"
+        raise InputError(found, where=name, fix=f"It must be one of {', '.join(_MATRICES)}")
+    refuse_unwritten(file[key], name)
+
+
+def _read_element(file: h5py.File, key: str, name: str) -> object:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
+        try:
+            return anndata.io.read_elem(file[key])
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file can break h5py and anndata in any way
+            raise unreadable(f"its {key}", error, name) from None

@@ -1,0 +1,134 @@
+"""Compressed sparse matrices in HDF5, read a block of cells at a time.
+
+By cell (CSR of cells x genes, which is what 10x writes as CSC of genes x cells) the rows of a block lie side by side in
+the file. By gene they lie everywhere: those go through a :mod:`~cell_lm.data.formats.transpose`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.formats.cell_file import MOST_ENTRIES
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded
+from cell_lm.data.formats.transpose import Chunk, by_cell
+from cell_lm.errors import InputError
+
+Blocks: TypeAlias = Callable[[int], Iterator["sparse.csr_matrix[Any]"]]
+
+
+@contextmanager
+def compressed_blocks(group: h5py.Group, form: str, shape: tuple[int, int], where: str) -> Iterator[Blocks]:
+    """Yield a function that reads blocks of cells.
+
+    Parameters
+    ----------
+    group
+        Holds ``data``, ``indices`` and ``indptr``.
+    form
+        ``csr``: by cell; ``csc``: by gene.
+    shape
+        Cells and genes, as the tables beside the matrix have them.
+    where
+        File and matrix, for messages.
+
+    Raises
+    ------
+    InputError
+        The arrays do not fit each other or ``shape``, or hold no real numbers.
+    """
+    with guarded(where):
+        _refuse_other_shape(group, shape, where)
+        indptr = _read_indptr(group, shape[0] if form == "csr" else shape[1], where)
+    if form == "csr":
+        yield lambda cells: _by_cell(group, indptr, shape[1], cells, where)
+    else:
+        with by_cell(_by_gene(group, indptr, where), shape, group["data"].dtype, where=where) as read:
+            yield read
+
+
+def _refuse_other_shape(group: h5py.Group, shape: tuple[int, int], where: str) -> None:
+    stated = group.attrs.get("shape", group.attrs.get("h5sparse_shape"))
+    if stated is not None and tuple(int(n) for n in stated) != shape:
+        found = f"it is {stated[0]:,} x {stated[1]:,}, but there are {shape[0]:,} cells and {shape[1]:,} genes"
+        raise InputError(found, where=where, fix=DAMAGED)
+    if 0 in shape:
+        found = f"it holds {shape[0]:,} cells and {shape[1]:,} genes"
+        raise InputError(found, where=where, fix="Check the filtering that came before: nothing is left to read")
+
+
+def _read_indptr(group: h5py.Group, major: int, where: str) -> NDArray[np.int64]:
+    """Return where each cell (or gene) begins, once the three arrays are known to fit each other."""
+    data, indices, pointers = (group[key] for key in ("data", "indices", "indptr"))
+    if data.dtype.kind not in "buif":
+        raise InputError(f"it holds {data.dtype}, not real numbers", where=where, fix="Convert it to numbers")
+    damage = None
+    if any(array.ndim != 1 for array in (data, indices, pointers)) or {indices.dtype.kind, pointers.dtype.kind} - {
+        *"iu"
+    }:
+        damage = "data, indices and indptr are not three rows of numbers"
+    elif len(pointers) != major + 1 or pointers[0] != 0:
+        damage = f"indptr has {len(pointers):,} entries, where {major + 1:,} from 0 on are needed"
+    elif len(data) != len(indices) or pointers[-1] > len(data):
+        damage = f"indptr ends at {pointers[-1]:,} with {len(data):,} values and {len(indices):,} indices"
+    if damage is None:
+        indptr = pointers[:].astype(np.int64)
+        falls = np.count_nonzero(np.diff(indptr) < 0)
+        damage = f"indptr falls at {falls:,} of {major:,} places" if falls else None
+        if damage is None:
+            return np.asarray(indptr)
+    raise InputError(f"its sparse index is damaged: {damage}", where=where, fix="Write it again from its source")
+
+
+def _spans(indptr: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
+    """Cut the rows into runs of at most ``most`` rows and :data:`MOST_ENTRIES` entries, but of one row at least."""
+    start, rows = 0, len(indptr) - 1
+    while start < rows:
+        full = int(np.searchsorted(indptr, indptr[start] + MOST_ENTRIES, side="right")) - 1
+        stop = min(max(full, start + 1), start + most, rows)
+        yield start, stop
+        start = stop
+
+
+def _by_cell(
+    group: h5py.Group, indptr: NDArray[np.int64], genes: int, cells: int, where: str
+) -> Iterator[sparse.csr_matrix[Any]]:
+    for start, stop in _spans(indptr, cells):
+        with guarded(where):
+            block = _read_rows(group, indptr[start : stop + 1], genes, where)
+        yield block
+
+
+def _read_rows(group: h5py.Group, indptr: NDArray[np.int64], genes: int, where: str) -> sparse.csr_matrix[Any]:
+    span = slice(int(indptr[0]), int(indptr[-1]))
+    indices = _narrow(group["indices"][span], genes, where)
+    return sparse.csr_matrix(
+        (group["data"][span], indices, (indptr - indptr[0]).astype(np.int32)), shape=(len(indptr) - 1, genes)
+    )
+
+
+def _narrow(indices: NDArray[Any], size: int, where: str) -> NDArray[np.int32]:
+    """Return indices as int32, once they are known to lie inside: a wrong one would reach foreign memory."""
+    outside = np.count_nonzero((indices < 0) | (indices >= size))
+    if outside:
+        found = f"its sparse index is damaged: {outside:,} of {len(indices):,} indices lie outside 0 to {size - 1:,}"
+        raise InputError(found, where=where, fix="Write it again from its source")
+    return indices.astype(np.int32)
+
+
+def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], where: str) -> Iterator[Chunk]:
+    """Yield the entries in the order of the file; a gene of very many cells comes in several parts."""
+    for begin in range(0, int(indptr[-1]), MOST_ENTRIES):
+        end = min(begin + MOST_ENTRIES, int(indptr[-1]))
+        with guarded(where):
+            cells, values = group["indices"][begin:end], group["data"][begin:end]
+        first = int(np.searchsorted(indptr, begin, side="right")) - 1
+        last = int(np.searchsorted(indptr, end, side="left"))
+        lengths = np.diff(np.clip(indptr[first : last + 1], begin, end))
+        yield Chunk(cells, np.repeat(np.arange(first, last, dtype=np.int32), lengths), values)

@@ -1,0 +1,223 @@
+"""A shard: cells of a store as memory maps, with what batches are made from.
+
+It offers the tokeniser what :class:`~cell_lm.data.cells.CellData` does: ``name``, ``vocabulary``, ``state``,
+``genes_per_cell``, ``scale`` and the arrays of ``X``. Nothing is mapped before it is used, and a shard that goes to
+another process takes no data along.
+"""
+
+from __future__ import annotations
+
+import mmap
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cell_lm.data.counts import Scale
+from cell_lm.data.store.layout import (
+    CELLS,
+    COUNTS,
+    GENE_TYPE,
+    GENES,
+    HASH_TYPE,
+    HASHES,
+    INDPTR,
+    INDPTR_TYPE,
+    count_type,
+)
+from cell_lm.data.store.manifest import ShardRecord
+from cell_lm.errors import InputError
+from cell_lm.genes.vocabulary import Vocabulary
+
+_ADVICE = "Copy the store again, or prepare it anew; cell-lm inspect --verify names every damaged file"
+_BLOCK = 1 << 24
+
+
+class Rows(NamedTuple):
+    """The arrays of a CSR matrix [cells, vocabulary], memory-mapped and read-only.
+
+    Attributes
+    ----------
+    data : ndarray
+        [entries]: counts, uint8, uint16, uint32 or float32, all above 0.
+    indices : ndarray
+        uint16 [entries]: genes, sorted within a cell, each once.
+    indptr : ndarray
+        int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
+    """
+
+    data: NDArray[Any]
+    indices: NDArray[np.uint16]
+    indptr: NDArray[np.int64]
+
+
+class Shard:
+    """Cells of a store.
+
+    Parameters
+    ----------
+    folder
+        The shard's.
+    record
+        What the manifest says of it.
+    vocabulary
+        The genes that its indices mean.
+    name
+        For messages; default: the folder.
+    """
+
+    def __init__(self, folder: Path, record: ShardRecord, vocabulary: Vocabulary, name: str | None = None) -> None:
+        self.folder, self.record, self.vocabulary = folder, record, vocabulary
+        self.name = name or str(folder)
+
+    def __len__(self) -> int:
+        return self.record.cells
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the maps behind: a pickled memory map would carry all of its data."""
+        return {key: self.__dict__[key] for key in ("folder", "record", "vocabulary", "name")}
+
+    @property
+    def scale(self) -> Scale:
+        """``counts``, or ``log1p`` where counts could not be had back from logarithms: then shares of the total."""
+        return "log1p" if self.record.counts == "float32" else "counts"
+
+    @cached_property
+    def indptr(self) -> NDArray[np.int64]:
+        """int64 [cells + 1], in memory and known to be sound.
+
+        Raises
+        ------
+        InputError
+            It does not rise from 0 to the number of entries: compiled code would read foreign memory.
+        """
+        indptr = np.array(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)), np.int64)
+        lengths = np.diff(indptr)
+        if indptr[0] != 0 or indptr[-1] != self.record.tokens or (len(lengths) and lengths.min() < 1):
+            found = f"it is damaged: it does not rise from 0 to {self.record.tokens:,}"
+            raise InputError(found, where=str(self.folder / INDPTR), fix=_ADVICE)
+        return indptr
+
+    @property
+    def genes_per_cell(self) -> NDArray[np.int64]:
+        """Expressed genes of each cell, int64 [cells]."""
+        return np.diff(self.indptr)
+
+    @cached_property
+    def X(self) -> Rows:  # noqa: N802
+        """The matrix; the tokeniser checks each row that it uses, and :meth:`check` all of them.
+
+        Raises
+        ------
+        InputError
+            A file is missing, short or damaged.
+        """
+        tokens = (self.record.tokens,)
+        counts, genes = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
+        return Rows(_in_any_order(counts), _in_any_order(genes), self.indptr)
+
+    def check(self) -> None:
+        """Look over everything in it.
+
+        Raises
+        ------
+        InputError
+            A gene index is not in the vocabulary, a state is none, or a file is missing, short or damaged.
+        """
+        self._refuse_strange_genes(self.X.indices)
+        _ = self.state
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """uint64 [cells, 2]: hash of each cell's genes and counts."""
+        return self._map(HASHES, HASH_TYPE, (len(self), 2))
+
+    @cached_property
+    def state(self) -> NDArray[np.int8]:
+        """int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``."""
+        state = self.cells(["state"])["state"].to_numpy(np.int8)
+        if len(state) and not -1 <= state.min() <= state.max() <= 1:
+            raise self._damaged(CELLS, "it holds states that are none")
+        return state
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of what is known of the cells."""
+        try:
+            return tuple(pq.read_schema(self.folder / CELLS).names)
+        except Exception as error:  # a damaged file can break pyarrow in any way
+            raise self._damaged(CELLS, " ".join(str(error).split())[:200]) from None
+
+    def column(self, name: str) -> pd.Series[Any]:
+        """Return one of the columns of :meth:`cells`."""
+        return self.cells([name])[name]
+
+    def cells(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Return what is known of the cells, one row each, all columns or some.
+
+        Raises
+        ------
+        InputError
+            The file is missing or damaged, or has no such column.
+        """
+        path = self.folder / CELLS
+        try:
+            with pq.ParquetFile(path) as file:
+                absent = [column for column in columns or () if column not in file.schema_arrow.names]
+                if absent:
+                    fix = f"It has: {', '.join(file.schema_arrow.names)}"
+                    raise InputError(f"it has no column '{absent[0]}'", where=str(path), fix=fix)
+                frame: pd.DataFrame = file.read(columns=columns, use_threads=False).to_pandas()
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file can break pyarrow in any way
+            raise self._damaged(CELLS, " ".join(str(error).split())[:200]) from None
+        if len(frame) != len(self):
+            raise self._damaged(CELLS, f"it describes {len(frame):,} of {len(self):,} cells")
+        return frame
+
+    def refuse_other_sizes(self) -> None:
+        """Raise :class:`InputError` where a file is missing or not as long as the manifest says."""
+        for name, wanted in self.record.files.items():
+            path = self.folder / name
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise InputError(f"it cannot be read ({error.strerror})", where=str(path), fix=_ADVICE) from None
+            if size != wanted.size:
+                found = f"it has {size:,} bytes, and the manifest says {wanted.size:,}"
+                raise InputError(found, where=str(path), fix=_ADVICE)
+
+    def _map(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        path = self.folder / name
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            raise self._damaged(name, " ".join(str(error).split())[:200]) from None
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+            raise self._damaged(name, f"it holds {array.dtype} {array.shape}, not {dtype} {shape}")
+        return array
+
+    def _refuse_strange_genes(self, genes: NDArray[np.uint16]) -> None:
+        limit = len(self.vocabulary)
+        for start in range(0, len(genes), _BLOCK):
+            block = genes[start : start + _BLOCK]
+            if len(block) and block.max() >= limit:
+                count = int(np.count_nonzero(block >= limit))
+                found = f"{count:,} gene indices from entry {start:,} on are not in the vocabulary of {limit:,} genes"
+                raise self._damaged(GENES, found)
+
+    def _damaged(self, name: str, found: str) -> InputError:
+        return InputError(f"it is damaged: {found}", where=str(self.folder / name), fix=_ADVICE)
+
+
+def _in_any_order(array: NDArray[Any]) -> NDArray[Any]:
+    """Return a memory map as a plain array, which compiled code is handed faster; rows are read in any order."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)  # else 128 kB are read around every row of some kB
+    return np.asarray(array)

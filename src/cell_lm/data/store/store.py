@@ -1,0 +1,165 @@
+"""Opening a store: refused unless it is whole; and looking all of it over on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cell_lm.data.store.layout import FILES, MANIFEST, SHARDS, VOCABULARY
+from cell_lm.data.store.manifest import FileRecord, Manifest, read_manifest
+from cell_lm.data.store.shard import Shard
+from cell_lm.errors import CellLMError, InputError
+from cell_lm.files import sha256
+from cell_lm.genes.vocabulary import Vocabulary
+
+_ADVICE = "Copy the store again, or prepare it anew"
+
+
+class Store:
+    """Cells on disk, harmonised and quality-controlled by ``cell-lm prepare``. Read-only.
+
+    Attributes
+    ----------
+    path : Path
+        Its folder.
+    manifest : Manifest
+        What it is, from which files, by which settings.
+    vocabulary : Vocabulary
+        The genes that the indices mean.
+    shards : tuple of Shard
+        Its parts, in order; each can be tokenised like :class:`~cell_lm.data.cells.CellData`.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+        self.path, self.manifest, self.vocabulary = path, manifest, vocabulary
+        self.shards = tuple(
+            Shard(path / SHARDS / record.name, record, vocabulary, f"{self.name}/{record.name}")
+            for record in manifest.shards
+        )
+
+    @classmethod
+    def open(cls, path: str | Path, *, vocabulary: Vocabulary | None = None) -> Store:
+        """Open a store; the sizes of its files are checked, their hashes are not (:meth:`verify` does that).
+
+        Parameters
+        ----------
+        path
+            Its folder.
+        vocabulary
+            The one it must have, as that of a model; default: any.
+
+        Raises
+        ------
+        InputError
+            It is no store or an unfinished one, of a newer format, of another vocabulary, or a file is missing or not
+            as long as it was.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        own = _read_vocabulary(folder, manifest)
+        if vocabulary is not None and vocabulary.hash != own.hash:
+            found = f"its vocabulary ({len(own):,} genes) is not the one that is needed ({len(vocabulary):,} genes)"
+            raise InputError(found, where=str(folder), fix="Prepare a store with the vocabulary of the model")
+        store = cls(folder, manifest, own)
+        for shard in store.shards:
+            shard.refuse_other_sizes()
+        return store
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return self.path.resolve().name
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the manifest; as that holds the hashes of all files, it stands for the whole store."""
+        return sha256(self.path / MANIFEST)
+
+    def __len__(self) -> int:
+        return self.manifest.cells
+
+    @property
+    def state(self) -> NDArray[np.int8]:
+        """int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``."""
+        return np.concatenate([np.empty(0, np.int8), *(shard.state for shard in self.shards)])
+
+    @property
+    def genes_per_cell(self) -> NDArray[np.int64]:
+        """Expressed genes of each cell, int64 [cells]."""
+        return np.concatenate([np.empty(0, np.int64), *(shard.genes_per_cell for shard in self.shards)])
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, but for the manifest."""
+        return self.manifest.vocabulary.size + sum(file.size for _, file in self._files())
+
+    def cells(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return what is known of the cells, one row each in the order of the shards.
+
+        Parameters
+        ----------
+        columns
+            Some of ``state`` (int8), ``source`` (number of the source in the manifest), ``row`` (of the cell in the
+            source), ``barcode``, ``mitochondrial`` (share, missing where unknown), ``tissue``, ``disease``, ``donor``,
+            ``cell_type`` and those that the columns file named besides; default: all.
+        """
+        wanted = None if columns is None else list(columns)
+        frames = [shard.cells(wanted) for shard in self.shards]
+        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=wanted)
+
+    def hashes(self) -> NDArray[np.uint64]:
+        """Return the hash of each cell's genes and counts, uint64 [cells, 2]."""
+        return np.concatenate([np.empty((0, 2), np.uint64), *(shard.hashes for shard in self.shards)])
+
+    def verify(self, progress: Callable[[int], None] | None = None) -> None:
+        """Hash every file, and check every shard as it is when used.
+
+        Parameters
+        ----------
+        progress
+            Is told the bytes of each file that is done; together :attr:`size`.
+
+        Raises
+        ------
+        InputError
+            A file is not what was written; the first such is named.
+        """
+        _refuse_other_hash(self.path / VOCABULARY, self.manifest.vocabulary)
+        for path, file in self._files():
+            _refuse_other_hash(path, file)
+            if progress is not None:
+                progress(file.size)
+        for shard in self.shards:
+            shard.check()
+
+    def _files(self) -> Iterator[tuple[Path, FileRecord]]:
+        for shard in self.shards:
+            for name in FILES:
+                yield shard.folder / name, shard.record.files[name]
+
+
+def _read_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:
+    path = folder / VOCABULARY
+    try:
+        vocabulary = Vocabulary.load(path)
+    except CellLMError as error:
+        raise InputError(error.found, where=str(path), fix=_ADVICE) from None
+    if vocabulary.hash != manifest.vocabulary.hash:
+        raise InputError(f"it is not the vocabulary that {MANIFEST} names", where=str(path), fix=_ADVICE)
+    return vocabulary
+
+
+def _refuse_other_hash(path: Path, wanted: FileRecord) -> None:
+    try:
+        size, found = path.stat().st_size, sha256(path)
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror})", where=str(path), fix=_ADVICE) from None
+    if size != wanted.size:
+        raise InputError(f"it has {size:,} bytes, and the manifest says {wanted.size:,}", where=str(path), fix=_ADVICE)
+    if found != wanted.sha256:
+        raise InputError(f"it is damaged: its SHA-256 is not that of {MANIFEST}", where=str(path), fix=_ADVICE)

@@ -1,0 +1,144 @@
+"""Writing rows one after the other into the files of a shard; memory holds some bytes a cell, never the matrix."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from cell_lm.data.store.layout import (
+    CELLS,
+    COUNTS,
+    FILES,
+    GENE_TYPE,
+    GENES,
+    HASH_TYPE,
+    HASHES,
+    INDPTR,
+    INDPTR_TYPE,
+    count_type,
+)
+from cell_lm.data.store.manifest import FileRecord, ShardRecord
+from cell_lm.files import sha256
+
+
+class _Array:
+    """A one-dimensional ``.npy`` file that grows; its header is written again, in place, once the length is known."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any]) -> None:
+        self.dtype, self.length = dtype, 0
+        self._file: IO[bytes] = path.open("wb")
+        self._head()
+
+    def _head(self) -> None:
+        description = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
+        np.lib.format.write_array_header_1_0(self._file, description)  # leaves room for any length
+
+    def add(self, values: NDArray[Any]) -> None:
+        self._file.write(np.ascontiguousarray(values, self.dtype).data.cast("B"))
+        self.length += len(values)
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._head()
+        self._file.close()
+
+    def abandon(self) -> None:
+        with suppress(OSError):  # what could not be flushed is not wanted any more
+            self._file.close()
+
+
+class ShardWriter:
+    """Writes the files of a shard into a folder.
+
+    Parameters
+    ----------
+    folder
+        Exists; the caller sees to it that it gets its name only when it is whole.
+    counts
+        One of :data:`~cell_lm.data.store.layout.COUNT_TYPES`.
+    """
+
+    def __init__(self, folder: Path, counts: str) -> None:
+        self.folder, self.type = folder, counts
+        self._genes = _Array(folder / GENES, GENE_TYPE)
+        self._counts = _Array(folder / COUNTS, count_type(counts))
+        self._lengths: list[NDArray[np.int64]] = []
+        self._hashes: list[NDArray[np.uint64]] = []
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._genes.abandon()
+            self._counts.abandon()
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lengths))
+
+    @property
+    def tokens(self) -> int:
+        """Entries written so far."""
+        return self._genes.length
+
+    def add(
+        self,
+        genes: NDArray[Any],
+        counts: NDArray[Any],
+        lengths: NDArray[np.int64],
+        hashes: NDArray[np.uint64],
+    ) -> None:
+        """Append rows.
+
+        Parameters
+        ----------
+        genes, counts
+            [entries]: of all rows, one after the other; genes sorted within a row, each once, with counts above 0 that
+            the type of the shard holds exactly.
+        lengths
+            int64 [rows]: entries of each.
+        hashes
+            uint64 [rows, 2]: of each, by :func:`~cell_lm.data.store.hashes.row_hashes`.
+        """
+        self._genes.add(genes)
+        self._counts.add(counts)
+        self._lengths.append(np.asarray(lengths, np.int64))
+        self._hashes.append(hashes)
+
+    def finish(self, cells: pd.DataFrame) -> None:
+        """Complete the files; ``cells`` has one row a cell.
+
+        Raises
+        ------
+        ValueError
+            It has not.
+        """
+        if len(cells) != len(self):
+            raise ValueError(f"{len(cells)} descriptions of {len(self)} cells")
+        self._genes.finish()
+        self._counts.finish()
+        indptr = np.cumsum([0, *np.concatenate([np.empty(0, np.int64), *self._lengths])], dtype=INDPTR_TYPE)
+        hashes = np.concatenate([np.empty((0, 2), np.uint64), *self._hashes]).astype(HASH_TYPE, copy=False)
+        np.save(self.folder / INDPTR, indptr, allow_pickle=False)
+        np.save(self.folder / HASHES, hashes, allow_pickle=False)
+        table = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(table, self.folder / CELLS, compression="zstd")
+
+
+def record(folder: Path, name: str, counts: str) -> ShardRecord:
+    """Return what the manifest says of a shard that was written: its sizes, and the hashes of its files."""
+    files = {file: FileRecord(size=(folder / file).stat().st_size, sha256=sha256(folder / file)) for file in FILES}
+    indptr = np.load(folder / INDPTR, mmap_mode="r", allow_pickle=False)
+    return ShardRecord.model_validate(
+        {"name": name, "cells": len(indptr) - 1, "tokens": int(indptr[-1]), "counts": counts, "files": files}
+    )

@@ -1,0 +1,82 @@
+"""Parameters, gradients and moments in shards, a part on each rank (FSDP2), and whole again for a checkpoint.
+
+A checkpoint never shows how many ranks wrote it, or whether they shared the parameters: it holds whole tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from cell_lm.errors import ConfigError
+from cell_lm.nn.encoder import Layer
+
+_OLDEST = (2, 13)
+"""The release of torch from which FSDP2 finds the tensors in a dataclass that a module returns."""
+
+
+def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
+    """Spread the parameters of a model over the ranks, each layer a unit that is gathered when it is computed.
+
+    The gradient is summed over the ranks, not averaged: the losses are divided by the counts of the whole batch.
+
+    Parameters
+    ----------
+    model
+        The same on all ranks. Its optimiser must be built afterwards.
+    device
+        Where this rank computes.
+    ranks
+        How many there are; on one alone the model is left as it is.
+
+    Raises
+    ------
+    ConfigError
+        This release of torch is too old for it.
+    """
+    if ranks == 1:
+        return
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST:
+        found = f"training.sharding = 'full' with torch {torch.__version__}"
+        raise ConfigError(found, fix=f"Install torch {'.'.join(map(str, _OLDEST))} or newer, or do without sharding")
+    mesh = init_device_mesh(device.type, (ranks,))
+    for layer in [module for module in model.modules() if isinstance(module, Layer)]:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    for unit in model.modules():
+        if isinstance(unit, FSDPModule):
+            unit.set_gradient_divide_factor(1.0)
+            unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor whose shards all ranks hold, gathered; all ranks must call it. Any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
+    """Return whole tensors on the CPU where ``keep`` is set, one after the other; nothing on the other ranks."""
+    gathered: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        complete = whole(tensor.detach())
+        if keep:
+            gathered[name] = complete.cpu()
+    return gathered
+
+
+def spread(tensor: Tensor, like: Tensor) -> Tensor:
+    """Return this rank's part of a whole tensor, cut as ``like`` is; no rank needs another one for it."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put whole tensors into a model, sharded or not."""
+    held = model.state_dict()
+    model.load_state_dict({name: spread(tensor, held.get(name, tensor)) for name, tensor in tensors.items()})

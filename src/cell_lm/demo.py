@@ -61,6 +61,7 @@ SETTINGS = {
     "steps": 100,
     "validate_every": 20,
     "checkpoint_every": 50,
+    "token_budget": 32_768,
     "keep_chunks": 2,
     "learning_rate": 1e-3,
 }

@@ -48,6 +48,8 @@ def toy_config(encoder: dict[str, Any] | None = None, objectives: Any = None, **
         "validation": 0.2,
         "validate_every": 4,
         "checkpoint_every": 4,
+        "token_budget": 65536,
+        "keep_chunks": 0,
     }
     small = {"width": 16, "layers": 1, "feedforward": 16, "gene_width": 16, "head_width": 8}
     sections = {"encoder": small | (encoder or {}), "objectives": objectives or {}, "training": settings | training}

@@ -165,7 +165,7 @@ def _explain(error: BaseException) -> int:
             say_error(f"{error.filename or 'input or output'}: {error.strerror}")
             return FAILED
     if _out_of_memory(error):
-        say_error("out of memory. Lower --set training.token_budget=..., or give fewer cells at a time.")
+        say_error("out of memory. Name less with --memory (pretrain), or give fewer cells at a time.")
         return FAILED
     if isinstance(error, _UsageError):
         return _explain_usage(error)

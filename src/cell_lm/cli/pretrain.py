@@ -27,6 +27,7 @@ _EPILOG = """[bold]Examples[/bold]
       --state-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm pretrain pbmc.h5ad --batch-size 4096 --memory 8GB --dry-run
   cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
   cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
   torchrun --nproc-per-node 4 -m cell_lm pretrain pbmc.h5ad --out run
@@ -43,8 +44,8 @@ def register(app: typer.Typer) -> None:
 
 def pretrain(
     context: typer.Context,
-    out: run.Run,
     files: run.Files = None,
+    out: run.Run = None,
     layer: Layer = None,
     scale: Input = "counts",
     gene_column: GeneColumn = None,
@@ -62,6 +63,8 @@ def pretrain(
     batch_size: run.BatchSize = None,
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
+    memory: run.Memory = None,
+    dry_run: run.DryRun = False,
     backed: run.Backed = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
@@ -70,10 +73,13 @@ def pretrain(
     """Read all files, train, report."""
     if not (files or tumour_file or normal_file):
         raise typer.BadParameter("name at least one file or store of cells", param_hint="CELLS")
+    if out is None and not dry_run:
+        raise typer.BadParameter("name the run folder to make", param_hint="--out")
     keep_large_blocks()
     from cell_lm.cli.inputs import Inputs, Reading, read_state_options
 
     options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    options |= {"memory": memory}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
     resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(
@@ -83,6 +89,10 @@ def pretrain(
     says = messages(context)
     reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above)
     datasets = inputs.read(reading, says)
+    if out is None or dry_run:
+        from cell_lm.cli.dry_run import dry_run as tell
+
+        return tell(datasets, resolved, says)
     if ray_workers is None:
         from cell_lm import training
 
@@ -112,11 +122,11 @@ def _train_on_ray(
 
 
 def _configure(
-    out: Path,
+    out: Path | None,
     preset: str | None,
     file: Path | None,
     pairs: Sequence[str],
-    options: Mapping[str, float | None],
+    options: Mapping[str, float | str | None],
     *,
     resume: bool,
 ) -> PretrainConfig:
@@ -125,13 +135,16 @@ def _configure(
 
     named = {f"training.{name}": value for name, value in options.items() if value is not None}
     settings = read_settings(pairs) | named
-    if not resume:
+    if "training.memory" in settings:  # what was chosen for other memory is chosen anew
+        settings = {"training.token_budget": "auto", "training.keep_chunks": "auto"} | settings
+    if not resume or out is None:
         resolved = run_config(preset, file, settings)
     from cell_lm.training.folder import RunFolder
 
-    if resume:
+    if resume and out is not None:
         return run_config(preset, file, settings, begun=RunFolder(out).read_config())
-    RunFolder(out).refuse_to_begin()
+    if out is not None:
+        RunFolder(out).refuse_to_begin()
     return resolved
 
 

@@ -22,7 +22,7 @@ Files = Annotated[
 ]
 
 Run = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         readable=False, metavar="FOLDER", help="Run folder to make.", show_default=False, rich_help_panel=WRITING
     ),
@@ -177,6 +177,26 @@ Backed = Annotated[
         help="Leave every .h5ad file on disk, and read its cells in blocks as they are needed; without it those above "
         "4 GB (data.backed_above). A store is faster.",
         rich_help_panel=READING,
+    ),
+]
+
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Memory that a process may take, as 8GB; chunks and kept graphs are chosen by it, and change no result. "
+        "\\[default: half of what is free]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Read the cells, measure some steps, tell memory and time that the run would take, and write nothing.",
+        rich_help_panel=_RUN,
     ),
 ]
 

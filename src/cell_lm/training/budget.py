@@ -84,6 +84,11 @@ class Budget:
     predicted_seconds: float
     """Seconds a step, of the two passes and the contrastive loss."""
 
+    def __str__(self) -> str:
+        cut = f"a step in {self.chunks:,} chunks of at most {self.token_budget:,} genes"
+        kept = f"{min(self.keep_chunks, self.chunks):,} graphs kept"
+        return f"{cut}, {kept}; predicted: {gigabytes(self.predicted_bytes)}, {self.predicted_seconds:.2g} s a step"
+
 
 def free_memory(device: torch.device) -> int:
     """Return the bytes that this process could still take, its share where several run on this machine."""
@@ -173,8 +178,8 @@ def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str) -> int:
     genes = int(left / cost.bytes_per_gene) if cost.bytes_per_gene else BUSY[device]
     if genes < work.longest:
         needed = work.fixed + SLACK * (cost.chunk_bytes + cost.bytes_per_gene * work.longest)
-        found = f"{_gigabytes(limit)} of memory, and a step takes {_gigabytes(needed)} at least"
-        held = f"{_gigabytes(work.fixed)} for data, weights, optimiser and embeddings, the rest for the longest cell"
+        found = f"{gigabytes(limit)} of memory, and a step takes {gigabytes(needed)} at least"
+        held = f"{gigabytes(work.fixed)} for data, weights, optimiser and embeddings, the rest for the longest cell"
         raise ConfigError(
             f"{found}: {held} ({work.longest:,} genes)",
             fix="Give it more (--memory), or a smaller encoder, batch_size or encoder.max_genes",
@@ -183,5 +188,6 @@ def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str) -> int:
     return max(tokens // _ROUND * _ROUND, min(tokens, _ROUND))
 
 
-def _gigabytes(size: float) -> str:
+def gigabytes(size: float) -> str:
+    """Write a number of bytes as a user reads it."""
     return f"{size / 1e9:.2f} GB"

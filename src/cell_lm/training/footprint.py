@@ -2,8 +2,8 @@
 
 Everything is measured from outside, by steps of the engine itself, so that it holds for any encoder and precision:
 
-- two steps of one chunk each, one larger than the other, give the memory of a chunk as a constant and a slope (the
-  graph that a forward pass leaves is nearly all of it, so the slope stands for a kept graph, too);
+- a step of one chunk gives the memory of its graph, read when the forward pass ends, and the peak of the backward pass,
+  which holds gradients as large as the parameters besides;
 - the same cells with and without their graph kept give the seconds of the two passes.
 
 On CUDA the allocator tells its peak. On the CPU nothing does (the size of the process never falls, and holds what other
@@ -82,7 +82,7 @@ class Footprint:
     """
 
     chunk_bytes: float
-    """Memory of a chunk at most, forward and backward, however small it is."""
+    """Memory that a backward pass takes however small the chunk: at most a gradient of all parameters."""
     bytes_per_gene: float
     """Memory of a chunk for each gene it holds, beyond that; and of a kept graph."""
     first_seconds_per_gene: float
@@ -123,16 +123,29 @@ class _Probe:
         both, replay = (min(column) for column in zip(*rounds, strict=True))
         return max(0.0, both - replay) if self.engine.views == 2 else 0.0, replay
 
-    def memory(self, cells: CellBatch) -> int:
-        """Return the bytes that a step in one chunk takes at most beyond those that the model holds."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            before = torch.cuda.memory_allocated(self.device)
-            self._step(cells, 0)
-            return int(torch.cuda.max_memory_allocated(self.device) - before)
-        with TensorMemory() as memory:
-            self._step(cells, 0)
-        return memory.peak
+    def memory(self, cells: CellBatch) -> tuple[int, int]:
+        """Return the bytes of a graph of all cells, and those that a step in one chunk takes at most.
+
+        Those that the model holds are not counted.
+        """
+        on_gpu = self.device.type == "cuda"
+        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
+        graph = 0
+
+        def look(*_: object) -> None:
+            nonlocal graph
+            if torch.is_grad_enabled():
+                graph = torch.cuda.memory_allocated(self.device) - before if on_gpu else memory.now
+
+        handle = self.model.register_forward_hook(look)
+        try:
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats(self.device)
+            with nullcontext() if on_gpu else TensorMemory() as memory:
+                self._step(cells, 0)
+        finally:
+            handle.remove()
+        return graph, int(torch.cuda.max_memory_allocated(self.device) - before) if on_gpu else memory.peak
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":
@@ -161,14 +174,13 @@ def measure(
     """
     probe = _Probe(model, objectives, autocast)
     cells = _enough(probe, sample)
-    few = cells[: max(2, len(cells) // 4)]
-    least, most = probe.memory(few), probe.memory(cells)
-    slope = max(0.0, (most - least) / (cells.tokens - few.tokens))
+    graph, peak = probe.memory(cells)
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     first, replay = probe.passes(cells)
     model.zero_grad(set_to_none=True)
     return Footprint(
-        chunk_bytes=max(0.0, least - slope * few.tokens),
-        bytes_per_gene=slope,
+        chunk_bytes=gradients,
+        bytes_per_gene=max(graph, peak - gradients) / cells.tokens,
         first_seconds_per_gene=first / cells.tokens,
         replay_seconds_per_gene=replay / cells.tokens,
         contrast_seconds=_contrast_seconds(model) if probe.engine.views == 2 else 0.0,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from cell_lm.config import PretrainConfig
+from cell_lm.data.protocol import Dataset
 from cell_lm.model import CellLM
 from cell_lm.training.batches import Batches
 from cell_lm.training.budget import Budget, Work, find_budget, held_memory, memory_limit
@@ -34,6 +37,14 @@ def precision(config: PretrainConfig, device: torch.device) -> Callable[[], Abst
 def is_settled(config: PretrainConfig) -> bool:
     """Whether the configuration says how a step is cut."""
     return "auto" not in (config.training.token_budget, config.training.keep_chunks)
+
+
+def chosen(config: PretrainConfig) -> tuple[int, int]:
+    """Return token budget and kept chunks of a configuration that is settled."""
+    token_budget, keep = config.training.token_budget, config.training.keep_chunks
+    if token_budget == "auto" or keep == "auto":
+        raise ValueError("token_budget and keep_chunks are not settled yet")
+    return token_budget, keep
 
 
 def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) -> Budget:
@@ -78,6 +89,48 @@ def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
     names = ("token_budget", "keep_chunks")
     update = {name: getattr(before, name) for name in names if getattr(training, name) == "auto"}
     return config.model_copy(update={"training": training.model_copy(update=update)})
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be, as far as it can be told without it."""
+
+    budget: Budget
+    training_cells: int
+    validation_cells: int
+    genes_per_cell: float
+    """Median over the cells to train on."""
+    parameters: int
+
+    def seconds(self, steps: int) -> float:
+        """Return the predicted time of so many steps; validation and checkpoints come on top."""
+        return steps * self.budget.predicted_seconds
+
+
+def forecast(datasets: Sequence[Dataset], config: PretrainConfig) -> Forecast:
+    """Measure what the steps of a run would cost, and write nothing.
+
+    Parameters
+    ----------
+    datasets, config
+        As for :func:`cell_lm.training.pretrain`.
+
+    Raises
+    ------
+    InputError, ConfigError
+        Cells and configuration do not fit together, or not even one cell at a time fits into the memory.
+    """
+    ranks = Ranks()
+    batches = Batches(datasets, config, ranks)
+    model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=config.training.seed)
+    budget = plan(model.to(ranks.device), batches, config, ranks)
+    return Forecast(
+        budget=budget,
+        training_cells=len(batches.train_cells),
+        validation_cells=len(batches.validation_cells),
+        genes_per_cell=float(np.median(batches.pool.lengths[batches.train_cells])),
+        parameters=model.parameter_count(),
+    )
 
 
 def _work(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks, held: int) -> Work:

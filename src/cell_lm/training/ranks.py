@@ -100,6 +100,10 @@ class Ranks:
         """Return the largest of the ranks' numbers."""
         return self._reduce([number], dist.ReduceOp.MAX)[0]
 
+    def smallest(self, number: int) -> int:
+        """Return the smallest of the ranks' numbers."""
+        return self._reduce([number], dist.ReduceOp.MIN)[0]
+
     def same(self, number: int) -> bool:
         """Whether all ranks have the same number."""
         return self._reduce([number], dist.ReduceOp.MAX) == self._reduce([number], dist.ReduceOp.MIN)

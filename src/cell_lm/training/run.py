@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
-import torch
 
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
@@ -24,6 +21,7 @@ from cell_lm.training.described import describe_data
 from cell_lm.training.disk import exclusive, writing
 from cell_lm.training.folder import CHECKPOINTS, MODEL, RunFolder, config_hash
 from cell_lm.training.log import Log, RunLog, SilentLog
+from cell_lm.training.plan import adopt, chosen, is_settled, plan, precision, settle
 from cell_lm.training.progress import Display, Silent, make_display
 from cell_lm.training.ranks import Ranks
 from cell_lm.training.sharding import shard
@@ -128,6 +126,7 @@ def pretrain(
         run = ranks.everywhere(lambda: _Run(config, out, ranks, Batches(datasets, config, ranks), datasets))
         stack.enter_context(ranks.together(run.advice))
         run.refuse_to_differ()
+        run.settle(resume=resume)
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
         trainer = run.trainer(done)
         stack.enter_context(run.batches.ahead(done))
@@ -187,6 +186,15 @@ class _Run:
 
         self.ranks.on_first(refuse)
 
+    def settle(self, *, resume: bool) -> None:
+        """Settle how steps are cut, where the configuration leaves it open; all ranks must call it."""
+        if resume:
+            self.config = adopt(self.config, self.ranks.everywhere(self.folder.read_config))
+        if not is_settled(self.config):
+            budget = plan(self.model, self.batches, self.config, self.ranks)
+            self.config = settle(self.config, budget)
+            self.folder.notes.append(str(budget))
+
     def advice(self) -> str:
         """Say how to go on once another process is gone."""
         steps = self.checkpoints.steps()
@@ -233,15 +241,15 @@ class _Run:
 
     def trainer(self, done: int) -> Trainer:
         """Put the trainer together, and the weights of the checkpoint into it."""
-        training, half = self.config.training, partial(torch.autocast, self.ranks.device.type, torch.bfloat16)
         self._prepare(done)
+        token_budget, keep = chosen(self.config)
         engine = DivideAndConquer(
             self.model,
             self.config.objectives,
-            seed=training.seed,
-            token_budget=training.token_budget,
-            keep=training.keep_chunks,
-            autocast=half if training.precision == "bfloat16" else nullcontext,
+            seed=self.config.training.seed,
+            token_budget=token_budget,
+            keep=keep,
+            autocast=precision(self.config, self.ranks.device),
         )
         trainer = Trainer(
             self.model,

@@ -1,0 +1,39 @@
+"""``cell-lm pretrain --dry-run``: what the run would take, measured on its own cells; nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cell_lm.cli.console import Messages
+from cell_lm.config import PretrainConfig
+from cell_lm.data.protocol import Dataset
+from cell_lm.report.numbers import duration
+from cell_lm.training.budget import gigabytes
+from cell_lm.training.plan import Forecast, forecast
+
+
+def dry_run(datasets: Sequence[Dataset], config: PretrainConfig, says: Messages) -> int:
+    """Measure, and tell."""
+    says.note("measuring some steps")
+    for line in describe(forecast(datasets, config), config):
+        says.result(line)
+    return 0
+
+
+def describe(found: Forecast, config: PretrainConfig) -> list[str]:
+    """Return the lines that tell a forecast."""
+    budget, training = found.budget, config.training
+    cells = f"{found.training_cells:,} cells, {found.validation_cells:,} more held out"
+    kept = min(budget.keep_chunks, budget.chunks)
+    genes, size = f"{found.genes_per_cell:,.0f} genes in a cell (median)", f"{found.parameters / 1e6:.1f} M parameters"
+    whole = duration(found.seconds(training.steps))
+    return [
+        f"{cells}, {genes}; preset {config.preset}, {size}",
+        f"a step: {training.batch_size:,} cells in {budget.chunks:,} chunks of at most {budget.token_budget:,} genes "
+        f"over both views; {kept:,} graphs kept",
+        f"memory: {gigabytes(budget.predicted_bytes)} of the {gigabytes(budget.limit)} it may take, "
+        f"{gigabytes(budget.held_bytes)} of them for data, weights, optimiser and embeddings",
+        f"time: {budget.predicted_seconds:.2g} s a step, {whole} for {training.steps:,} steps, without validation and "
+        "checkpoints (measured now, on this machine as busy as it is)",
+        "nothing was written",
+    ]

@@ -170,7 +170,9 @@ def main() -> None:
     manifest = write(Thinned(real_cells(options.data), options.seed), options.out, options.cells)
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
     genes = manifest.tokens / manifest.cells
-    print(f"{manifest.cells:,} cells, {genes:,.0f} genes a cell, {size / 1e9:.2f} GB in {time.perf_counter() - began:.0f} s")
+    print(
+        f"{manifest.cells:,} cells, {genes:,.0f} genes a cell, {size / 1e9:.2f} GB in {time.perf_counter() - began:.0f} s"
+    )
     print(json.dumps({"cells": manifest.cells, "genes_per_cell": round(genes), "gb": round(size / 1e9, 2)}))
 
 

@@ -145,7 +145,10 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
     tumour, normal = (int(np.sum(batches.pool.state == state)) for state in (TUMOUR, NORMAL))
-    return {"masked_accuracy": Baseline(right, "always the gene's most frequent bin"), **_state_guess([(tumour, normal)])}
+    return {
+        "masked_accuracy": Baseline(right, "always the gene's most frequent bin"),
+        **_state_guess([(tumour, normal)]),
+    }
 
 
 def _state_guess(states: Sequence[tuple[int, int]]) -> dict[str, Baseline]:

@@ -47,12 +47,12 @@ class Rows(NamedTuple):
     indices : ndarray
         uint16 [entries]: genes, sorted within a cell, each once.
     indptr : ndarray
-        int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
+        uint32 or int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
     """
 
     data: NDArray[Any]
     indices: NDArray[np.uint16]
-    indptr: NDArray[np.int64]
+    indptr: NDArray[np.integer[Any]]
 
 
 class Shard:
@@ -87,25 +87,26 @@ class Shard:
         return "log1p" if self.record.counts == "float32" else "counts"
 
     @cached_property
-    def indptr(self) -> NDArray[np.int64]:
-        """int64 [cells + 1], in memory and known to be sound.
+    def indptr(self) -> NDArray[np.integer[Any]]:
+        """uint32 (int64 where that is too narrow) [cells + 1], in memory and known to be sound.
 
         Raises
         ------
         InputError
             It does not rise from 0 to the number of entries: compiled code would read foreign memory.
         """
-        indptr = np.array(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)), np.int64)
+        indptr = np.asarray(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)))
         lengths = np.diff(indptr)
         if indptr[0] != 0 or indptr[-1] != self.record.tokens or (len(lengths) and lengths.min() < 1):
             found = f"it is damaged: it does not rise from 0 to {self.record.tokens:,}"
             raise InputError(found, where=str(self.folder / INDPTR), fix=_ADVICE)
-        return indptr
+        narrow = self.record.tokens < 2**32
+        return indptr.astype(np.uint32 if narrow else np.int64)
 
     @property
     def genes_per_cell(self) -> NDArray[np.int64]:
         """Expressed genes of each cell, int64 [cells]."""
-        return np.diff(self.indptr)
+        return np.diff(self.indptr).astype(np.int64)
 
     @cached_property
     def X(self) -> Rows:  # noqa: N802

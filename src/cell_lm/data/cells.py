@@ -14,6 +14,7 @@ from scipy import sparse
 
 from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
+from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.readers import read_source
 from cell_lm.data.scales import undo_log1p
 from cell_lm.data.source import Source, select
@@ -198,7 +199,7 @@ def align(
     return cells
 
 
-def gene_names(source: Source, column: str | None) -> list[object]:
+def gene_names(source: Source | CellFile, column: str | None) -> list[object]:
     """Return the names of the genes: those of ``var``, or of a column of it; a missing one is empty."""
     names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
     return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]

@@ -1,0 +1,106 @@
+"""How each file is to be read: the settings for all, with what the columns file says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cell_lm.data.counts import Scale
+from cell_lm.errors import ConfigError
+from cell_lm.prepare.columns import Columns, Mapping
+
+
+class PrepareSettings(BaseModel):
+    """What decides the content of a store, besides its files and its columns file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    layer: str | None = None
+    """Which matrix of a file: X by default, a layer's name, or ``raw``."""
+    input: Scale = "counts"
+    """What it holds: ``counts``, or the natural ``log1p`` of scaled counts."""
+    gene_column: str | None = None
+    """Column of ``var`` that holds gene symbols or Ensembl ids; default: the names of the genes."""
+    min_genes: Annotated[int, Field(ge=1)] = 200
+    """Fewest expressed genes of the vocabulary that a cell must have."""
+    max_mito: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    """Largest share of a cell's counts that mitochondrial genes may have; 1 leaves none out."""
+    min_overlap: Annotated[int, Field(ge=1)] | None = None
+    """Fewest genes of the vocabulary that must be among a file's; default: one in twenty."""
+    shard_cells: Annotated[int, Field(ge=1)] = 65_536
+    """Cells in a shard."""
+    keep_duplicates: bool = False
+    """Keep cells that are the same as an earlier one."""
+
+
+@dataclass(frozen=True)
+class SourcePlan:
+    """How a source is read.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given.
+    layer, input, gene_column, min_genes, max_mito, min_overlap
+        As in :class:`PrepareSettings`.
+    mapping : Mapping
+        Where labels and state come from.
+    asked : frozenset of str
+        Labels whose column was named for this very file: it must be there. A column named for all files may lack.
+    """
+
+    path: Path
+    layer: str | None
+    input: Scale
+    gene_column: str | None
+    min_genes: int
+    max_mito: float
+    min_overlap: int | None
+    mapping: Mapping
+    asked: frozenset[str]
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides what is read of the source, flat, as JSON."""
+        plain = ("layer", "input", "gene_column", "min_genes", "max_mito", "min_overlap")
+        return {name: getattr(self, name) for name in plain} | {
+            name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in self.mapping.rules().items()
+        }
+
+
+def plan_sources(paths: Sequence[Path], settings: PrepareSettings, columns: Columns) -> list[SourcePlan]:
+    """Return how each file is read, in the order given.
+
+    Raises
+    ------
+    ConfigError
+        There is no file, or one is named twice.
+    """
+    if not paths:
+        raise ConfigError("there is no file of cells", fix="Name at least one")
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise ConfigError("the file is named twice", where=str(path), fix="Name it once")
+        seen.add(path.resolve())
+    return [_plan(path, settings, columns) for path in paths]
+
+
+def _plan(path: Path, settings: PrepareSettings, columns: Columns) -> SourcePlan:
+    mapping, asked = Mapping(**{name: getattr(columns, name) for name in Mapping.model_fields}), set[str]()
+    reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layer", "input", "gene_column")}
+    for rules in columns.for_file(path):
+        mapping, asked = rules.over(mapping), asked | set(rules.rules())
+        reading |= {name: value for name in reading if (value := getattr(rules, name)) is not None}
+    return SourcePlan(
+        path,
+        **reading,
+        min_genes=settings.min_genes,
+        max_mito=settings.max_mito,
+        min_overlap=settings.min_overlap,
+        mapping=mapping,
+        asked=frozenset(asked),
+    )

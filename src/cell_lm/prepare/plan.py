@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale
+from cell_lm.data.stream import open_cells
 from cell_lm.errors import ConfigError
 from cell_lm.prepare.columns import Columns, Mapping
 
@@ -104,3 +107,26 @@ def _plan(path: Path, settings: PrepareSettings, columns: Columns) -> SourcePlan
         mapping=mapping,
         asked=frozenset(asked),
     )
+
+
+def refuse_absent_columns(plans: Sequence[SourcePlan], columns: Columns) -> None:
+    """Refuse a column, named for all files, that no file has: most likely a slip of the pen.
+
+    Files are opened, in order, only until all columns were seen.
+
+    Raises
+    ------
+    InputError
+        There is one; close names are told.
+    """
+    wanted = {rule.column: label for label, rule in columns.rules().items() if rule.column is not None}
+    obs = pd.DataFrame()
+    for plan in plans:
+        if not wanted:
+            return
+        with open_cells(plan.path, layer=plan.layer) as cells:
+            obs = cells.obs
+        wanted = {column: label for column, label in wanted.items() if column not in obs.columns}
+    for column, label in wanted.items():
+        where = f"{label} of all {len(plans):,} sources" if len(plans) > 1 else str(plans[0].path)
+        find_column(obs, column, axis="obs", where=where)

@@ -25,7 +25,7 @@ from cell_lm.prepare.identity import refuse_changed
 from cell_lm.prepare.join import Part, build_shard, built, choose_cells, plan_shards
 from cell_lm.prepare.memory import entries_at_a_time
 from cell_lm.prepare.part import PartRecord, make_part, read_part
-from cell_lm.prepare.plan import PrepareSettings, SourcePlan, plan_sources
+from cell_lm.prepare.plan import PrepareSettings, SourcePlan, plan_sources, refuse_absent_columns
 from cell_lm.prepare.talk import Silence, Talk
 from cell_lm.prepare.workers import each
 
@@ -92,6 +92,7 @@ def prepare(
         _clean(store)
         if (store / MANIFEST).exists():
             return Prepared(same_store(store, plans, settings, vocabulary), fresh=False)
+        refuse_absent_columns(plans, columns)
         with writing(store):
             (store / UNFINISHED / PARTS).mkdir(parents=True, exist_ok=True)
         parts = _read_all(store, plans, vocabulary, workers, most, talk)
@@ -145,7 +146,7 @@ def _read_all(
     folders = [_part_folder(store, plan) for plan in plans]
     records = [_finished(plan, folder, vocabulary) for plan, folder in zip(plans, folders, strict=True)]
     open_ = [number for number, record in enumerate(records) if record is None]
-    if open_ and len(open_) < len(plans):
+    if len(open_) < len(plans):
         talk.note(f"{len(plans) - len(open_):,} of {len(plans):,} sources were read before and are not read again")
     tasks = [_Read(plans[number], folders[number]) for number in open_]
     read = partial(_make_part, vocabulary=vocabulary, most_entries=most)

@@ -1,10 +1,12 @@
 """Data: from a user's file to batches of tokens.
 
-The journey of a cell: :mod:`~cell_lm.data.readers` opens the file and :mod:`~cell_lm.data.source` chooses a matrix in
-it; :mod:`~cell_lm.data.counts` proves what it holds (:mod:`~cell_lm.data.scales` knows what else it could be);
-:mod:`~cell_lm.data.state` reads tumour or normal; :mod:`~cell_lm.data.cells` aligns it all to the vocabulary;
-:mod:`~cell_lm.data.pool` joins datasets, :mod:`~cell_lm.data.sampler` says which cells come when, and
-:mod:`~cell_lm.data.tokeniser` makes them a :mod:`~cell_lm.data.batch`.
+The journey of a cell: :mod:`~cell_lm.data.readers` reads a file into memory, or :mod:`~cell_lm.data.stream` opens it to
+be read block by block (:mod:`~cell_lm.data.formats` knows the formats, :mod:`~cell_lm.data.downloads` where public ones
+are); :mod:`~cell_lm.data.source` chooses a matrix in it; :mod:`~cell_lm.data.counts` proves what it holds
+(:mod:`~cell_lm.data.scales` knows what else it could be); :mod:`~cell_lm.data.state` reads tumour or normal;
+:mod:`~cell_lm.data.cells` aligns it all to the vocabulary; :mod:`~cell_lm.data.pool` joins datasets,
+:mod:`~cell_lm.data.sampler` says which cells come when, and :mod:`~cell_lm.data.tokeniser` makes them a
+:mod:`~cell_lm.data.batch`.
 """
 
 from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN, CellBatch, concatenate
@@ -15,6 +17,7 @@ from cell_lm.data.pool import CellPool
 from cell_lm.data.readers import read_h5ad
 from cell_lm.data.sampler import EpochSampler, split
 from cell_lm.data.state import State, StateColumn
+from cell_lm.data.stream import CellFile, open_cells
 from cell_lm.data.tokeniser import Tokeniser
 
 __all__ = [
@@ -23,6 +26,7 @@ __all__ = [
     "UNKNOWN",
     "CellBatch",
     "CellData",
+    "CellFile",
     "CellPool",
     "EpochSampler",
     "Scale",
@@ -35,6 +39,7 @@ __all__ = [
     "find_column",
     "from_anndata",
     "obs_column",
+    "open_cells",
     "read_cells",
     "read_h5ad",
     "split",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cell_lm.data.formats.detect import detect
 from cell_lm.data.formats.h5ad import read_h5ad as read_h5ad
 from cell_lm.data.formats.h5ad import read_h5ad_source
 from cell_lm.data.source import Source
-from cell_lm.data.stream import detect, open_cells
+from cell_lm.data.stream import open_cells
 
 
 def read_source(path: str | Path, layer: str | None = None) -> Source:

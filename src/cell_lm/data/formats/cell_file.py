@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from cell_lm.data.source import Source, plain, sparse_damage
+from cell_lm.data.source import Source, X, plain, sparse_damage
 from cell_lm.errors import InputError
 
 MOST_ENTRIES = 1 << 22
@@ -97,3 +97,10 @@ def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_m
             block = block.astype(np.int64)  # sums of narrow integers could overflow
         block.sum_duplicates()
     return block
+
+
+def only_matrix(layer: str | None, name: str) -> None:
+    """Refuse the choice of a layer where the format knows none."""
+    if layer not in (None, X):
+        found = f"it has no layer '{layer}': a file of this format holds one matrix"
+        raise InputError(found, where=name, fix="Leave layer= (--layer) out")

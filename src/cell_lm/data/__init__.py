@@ -14,8 +14,9 @@ from cell_lm.data.cells import CellData, from_anndata, read_cells
 from cell_lm.data.columns import find_column, obs_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
 from cell_lm.data.pool import CellPool
-from cell_lm.data.readers import read_h5ad
+from cell_lm.data.readers import read_anndata, read_h5ad
 from cell_lm.data.sampler import EpochSampler, split
+from cell_lm.data.samples import SampleSheet
 from cell_lm.data.state import State, StateColumn
 from cell_lm.data.stream import CellFile, open_cells
 from cell_lm.data.tokeniser import Tokeniser
@@ -29,6 +30,7 @@ __all__ = [
     "CellFile",
     "CellPool",
     "EpochSampler",
+    "SampleSheet",
     "Scale",
     "ScaleReport",
     "State",
@@ -40,6 +42,7 @@ __all__ = [
     "from_anndata",
     "obs_column",
     "open_cells",
+    "read_anndata",
     "read_cells",
     "read_h5ad",
     "split",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from cell_lm.data.formats.cell_file import CellFile
@@ -14,6 +15,7 @@ from cell_lm.data.formats.mtx import open_mtx
 from cell_lm.data.formats.rdata import open_rdata
 from cell_lm.data.formats.table import open_table
 from cell_lm.data.formats.tenx import open_tenx
+from cell_lm.data.samples import SampleSheet
 
 __all__ = ["CellFile", "open_cells"]
 
@@ -28,7 +30,7 @@ _OPENERS: dict[Format, Callable[[Path, str | None], AbstractContextManager[CellF
 
 
 @contextmanager
-def open_cells(path: str | Path, *, layer: str | None = None) -> Iterator[CellFile]:
+def open_cells(path: str | Path, *, layer: str | None = None, samples: SampleSheet | None = None) -> Iterator[CellFile]:
     """Open the cells of a file, of whatever format, to be read a block at a time.
 
     Parameters
@@ -38,6 +40,8 @@ def open_cells(path: str | Path, *, layer: str | None = None) -> Iterator[CellFi
     layer
         Which matrix: ``None`` or ``"X"`` for the main one; the name of a layer (h5ad, loom), ``"raw"`` for ``raw/X`` of
         an h5ad file with the genes of ``raw/var``, a genome (10x h5 of version 2), an object (RData).
+    samples
+        What is known of the samples that files are: columns for ``obs``.
 
     Yields
     ------
@@ -49,9 +53,10 @@ def open_cells(path: str | Path, *, layer: str | None = None) -> Iterator[CellFi
     ------
     InputError
         The file is missing, of no format that is known, cut off, damaged, points outside of itself, does not hold the
-        matrix, or holds no cells or genes. What is wrong deep in an HDF5 file is found when its block is read.
+        matrix, holds no cells or genes, or is no sample of the sheet. What is wrong deep in an HDF5 file is found when
+        its block is read.
     GeneError
         Nothing in a table is named as human genes.
     """
     with _OPENERS[detect(path)](Path(path), layer) as cells:
-        yield cells
+        yield cells if samples is None else replace(cells, obs=samples.describe(cells.obs, path))

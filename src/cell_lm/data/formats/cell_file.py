@@ -81,7 +81,7 @@ class CellFile:
         blocks = list(self.blocks(1 << 14))
         matrix = sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) > 1 else blocks[0]
         matrix = plain(matrix, (len(self.obs), len(self.var)), where=self.where)
-        return Source(self.name, self.place, matrix, self.obs, self.var, self.elsewhere)
+        return Source(self.name, self.place, matrix, self.obs, self.var, self.elsewhere, self.remarks)
 
 
 def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_matrix[Any]:

@@ -71,15 +71,9 @@ def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
             yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
 
 
-def read_h5ad(path: str | Path) -> anndata.AnnData:
-    """Read a whole h5ad file, with the same checks, for a command that adds to it and writes it again.
-
-    Raises
-    ------
-    InputError
-        As :func:`cell_lm.data.readers.read_source`; a damaged matrix is found when it is used.
-    """
-    with opened(Path(path)) as file, guarded(str(path)):
+def read_h5ad_whole(path: Path) -> anndata.AnnData:
+    """Read all of a file, with the same checks; a damaged matrix is found when it is used."""
+    with opened(path) as file, guarded(str(path)):
         _refuse_other_layouts(file, str(path))
         refuse_outside(file, str(path), set())
         with warnings.catch_warnings():

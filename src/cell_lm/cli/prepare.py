@@ -10,7 +10,7 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer
+from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer, Samples
 
 if TYPE_CHECKING:
     from cell_lm.data.store import Manifest
@@ -120,6 +120,7 @@ def prepare(
     layer: Layer = None,
     scale: Input = "counts",
     gene_column: GeneColumn = None,
+    samples: Samples = None,
     min_overlap: MinOverlap = None,
     min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
@@ -130,6 +131,7 @@ def prepare(
 ) -> int:
     """Read all files, join them, say what became of their cells."""
     keep_large_blocks()
+    from cell_lm.data.samples import SampleSheet
     from cell_lm.prepare import Columns, PrepareSettings, read_columns
     from cell_lm.prepare import prepare as make_store
     from cell_lm.prepare.memory import read_size
@@ -146,10 +148,13 @@ def prepare(
         shard_cells=shard_cells,
     )
     bound = None if memory is None else read_size(memory)
+    sheet = None if samples is None else SampleSheet.read(samples)
     rules = Columns() if columns is None else read_columns(columns)
     for name in (rule.name for rule in rules.file if not any(rule.fits(path) for path in files)):
         says.note(f"{columns}: no file is called '{name}'")
-    made = make_store(files, out, settings=settings, columns=rules, workers=workers, memory=bound, talk=says)
+    made = make_store(
+        files, out, settings=settings, columns=rules, samples=sheet, workers=workers, memory=bound, talk=says
+    )
     if not made.fresh:
         says.note(f"{out} is finished already, from the same files and settings: nothing was done")
     _tell(made.manifest, out, says)

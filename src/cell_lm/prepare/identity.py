@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -10,6 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from cell_lm.data.store.manifest import FileRecord
 from cell_lm.errors import InputError
 from cell_lm.files import sha256
+
+_MATRIX = re.compile(r"(.*?)(?:matrix)?\.mtx(?:\.\w+)?", re.IGNORECASE)
+_LIST = re.compile(r"(?:genes|features|barcodes)\.\w+(?:\.\w+)?", re.IGNORECASE)
 
 
 class Identity(BaseModel):
@@ -54,7 +58,8 @@ def identify(path: Path) -> Identity:
     if not files:
         raise InputError("the folder holds no files", where=str(path), fix="Name a file, or the folder of a matrix")
     lines = "".join(f"{name}\t{file.sha256}\n" for name, file in records.items())
-    whole = hashlib.sha256(lines.encode()).hexdigest() if path.is_dir() else records[path.name].sha256
+    alone = len(files) == 1 and not path.is_dir()
+    whole = records[path.name].sha256 if alone else hashlib.sha256(lines.encode()).hexdigest()
     return Identity(files=records, sha256=whole, stamps=stamps)
 
 
@@ -74,6 +79,11 @@ def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
 
 
 def _files(path: Path) -> list[Path]:
+    """Return the files of a source: all in a folder, and with a matrix of 10x the lists of its genes and barcodes."""
+    matrix = _MATRIX.fullmatch(path.name)
+    if matrix and not path.is_dir():
+        lists = [item for item in path.parent.iterdir() if _LIST.fullmatch(item.name.removeprefix(matrix[1]))]
+        return sorted([path, *(item for item in lists if item.name.startswith(matrix[1]) and item.is_file())])
     if not path.is_dir():
         return [path]
     return sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))

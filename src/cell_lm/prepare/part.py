@@ -28,7 +28,6 @@ from cell_lm.data.store.hashes import row_hashes
 from cell_lm.data.store.layout import COUNT_TYPES, LABELS
 from cell_lm.data.store.manifest import CellsRecord, GenesRecord
 from cell_lm.data.store.writer import ShardWriter
-from cell_lm.data.stream import open_cells
 from cell_lm.errors import InputError
 from cell_lm.files import atomic_directory, write_json
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
@@ -95,7 +94,7 @@ def make_part(plan: SourcePlan, folder: Path, vocabulary: Vocabulary, most_entri
     """
     before = identify(plan.path)
     with writing(folder), atomic_directory(folder) as fresh:
-        with open_cells(plan.path, layer=plan.layer) as cells:
+        with plan.opened() as cells:
             reading = _Reading(plan, cells, vocabulary)
             reading.write(fresh, most_entries)
         refuse_changed(plan.path, before, when="while it was read")
@@ -201,7 +200,7 @@ class _Reading:
             self.notes.append(f"it has no obs column {columns}: {', '.join(absent)} of its cells stay unknown")
         state = self.plan.mapping.state
         states = np.full(len(obs), -1, np.int8) if state is None or "state" in absent else state.read(obs, where=name)
-        described = {"state": states, "barcode": obs.index.astype(str).to_numpy(object)}
+        described: dict[str, Any] = {"state": states, "barcode": obs.index.astype(str).to_numpy(object)}
         labels = {label: rule for label, rule in self.plan.mapping.labels().items() if label not in absent}
         for label in (*LABELS, *(label for label in labels if label not in LABELS)):
             values = labels[label].read(obs, where=name).to_numpy(object) if label in labels else [None] * len(obs)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale
-from cell_lm.data.stream import open_cells
+from cell_lm.data.samples import STATE, SampleSheet
+from cell_lm.data.stream import CellFile, open_cells
 from cell_lm.errors import ConfigError
-from cell_lm.prepare.columns import Columns, Mapping
+from cell_lm.prepare.columns import Columns, Mapping, StateRule
 
 
 class PrepareSettings(BaseModel):
@@ -54,6 +56,8 @@ class SourcePlan:
         Where labels and state come from.
     asked : frozenset of str
         Labels whose column was named for this very file: it must be there. A column named for all files may lack.
+    samples : SampleSheet or None
+        What is known of samples: columns for the cells.
     """
 
     path: Path
@@ -65,22 +69,35 @@ class SourcePlan:
     min_overlap: int | None
     mapping: Mapping
     asked: frozenset[str]
+    samples: SampleSheet | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides what is read of the source, flat, as JSON."""
         plain = ("layer", "input", "gene_column", "min_genes", "max_mito", "min_overlap")
-        return {name: getattr(self, name) for name in plain} | {
-            name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in self.mapping.rules().items()
-        }
+        said = {name: getattr(self, name) for name in plain}
+        if self.samples is not None:
+            said["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
+        rules = self.mapping.rules()
+        return said | {name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in rules.items()}
+
+    @contextmanager
+    def opened(self) -> Iterator[CellFile]:
+        """Open the source to be read."""
+        with open_cells(self.path, layer=self.layer, samples=self.samples) as cells:
+            yield cells
 
 
-def plan_sources(paths: Sequence[Path], settings: PrepareSettings, columns: Columns) -> list[SourcePlan]:
+def plan_sources(
+    paths: Sequence[Path], settings: PrepareSettings, columns: Columns, samples: SampleSheet | None = None
+) -> list[SourcePlan]:
     """Return how each file is read, in the order given.
 
     Raises
     ------
     ConfigError
         There is no file, or one is named twice.
+    InputError
+        A file is none of the samples.
     """
     if not paths:
         raise ConfigError("there is no file of cells", fix="Name at least one")
@@ -89,15 +106,19 @@ def plan_sources(paths: Sequence[Path], settings: PrepareSettings, columns: Colu
         if path.resolve() in seen:
             raise ConfigError("the file is named twice", where=str(path), fix="Name it once")
         seen.add(path.resolve())
-    return [_plan(path, settings, columns) for path in paths]
+    return [_plan(path, settings, columns, samples) for path in paths]
 
 
-def _plan(path: Path, settings: PrepareSettings, columns: Columns) -> SourcePlan:
+def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: SampleSheet | None) -> SourcePlan:
     mapping, asked = Mapping(**{name: getattr(columns, name) for name in Mapping.model_fields}), set[str]()
     reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layer", "input", "gene_column")}
     for rules in columns.for_file(path):
         mapping, asked = rules.over(mapping), asked | set(rules.rules())
         reading |= {name: value for name in reading if (value := getattr(rules, name)) is not None}
+    if mapping.state is None and samples is not None and samples.tells_state:
+        mapping = mapping.model_copy(update={"state": StateRule(column=STATE)})
+    if samples is not None:
+        samples.sample_of(path)  # refused before anything is read
     return SourcePlan(
         path,
         **reading,
@@ -106,6 +127,7 @@ def _plan(path: Path, settings: PrepareSettings, columns: Columns) -> SourcePlan
         min_overlap=settings.min_overlap,
         mapping=mapping,
         asked=frozenset(asked),
+        samples=samples,
     )
 
 
@@ -124,7 +146,7 @@ def refuse_absent_columns(plans: Sequence[SourcePlan], columns: Columns) -> None
     for plan in plans:
         if not wanted:
             return
-        with open_cells(plan.path, layer=plan.layer) as cells:
+        with plan.opened() as cells:
             obs = cells.obs
         wanted = {column: label for column, label in wanted.items() if column not in obs.columns}
     for column, label in wanted.items():

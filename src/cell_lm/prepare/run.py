@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cell_lm._version import __version__
+from cell_lm.data.samples import SampleSheet
 from cell_lm.data.store.layout import MANIFEST, MOST_GENES, SHARDS
 from cell_lm.data.store.manifest import Manifest, ShardRecord
 from cell_lm.errors import CellLMError, ConfigError, InputError
@@ -45,6 +46,7 @@ def prepare(
     *,
     settings: PrepareSettings | None = None,
     columns: Columns | None = None,
+    samples: SampleSheet | None = None,
     vocabulary: Vocabulary | None = None,
     workers: int = 1,
     memory: int | None = None,
@@ -62,6 +64,8 @@ def prepare(
         What decides its content.
     columns
         Where labels and states come from; default: nowhere, all are unknown.
+    samples
+        What is known of the samples that files are: more columns of cells; its ``state`` counts where no rule is.
     vocabulary
         Default: the human protein-coding genes.
     workers
@@ -83,7 +87,7 @@ def prepare(
     vocabulary, store = vocabulary or Vocabulary.human(), Path(out)
     if len(vocabulary) > MOST_GENES:
         raise InputError(f"the vocabulary has {len(vocabulary):,} genes", fix=f"At most {MOST_GENES:,} can be indexed")
-    plans = plan_sources([Path(path) for path in paths], settings, columns)
+    plans = plan_sources([Path(path) for path in paths], settings, columns, samples)
     most = entries_at_a_time(memory, workers)
     _refuse_foreign(store)
     with writing(store):

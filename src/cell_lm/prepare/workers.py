@@ -15,7 +15,8 @@ from typing import TypeVar
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.prepare.disk import WriteError
 
-_Task, _Result = TypeVar("_Task"), TypeVar("_Result")
+_Task = TypeVar("_Task")
+_Result = TypeVar("_Result")
 
 
 def each(

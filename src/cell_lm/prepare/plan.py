@@ -42,7 +42,7 @@ class PrepareSettings(BaseModel):
     """Keep cells that are the same as an earlier one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SourcePlan:
     """How a source is read.
 
@@ -141,14 +141,20 @@ def refuse_absent_columns(plans: Sequence[SourcePlan], columns: Columns) -> None
     InputError
         There is one; close names are told.
     """
-    wanted = {rule.column: label for label, rule in columns.rules().items() if rule.column is not None}
+    rules = {label: rule.column for label, rule in columns.rules().items() if rule.column is not None}
+    concerned = {label: [plan for plan in plans if label not in plan.asked] for label in rules}
+    wanted = {label: column for label, column in rules.items() if concerned[label]}
     obs = pd.DataFrame()
     for plan in plans:
-        if not wanted:
-            return
+        if not any(plan in concerned[label] for label in wanted):
+            continue
         with plan.opened() as cells:
             obs = cells.obs
-        wanted = {column: label for column, label in wanted.items() if column not in obs.columns}
-    for column, label in wanted.items():
+        wanted = {
+            label: column
+            for label, column in wanted.items()
+            if plan not in concerned[label] or column not in obs.columns
+        }
+    for label, column in wanted.items():
         where = f"{label} of all {len(plans):,} sources" if len(plans) > 1 else str(plans[0].path)
         find_column(obs, column, axis="obs", where=where)

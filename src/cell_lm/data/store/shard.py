@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 
 _ADVICE = "Copy the store again, or prepare it anew; cell-lm inspect --verify names every damaged file"
 _BLOCK = 1 << 24
+_NO_LABELS = {"state", "source", "row", "barcode", "mitochondrial"}
 
 
 class Rows(NamedTuple):
@@ -165,21 +167,28 @@ class Shard:
         InputError
             The file is missing or damaged, or has no such column.
         """
+        frame: pd.DataFrame = self.table(columns).to_pandas()
+        return frame
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Return what :meth:`cells` does as an Arrow table, its labels dictionary-encoded."""
         path = self.folder / CELLS
         try:
             with pq.ParquetFile(path) as file:
-                absent = [column for column in columns or () if column not in file.schema_arrow.names]
-                if absent:
-                    fix = f"It has: {', '.join(file.schema_arrow.names)}"
-                    raise InputError(f"it has no column '{absent[0]}'", where=str(path), fix=fix)
-                frame: pd.DataFrame = file.read(columns=columns, use_threads=False).to_pandas()
+                names = file.schema_arrow.names
+            absent = [column for column in columns or () if column not in names]
+            if absent:
+                raise InputError(f"it has no column '{absent[0]}'", where=str(path), fix=f"It has: {', '.join(names)}")
+            labels = [name for name in names if name not in _NO_LABELS]
+            with pq.ParquetFile(path, read_dictionary=labels) as file:
+                table = file.read(columns=columns, use_threads=False)
         except InputError:
             raise
         except Exception as error:  # a damaged file can break pyarrow in any way
             raise self._damaged(CELLS, " ".join(str(error).split())[:200]) from None
-        if len(frame) != len(self):
-            raise self._damaged(CELLS, f"it describes {len(frame):,} of {len(self):,} cells")
-        return frame
+        if len(table) != len(self):
+            raise self._damaged(CELLS, f"it describes {len(table):,} of {len(self):,} cells")
+        return table
 
     def refuse_other_sizes(self) -> None:
         """Raise :class:`InputError` where a file is missing or not as long as the manifest says."""

@@ -156,9 +156,8 @@ def whole(store: Store, rounds: int) -> dict[str, float]:
     steps = 400
     batches = store_batches(store, steps * (rounds + 1) + 1)
     per_cpu_second(batches, steps * BATCH)
-    speeds, before = [], memory()
-    for _ in range(rounds):
-        speeds.append(per_cpu_second(batches, steps * BATCH))
+    before = memory()
+    speeds = [per_cpu_second(batches, steps * BATCH) for _ in range(rounds)]
     after = memory()
     print(
         f"\n{len(store):,} cells, true random: {median(speeds):,.0f} cells per CPU-second, {after[0]:.0f} MB anonymous"
@@ -193,7 +192,8 @@ def prepare(path: Path, work: Path) -> dict[str, float]:
     size = Store.open(out).size
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(
-        f"\ncell-lm prepare: {cells / seconds:,.0f} cells/s, {cells / cpu:,.0f} per CPU-second, peak {after.ru_maxrss / 1024:.0f} MB"
+        f"\ncell-lm prepare: {cells / seconds:,.0f} cells/s, {cells / cpu:,.0f} per CPU-second, "
+        f"peak {after.ru_maxrss / 1024:.0f} MB"
     )
     return {
         "prepare_cells_per_s": round(cells / seconds),

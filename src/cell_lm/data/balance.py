@@ -104,7 +104,7 @@ class BalancedSampler(Sampler):
     def batch(self, step: int) -> Index:
         """Return the cells of a step (0, 1, …), [batch_size], all different."""
         counts = self.counts(step)
-        cells = [self._take(group, int(counts[group]), step) for group in np.flatnonzero(counts)]
+        cells = [self._take(group, int(counts[group]), step) for group in np.flatnonzero(counts).tolist()]
         return mixed(np.concatenate(cells), self.seed, step)
 
     def _take(self, group: int, count: int, step: int) -> Index:

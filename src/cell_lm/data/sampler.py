@@ -128,7 +128,8 @@ class EpochSampler(Sampler):
 
     def __init__(self, n: int, batch_size: int, seed: int, order: Order | None = None) -> None:
         super().__init__(n, batch_size, seed, order)
-        self._epoch, self._cells = -1, np.empty(0, np.int64)
+        self._epoch = -1
+        self._cells: Index = np.empty(0, np.int64)
 
     @property
     def batches_per_epoch(self) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cell_lm.data import protocol
 from cell_lm.data.batch import CellBatch
 from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
+from cell_lm.data.readahead import ReadAhead
 from cell_lm.data.tokeniser import Part, Tokeniser
 from cell_lm.errors import InputError
 
@@ -56,7 +57,7 @@ class CellPool:
             if other.vocabulary.hash != datasets[0].vocabulary.hash:
                 found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"
                 raise InputError(found, where=other.name, fix="Read all datasets with the same vocabulary")
-        self.tokeniser = tokeniser
+        self.tokeniser, self._ahead = tokeniser, ReadAhead()
         self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
         self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
         self.state = np.concatenate([np.empty(0, np.int8), *(part.state for part in self.parts)])
@@ -105,7 +106,14 @@ class CellPool:
         index = np.asarray(index, np.int64)
         if fetched is None:
             fetched = self.fetch(index)
-        return self.tokeniser.assemble(self._parts(index, fetched), len(index))
+        parts, announce = list(self._parts(index, fetched)), self._ahead.begin()
+        if announce:
+            for part in parts:
+                if hasattr(part.cells, "announce"):
+                    part.cells.announce(part.rows)
+        batch = self.tokeniser.assemble(parts, len(index))
+        self._ahead.end(len(index))
+        return batch
 
     def _which(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         which = np.searchsorted(self.starts, index, side="right") - 1

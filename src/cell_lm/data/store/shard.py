@@ -119,9 +119,27 @@ class Shard:
         InputError
             A file is missing, short or damaged.
         """
+        counts, genes = self._maps
+        return Rows(np.asarray(counts), np.asarray(genes), self.indptr)  # compiled code is handed plain arrays faster
+
+    @cached_property
+    def _maps(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Counts and genes as they are mapped; else than by default, the kernel reads no 128 kB around every row."""
         tokens = (self.record.tokens,)
-        counts, genes = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
-        return Rows(_in_any_order(counts), _in_any_order(genes), self.indptr)
+        maps = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
+        for array in maps:
+            _advise(array, "MADV_RANDOM")
+        return maps
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Have the kernel fetch some rows from the disk, side by side, while this goes on."""
+        first, last = (self.indptr[rows + after].astype(np.int64) for after in (0, 1))
+        for array in self._maps:
+            begin = getattr(array, "offset", 0) + first * array.itemsize
+            start = begin - begin % mmap.PAGESIZE
+            length = begin - start + (last - first) * array.itemsize
+            for place, size in zip(start.tolist(), length.tolist(), strict=True):
+                _advise(array, "MADV_WILLNEED", place, size)
 
     def check(self) -> None:
         """Look over everything in it.
@@ -225,9 +243,8 @@ class Shard:
         return InputError(f"it is damaged: {found}", where=str(self.folder / name), fix=_ADVICE)
 
 
-def _in_any_order(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a memory map as a plain array, which compiled code is handed faster; rows are read in any order."""
+def _advise(array: NDArray[Any], advice: str, *span: int) -> None:
+    """Tell the kernel how a memory map will be used, where there is such a thing."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)  # else 128 kB are read around every row of some kB
-    return np.asarray(array)
+    if mapped is not None and hasattr(mmap, advice):
+        mapped.madvise(getattr(mmap, advice), *span)

@@ -1,9 +1,9 @@
-"""A store of millions of cells in minutes: real cells, each drawn many times and thinned anew, so that no two are equal.
+"""A store of millions of cells in minutes: real cells, each drawn many times and thinned anew, so that none are equal.
 
     python -m benchmarks.large_store --data DIR --out STORE [--cells 2000000]
 
-Every cell is a real one of DIR whose counts were thinned: each molecule is kept with one probability for the cell, drawn
-from 0.3 to 0.95, which leaves some 1,050 genes a cell, and the genes, their correlation and the spread of counts real.
+Every cell is a real one of DIR whose counts were thinned: each molecule is kept with one probability for the cell,
+drawn from 0.3 to 0.95, which leaves some 1,070 genes a cell; genes, correlations and the spread of counts stay real.
 Prints cells, genes a cell and size, and ends with one line of JSON.
 """
 
@@ -36,23 +36,22 @@ STATES = StateColumn("malignant", {"putative": "tumour"})
 
 
 @numba.njit(cache=True, nogil=True)
-def _thin(data, indices, indptr, rows, kept, seed, genes, counts, lengths):
+def _thin(data, indices, indptr, rows, kept, rng, genes, counts, lengths):
     """Keep each molecule of each row with the row's probability; return the entries written."""
-    np.random.seed(seed)
     at = 0
     for r in range(rows.size):
         start = at
         for k in range(indptr[rows[r]], indptr[rows[r] + 1]):
             n, left = int(data[k]), 0
             if n > 24:
-                left = np.random.binomial(n, kept[r])
+                left = rng.binomial(n, kept[r])
             else:
                 for _ in range(n):
-                    left += np.random.random() < kept[r]
+                    left += rng.random() < kept[r]
             if left:
                 genes[at], counts[at] = indices[k], left
                 at += 1
-        if at - start < 200:
+        if at - start < LEAST_GENES:
             at = start
         lengths[r] = at - start
     return at
@@ -84,8 +83,8 @@ class Thinned:
         rows = self.rng.integers(0, self.X.shape[0], CHUNK)
         most = int(np.diff(self.X.indptr)[rows].sum())
         genes, counts, lengths = np.empty(most, np.uint16), np.empty(most, np.int32), np.empty(CHUNK, np.int64)
-        kept, seed = self.rng.uniform(*KEPT, CHUNK), int(self.rng.integers(2**31))
-        used = _thin(self.X.data, self.X.indices, self.X.indptr, rows, kept, seed, genes, counts, lengths)
+        kept = self.rng.uniform(*KEPT, CHUNK)
+        used = _thin(self.X.data, self.X.indices, self.X.indptr, rows, kept, self.rng, genes, counts, lengths)
         full = lengths > 0
         return genes[:used], counts[:used], lengths[full], rows[full]
 
@@ -134,10 +133,10 @@ def write(thinned: Thinned, out: Path, cells: int) -> Manifest:
             print(f"{sum(r.cells for r in records) + sum(len(w) for _, w, _ in open_.values()):,} cells", flush=True)
     for kind in list(open_):
         finish(kind)
-    return _manifest(thinned, out, sorted(records, key=lambda one: one.name), states)
+    return _manifest(out, sorted(records, key=lambda one: one.name), states)
 
 
-def _manifest(thinned: Thinned, out: Path, records: list, states: np.ndarray) -> Manifest:
+def _manifest(out: Path, records: list, states: np.ndarray) -> Manifest:
     vocabulary = Vocabulary.human()
     vocabulary.save(out / VOCABULARY)
     path, cells = out / VOCABULARY, sum(one.cells for one in records)
@@ -146,7 +145,7 @@ def _manifest(thinned: Thinned, out: Path, records: list, states: np.ndarray) ->
     kept = CellsRecord(given=cells, few_genes=0, mitochondrial=0, duplicates=0, kept=cells, states=described)
     source = SourceRecord(
         name="resampled", path="resampled", size=0, sha256=sha256(b"resampled").hexdigest(), files={}, place="X",
-        input="counts", evidence="thinned counts", genes=genes, cells=kept, mapping={},
+        evidence="thinned counts", settings={"input": "counts"}, genes=genes, cells=kept,
     )  # fmt: skip
     about = VocabularyRecord(
         size=path.stat().st_size, sha256=file_hash(path), hash=vocabulary.hash, genes=len(vocabulary)
@@ -170,7 +169,8 @@ def main() -> None:
     manifest = write(Thinned(real_cells(options.data), options.seed), options.out, options.cells)
     size = sum(file.stat().st_size for file in options.out.rglob("*") if file.is_file())
     genes = manifest.tokens / manifest.cells
-    print(f"{manifest.cells:,} cells, {genes:,.0f} genes a cell, {size / 1e9:.2f} GB in {time.perf_counter() - began:.0f} s")
+    seconds = time.perf_counter() - began
+    print(f"{manifest.cells:,} cells, {genes:,.0f} genes a cell, {size / 1e9:.2f} GB in {seconds:.0f} s")
     print(json.dumps({"cells": manifest.cells, "genes_per_cell": round(genes), "gb": round(size / 1e9, 2)}))
 
 

@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("objectives",),
     ("model", "model_folder"),
     ("nn",),
+    ("prepare",),
     ("data",),
     ("genes",),
     ("metrics",),

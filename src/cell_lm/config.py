@@ -205,7 +205,7 @@ PRESETS: dict[str, EncoderConfig] = {
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def parse(kind: type[_Model], values: object, *, where: str) -> _Model:
+def parse(kind: type[_Model], values: object, *, where: str, docs: str = "docs/configuration.md") -> _Model:
     """Check ``values`` against ``kind``; the first thing wrong becomes one :class:`ConfigError` that names its key."""
     try:
         return kind.model_validate(values)
@@ -214,9 +214,7 @@ def parse(kind: type[_Model], values: object, *, where: str) -> _Model:
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__
         message = "is not a known setting" if first["type"] == "extra_forbidden" else first["msg"]
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise ConfigError(
-            f"'{key}' {message}{more}", where=where, fix="See docs/configuration.md for all settings"
-        ) from None
+        raise ConfigError(f"'{key}' {message}{more}", where=where, fix=f"See {docs} for all settings") from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

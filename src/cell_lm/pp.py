@@ -20,8 +20,9 @@ from cell_lm.data.cells import gene_names as gene_names
 from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
 from cell_lm.data.readers import read_source
+from cell_lm.data.samples import STATE, SampleSheet
 from cell_lm.data.source import Matrix, Source, select
-from cell_lm.data.state import State, read_state
+from cell_lm.data.state import State, StateColumn, read_state
 from cell_lm.errors import CellLMError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 from cell_lm.tasks.labels import read_labels
@@ -47,6 +48,8 @@ class CheckReport:
         Which matrix was looked at: ``X``, ``raw`` or a layer.
     layers : tuple of str
         The other matrices, each as the value of ``layer=`` that would choose it.
+    remarks : tuple of str
+        What had to be decided to read the file.
     obs_columns : tuple of str
         Columns of ``obs``.
     audit : GeneAudit or None
@@ -71,6 +74,7 @@ class CheckReport:
     genes: int | None = None
     place: str | None = None
     layers: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     obs_columns: tuple[str, ...] = ()
     audit: GeneAudit | None = None
     scale: ScaleReport | None = None
@@ -90,6 +94,7 @@ class CheckReport:
         size = "" if self.cells is None else f"{self.cells:,} cells x {self.genes:,} genes, {self.place}"
         lines = [
             ("cells", size),
+            *(("read as", remark) for remark in self.remarks),
             ("genes", self.audit.summary() if self.audit else ""),
             ("scale", self.scale.evidence if self.scale else ""),
             ("genes per cell", " / ".join(f"{n:,}" for n in self.genes_per_cell or ())),
@@ -110,15 +115,18 @@ def check(
     state: State = None,
     min_overlap: int | None = None,
     vocabulary: Vocabulary | None = None,
+    samples: SampleSheet | None = None,
 ) -> CheckReport:
     """Find out what would be read of some cells, and everything that would be refused, not only the first of it.
 
     Parameters
     ----------
     adata
-        Cells by human genes, or the path of an h5ad file. Only read.
+        Cells by human genes, or the path of a file of any format that is read. Only read.
     layer, input, gene_column, state, min_overlap, vocabulary
         As of :func:`cell_lm.data.from_anndata`.
+    samples
+        As of :func:`cell_lm.data.read_cells`; for files only.
     label
         Column of ``obs`` that an annotation would be fitted on: it must hold at least two labels.
 
@@ -129,7 +137,9 @@ def check(
     """
     problems: list[str] = []
     name = "adata" if isinstance(adata, AnnData) else str(adata)
-    source = _attempt(problems, lambda: _source(adata, layer, name))
+    source = _attempt(problems, lambda: _source(adata, layer, name, samples))
+    if state is None and samples is not None and samples.tells_state:
+        state = StateColumn(STATE)
     if source is None:
         return CheckReport(name, problems)
     how = _How(source, input, gene_column, state, min_overlap, vocabulary or Vocabulary.human())
@@ -144,6 +154,7 @@ def check(
         genes=source.X.shape[1],
         place=source.place,
         layers=source.elsewhere,
+        remarks=source.remarks,
         obs_columns=tuple(map(str, source.obs.columns)),
         audit=parts.audit,
         scale=parts.scale,
@@ -244,8 +255,10 @@ def _attempt(problems: list[str], function: Callable[[], _T]) -> _T | None:
         return None
 
 
-def _source(adata: AnnData | str | Path, layer: str | None, name: str) -> Source:
-    return select(adata, layer, name=name) if isinstance(adata, AnnData) else read_source(adata, layer)
+def _source(adata: AnnData | str | Path, layer: str | None, name: str, samples: SampleSheet | None) -> Source:
+    if isinstance(adata, AnnData):
+        return select(adata, layer, name=name)
+    return read_source(adata, layer, samples=samples)
 
 
 def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:

@@ -14,7 +14,17 @@ from cell_lm.cli import console
 from cell_lm.config import PRESETS
 from cell_lm.errors import InputError, TrainingError
 
-VERBS = [("demo",), ("check",), ("pretrain",), ("embed",), ("annotate", "fit"), ("annotate", "predict"), ("report",)]
+VERBS = [
+    ("demo",),
+    ("check",),
+    ("prepare",),
+    ("inspect",),
+    ("pretrain",),
+    ("embed",),
+    ("annotate", "fit"),
+    ("annotate", "predict"),
+    ("report",),
+]
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

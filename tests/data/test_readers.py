@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,17 +67,33 @@ def test_a_missing_file_a_folder_and_an_empty_file_are_named(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("head", "word"),
-    [(b"\x1f\x8b", "gunzip"), (b"PK\x03\x04", "zip"), (b"%%MatrixMarket", "read_10x_mtx"), (b"a,b\n", "not an HDF5")],
+    [
+        (b"\x1f\x8b", "the archive cannot be read"),
+        (b"PK\x03\x04", "zip archive"),
+        (b"a,b\n", "of no format that is read"),
+        (b"\xff\xfea\x00", "UTF-16"),
+        (bytes(257) + b"ustar", "tar archive"),
+    ],
 )
 def test_other_formats_are_named(head: bytes, word: str, tmp_path: Path) -> None:
     (tmp_path / "x.h5ad").write_bytes(head + bytes(range(256)) * 9)
     assert word in refusal(tmp_path / "x.h5ad")
 
 
+def test_what_is_packed_but_must_not_be_is_named(path: Path) -> None:
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "an HDF5 file inside a gzip archive. Unpack it with gunzip" in refusal(path)
+    path.write_bytes(gzip.compress(bytes(257) + b"ustar" + bytes(999)))
+    assert "tar archive" in refusal(path)
+
+
 def test_other_hdf5_files_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "tenx.h5", "w") as file:
         file.create_group("matrix")
-    assert "scanpy.read_10x_h5" in refusal(tmp_path / "tenx.h5")
+    assert "no h5ad, 10x or loom file (it holds: matrix)" in refusal(tmp_path / "tenx.h5")
+    with h5py.File(tmp_path / "part.h5ad", "w") as file:
+        file.create_group("obs")
+    assert "it has no var" in refusal(tmp_path / "part.h5ad")
     with h5py.File(tmp_path / "old.h5ad", "w") as file:
         file["obs"] = file["var"] = np.zeros(3)
     assert "before 0.7" in refusal(tmp_path / "old.h5ad")

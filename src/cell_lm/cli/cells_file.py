@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from cell_lm.data import Scale, from_anndata, read_h5ad
+from cell_lm.data import Scale, from_anndata, read_anndata
 from cell_lm.errors import CellLMError
 from cell_lm.files import atomic_file
 from cell_lm.genes import Vocabulary
@@ -39,9 +39,9 @@ def read_cells_file(
     Raises
     ------
     InputError, CountsError, GeneError
-        As :func:`cell_lm.data.read_h5ad`, and where cells are left out as :func:`cell_lm.data.from_anndata`.
+        As :func:`cell_lm.data.read_anndata`, and where cells are left out as :func:`cell_lm.data.from_anndata`.
     """
-    adata = read_h5ad(path)
+    adata = read_anndata(path, layer)
     if not min_genes:
         return adata
     adata.obs[_ROW] = np.arange(adata.n_obs)  # names of cells need not be unique

@@ -12,7 +12,7 @@ import typer
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages, one_line, say_error
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer
+from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, Samples
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ _NOTABLE = ("renamed", "merged", "non-coding", "ambiguous", "unknown")
 _EPILOG = """[bold]Examples[/bold]
 
   cell-lm check my.h5ad
+  cell-lm check filtered_feature_bc_matrix/   [dim]# 10x; also .h5, .loom, .csv.gz, .RData[/dim]
   cell-lm check my.h5ad --layer counts --genes-table genes.csv
   cell-lm check my.h5ad --label cell_type --state-column malignant --json
 
@@ -56,6 +57,7 @@ def check(
     tumour: run.TumourValues = None,
     normal: run.NormalValues = None,
     unknown: run.UnknownValues = None,
+    samples: Samples = None,
     genes_table: Annotated[
         Path | None,
         typer.Option(
@@ -74,13 +76,15 @@ def check(
     from cell_lm import pp
     from cell_lm.cli.inputs import read_state_options
     from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.data import SampleSheet
 
     says = messages(context)
     if genes_table is not None:
         refuse_output_file(genes_table, force=force, source=cells)
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     state = read_state_options(state_column, meanings)
-    found = pp.check(cells, layer=layer, input=scale, gene_column=gene_column, label=label, state=state)
+    sheet = None if samples is None else SampleSheet.read(samples)
+    found = pp.check(cells, layer=layer, input=scale, gene_column=gene_column, label=label, state=state, samples=sheet)
     if as_json:
         says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
     else:
@@ -121,6 +125,8 @@ def _lines(found: CheckReport, label: str | None, state_column: str | None) -> I
         yield "cells", f"{found.cells:,}"
         others = f"; there is also {', '.join(found.layers)}" if found.layers else ""
         yield "matrix", f"{found.place}, {found.genes:,} genes{others}"
+    for remark in found.remarks:
+        yield "read as", remark
     if found.scale is not None:
         yield "scale", found.scale.evidence
     if found.audit is not None:
@@ -133,7 +139,7 @@ def _lines(found: CheckReport, label: str | None, state_column: str | None) -> I
     if found.labels is not None:
         yield "labels", f"{label}: {_counted(found.labels)}; {found.unlabelled:,} cells without"
     if found.states is not None:
-        yield "states", f"{state_column}: {_counted(found.states)}"
+        yield "states", f"{state_column or 'state'}: {_counted(found.states)}"
     if found.obs_columns:
         yield "columns of obs", ", ".join(found.obs_columns)
 
@@ -185,5 +191,6 @@ def _as_json(found: CheckReport) -> dict[str, JSON]:
         "labels": None if found.labels is None else dict(found.labels),
         "unlabelled": found.unlabelled,
         "states": None if found.states is None else dict(found.states),
+        "remarks": list(found.remarks),
         "obs_columns": list(found.obs_columns),
     }

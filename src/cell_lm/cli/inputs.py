@@ -139,6 +139,7 @@ class Inputs:
         return store
 
     def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: WholeState | None) -> Iterable[str]:
+        yield from cells.remarks
         yield f"{len(cells):,} cells: {describe_states(cells)}"
         if cells.dropped:
             yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"

@@ -10,14 +10,20 @@ import typer
 READING, WRITING = "What is read", "What is written"
 
 Cells = Annotated[
-    Path, typer.Argument(readable=False, metavar="CELLS.h5ad", help="AnnData file of cells.", show_default=False)
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="CELLS",
+        help="File of cells: h5ad, 10x (h5, or the folder of an mtx), loom, csv or tsv, RData.",
+        show_default=False,
+    ),
 ]
 
 Layer = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Matrix to read: a layer's name, or 'raw' for adata.raw. \\[default: X]",
+        help="Matrix to read: a layer's name, 'raw' for adata.raw, a genome (10x h5) or object (RData). \\[default: X]",
         show_default=False,
         rich_help_panel=READING,
     ),
@@ -38,6 +44,18 @@ GeneColumn = Annotated[
     typer.Option(
         metavar="COLUMN",
         help="Column of var that holds gene symbols or Ensembl ids. \\[default: var_names]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+Samples = Annotated[
+    Path | None,
+    typer.Option(
+        "--samples",
+        readable=False,
+        metavar="SHEET",
+        help="Sheet of samples (csv or tsv): what its line says of the sample that the file is named by goes into obs.",
         show_default=False,
         rich_help_panel=READING,
     ),

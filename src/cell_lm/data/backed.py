@@ -65,7 +65,7 @@ class BackedCells:
 
     Attributes
     ----------
-    name, scale, obs, audit, vocabulary, state, report, dropped
+    name, scale, obs, audit, vocabulary, state, report, dropped, remarks
         As of :class:`~cell_lm.data.cells.CellData`.
     genes_per_cell : ndarray
         int64 [cells]: expressed genes of the vocabulary.
@@ -89,6 +89,7 @@ class BackedCells:
     rows: NDArray[np.int64] = field(repr=False)
     matrix: _Matrix = field(repr=False)
     dropped: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -160,7 +161,7 @@ def open_backed(
     matrix.refuse_changed()
     return BackedCells(
         path.name, input, obs.iloc[rows], audit, vocabulary, states[rows], report, genes[rows],
-        scan.digest.hexdigest(), rows, matrix, len(genes) - len(rows),
+        scan.digest.hexdigest(), rows, matrix, len(genes) - len(rows), file.remarks,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from cell_lm.data.sampler import Order, Sampler, mixed
+from cell_lm.data.sampler import Index, Order, Sampler, mixed
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _ROUNDING = 1e-9
@@ -82,11 +82,11 @@ class BalancedSampler(Sampler):
     ) -> None:
         super().__init__(len(groups), batch_size, seed, order)
         sizes = np.bincount(groups[groups >= 0]).astype(np.int64)
-        by_group = np.argsort(groups, kind="stable")  # -1 comes first
+        by_group = np.argsort(groups, kind="stable").astype(np.uint32)  # -1 comes first
         loose, *members = np.split(by_group, np.cumsum([self.n - int(sizes.sum()), *sizes[:-1]]))
-        self._members: list[NDArray[np.int64]] = [*members, loose]
+        self._members: list[Index] = [*members, loose]
         self.quotas = quotas(sizes, len(loose), batch_size, evenness)
-        self._orders: list[tuple[int, NDArray[np.int64]]] = [(-1, loose)] * len(self._members)
+        self._orders: list[tuple[int, Index]] = [(-1, loose)] * len(self._members)
 
     @property
     def repetition(self) -> NDArray[np.float64]:
@@ -101,13 +101,13 @@ class BalancedSampler(Sampler):
         extra = np.diff(np.floor(bounds + (step * _GOLDEN) % 1.0))
         return (whole + extra).astype(np.int64)
 
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """Return the cells of a step (0, 1, …), int64 [batch_size], all different."""
+    def batch(self, step: int) -> Index:
+        """Return the cells of a step (0, 1, …), [batch_size], all different."""
         counts = self.counts(step)
-        cells = [self._take(group, int(counts[group]), step) for group in np.flatnonzero(counts)]
+        cells = [self._take(group, int(counts[group]), step) for group in np.flatnonzero(counts).tolist()]
         return mixed(np.concatenate(cells), self.seed, step)
 
-    def _take(self, group: int, count: int, step: int) -> NDArray[np.int64]:
+    def _take(self, group: int, count: int, step: int) -> Index:
         """Return cells of a group; within a pass through it none comes twice, so none can within a batch."""
         members = self._members[group]
         room = math.ceil(self.quotas[group] - _ROUNDING)

@@ -16,9 +16,10 @@ from cell_lm.data.columns import find_column
 from cell_lm.data.counts import Scale, ScaleReport, check_scale
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.readers import read_source
+from cell_lm.data.samples import STATE, SampleSheet
 from cell_lm.data.scales import undo_log1p
 from cell_lm.data.source import Source, select
-from cell_lm.data.state import State, read_state
+from cell_lm.data.state import State, StateColumn, read_state
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
@@ -48,6 +49,8 @@ class CellData:
         What the scan of the input found.
     dropped : int
         Cells that were left out for having too few genes.
+    remarks : tuple of str
+        What had to be decided to read the file, for the user to see.
     """
 
     name: str
@@ -59,6 +62,7 @@ class CellData:
     state: NDArray[np.int8]
     report: ScaleReport | None = None
     dropped: int = 0
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = len(self.obs), len(self.vocabulary)
@@ -167,15 +171,28 @@ def read_cells(
     gene_column: str | None = None,
     min_genes: int = 0,
     min_overlap: int | None = None,
+    samples: SampleSheet | None = None,
 ) -> CellData:
-    """Read an h5ad file and align its cells to the vocabulary; see :func:`from_anndata` for all but ``path``.
+    """Read a file of any format and align its cells to the vocabulary; see :func:`from_anndata` for the rest.
+
+    Parameters
+    ----------
+    path
+        The file, or the folder of a 10x matrix.
+    layer, input, vocabulary, state, gene_column, min_genes, min_overlap
+        As of :func:`from_anndata`.
+    samples
+        What is known of the samples that files are; its ``state`` counts where ``state`` is None.
 
     Raises
     ------
     InputError
-        Also where the file is missing, cut off, damaged, points outside of itself, or is no h5ad file.
+        Also where the file is missing, of no known format, cut off, damaged, or points outside of itself.
     """
-    cells = align(read_source(path, layer), input, vocabulary, state, gene_column, min_genes, min_overlap)
+    source = read_source(path, layer, samples=samples)
+    if state is None and samples is not None and samples.tells_state:
+        state = StateColumn(STATE)
+    cells = align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
     return replace(cells, name=Path(path).name)
 
 
@@ -201,7 +218,9 @@ def align(
     )
     linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
     X = canonical(audit.aggregate(linear))
-    cells = CellData(source.name, X, scale, pd.DataFrame(source.obs), audit, vocabulary, states, report)
+    cells = CellData(
+        source.name, X, scale, pd.DataFrame(source.obs), audit, vocabulary, states, report, remarks=source.remarks
+    )
     if min_genes > 0:
         return cells.keep(min_genes=min_genes)
     refuse_empty(cells.genes_per_cell, cells.obs.index, source.where)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cell_lm.data import protocol
 from cell_lm.data.batch import CellBatch
 from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
+from cell_lm.data.readahead import ReadAhead
 from cell_lm.data.tokeniser import Part, Tokeniser
 from cell_lm.errors import InputError
 
@@ -41,8 +43,6 @@ class CellPool:
         int64 [parts + 1]: cells ``starts[p]`` to ``starts[p + 1]`` are those of part ``p``.
     state : ndarray
         int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
-    lengths : ndarray
-        int32 [cells]: tokens that each gives, known without touching the counts.
 
     Raises
     ------
@@ -57,11 +57,15 @@ class CellPool:
             if other.vocabulary.hash != datasets[0].vocabulary.hash:
                 found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"
                 raise InputError(found, where=other.name, fix="Read all datasets with the same vocabulary")
-        self.tokeniser = tokeniser
+        self.tokeniser, self._ahead = tokeniser, ReadAhead()
         self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
         self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
         self.state = np.concatenate([np.empty(0, np.int8), *(part.state for part in self.parts)])
-        self.lengths = np.concatenate([np.empty(0, np.int32), *map(self._lengths, self.parts)])
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """int32 [cells]: tokens that each gives, known without touching the counts."""
+        return np.concatenate([np.empty(0, np.int32), *map(self._lengths, self.parts)])
 
     def _lengths(self, part: protocol.Part) -> NDArray[np.int32]:
         return np.minimum(part.genes_per_cell, self.tokeniser.max_genes).astype(np.int32)
@@ -69,14 +73,16 @@ class CellPool:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    @property
+    @cached_property
     def reads_files(self) -> bool:
         """Whether some cells are read from a file when they are asked for, better many at a time."""
         return any(in_file(part) for part in self.parts)
 
-    def fetch(self, index: NDArray[np.int64]) -> Mapping[int, Fetched]:
+    def fetch(self, index: NDArray[np.integer[Any]]) -> Mapping[int, Fetched]:
         """Read those of some cells that are in files, at once and in the order of the files; the others need not be."""
-        index = np.unique(index)
+        if not self.reads_files:
+            return {}
+        index = np.unique(np.asarray(index, np.int64))
         which = self._which(index)
         return {
             number: self._read(part, index[which == number] - self.starts[number])
@@ -87,8 +93,8 @@ class CellPool:
     def _read(self, part: CellsInFile, rows: NDArray[np.int64]) -> Fetched:
         return Fetched(rows, part.read(rows))
 
-    def tokenise(self, index: NDArray[np.int64], fetched: Mapping[int, Fetched] | None = None) -> CellBatch:
-        """Return the cells at ``index`` (int64 [C], in this order) as a batch, in the slots 0 to C - 1.
+    def tokenise(self, index: NDArray[np.integer[Any]], fetched: Mapping[int, Fetched] | None = None) -> CellBatch:
+        """Return the cells at ``index`` ([C], in this order) as a batch, in the slots 0 to C - 1.
 
         Parameters
         ----------
@@ -99,8 +105,15 @@ class CellPool:
         """
         index = np.asarray(index, np.int64)
         if fetched is None:
-            fetched = self.fetch(index) if self.reads_files else {}
-        return self.tokeniser.assemble(self._parts(index, fetched), len(index))
+            fetched = self.fetch(index)
+        parts, announce = list(self._parts(index, fetched)), self._ahead.begin()
+        if announce:
+            for part in parts:
+                if hasattr(part.cells, "announce"):
+                    part.cells.announce(part.rows)
+        batch = self.tokeniser.assemble(parts, len(index))
+        self._ahead.end(len(index))
+        return batch
 
     def _which(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         which = np.searchsorted(self.starts, index, side="right") - 1

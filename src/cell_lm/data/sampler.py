@@ -6,25 +6,40 @@ stream may change between releases of NumPy, those are fixed by the algorithm.
 
 from __future__ import annotations
 
+import mmap
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import ConfigError
 
+Index: TypeAlias = NDArray[np.integer[Any]]
+"""Numbers of cells, of the narrowest type that holds them: 4 bytes a cell up to 4 billion."""
+
 _ORDER, _SPLIT, _BLOCKS, _SAMPLE, _MIX = 0, 1, 2, 3, 4
 """What random numbers are for; each purpose has numbers of its own."""
+_STRETCH = 1 << 16
 
 
-def _raw(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> NDArray[np.uint64]:
+def _generator(seed: int, epoch: int, purpose: int, stream: int = 0) -> np.random.Philox:
     key, counter = np.array([seed, epoch], np.uint64), np.array([0, 0, stream, purpose], np.uint64)
-    return np.random.Philox(key=key, counter=counter).random_raw(n)
+    return np.random.Philox(key=key, counter=counter)
 
 
-def _shuffled(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> NDArray[np.int64]:
-    return np.argsort(_raw(n, seed, epoch, purpose, stream), kind="stable")
+def _shuffled(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> Index:
+    """Return the numbers 0 to n - 1 in random order, in 4 bytes each; the 8 that sorting takes go back at once."""
+    generator = _generator(seed, epoch, purpose, stream)
+    raw = np.frombuffer(mmap.mmap(-1, 8 * max(n, 1)), np.uint64)[:n]  # mapped, not of the heap, which would keep it
+    place = np.uint64((1 << max(1, (n - 1).bit_length())) - 1)
+    for start in range(0, n, _STRETCH):  # the number rides in the low bits, and settles ties
+        numbers = np.arange(start, min(start + _STRETCH, n), dtype=np.uint64)
+        raw[start : start + _STRETCH] = generator.random_raw(len(numbers)) & ~place | numbers
+    raw.sort()
+    raw &= place
+    return raw.astype(np.uint32 if n <= 2**32 else np.int64)
 
 
 @dataclass(frozen=True)
@@ -43,14 +58,14 @@ class Order:
     block: int = 1
     window: int = 1
 
-    def shuffled(self, n: int, seed: int, epoch: int, stream: int = 0) -> NDArray[np.int64]:
-        """Return the order of an epoch, int64 [n], every cell once; streams have orders of their own."""
+    def shuffled(self, n: int, seed: int, epoch: int, stream: int = 0) -> Index:
+        """Return the order of an epoch, [n], every cell once; streams have orders of their own."""
         if self.block == 1:
             return _shuffled(n, seed, epoch, _ORDER, stream)
         blocks = _shuffled(-(-n // self.block), seed, epoch, _BLOCKS, stream)
-        order = (blocks[:, None] * self.block + np.arange(self.block)).ravel()
-        order = order[order < n]
-        numbers = _raw(n, seed, epoch, _ORDER, stream)
+        order = (blocks.astype(np.int64)[:, None] * self.block + np.arange(self.block)).ravel()
+        order = order[order < n].astype(blocks.dtype)
+        numbers = _generator(seed, epoch, _ORDER, stream).random_raw(n)
         for start in range(0, n, self.window):
             here = slice(start, start + self.window)
             order[here] = order[here][np.argsort(numbers[here], kind="stable")]
@@ -84,10 +99,10 @@ class Sampler(ABC):
         self.n, self.batch_size, self.seed, self.order = n, batch_size, seed, order or Order()
 
     @abstractmethod
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """Return the cells of a step (0, 1, …), int64 [batch_size], all different."""
+    def batch(self, step: int) -> Index:
+        """Return the cells of a step (0, 1, …), [batch_size], all different."""
 
-    def share(self, step: int, rank: int, world: int) -> tuple[NDArray[np.int64], int]:
+    def share(self, step: int, rank: int, world: int) -> tuple[Index, int]:
         """Return the part of a batch that one of ``world`` ranks holds, and the slot of its first cell.
 
         The shares are consecutive and differ by at most one cell; joined in the order of the ranks they are the batch.
@@ -113,22 +128,23 @@ class EpochSampler(Sampler):
 
     def __init__(self, n: int, batch_size: int, seed: int, order: Order | None = None) -> None:
         super().__init__(n, batch_size, seed, order)
-        self._epoch, self._cells = -1, np.empty(0, np.int64)
+        self._epoch = -1
+        self._cells: Index = np.empty(0, np.int64)
 
     @property
     def batches_per_epoch(self) -> int:
         """Whole batches in an epoch."""
         return self.n // self.batch_size
 
-    def batch(self, step: int) -> NDArray[np.int64]:
-        """Return the cells of a step (0, 1, …), int64 [batch_size], all different."""
+    def batch(self, step: int) -> Index:
+        """Return the cells of a step (0, 1, …), [batch_size], all different."""
         epoch, place = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._cells = epoch, self.order.shuffled(self.n, self.seed, epoch)
         return self._cells[place * self.batch_size : (place + 1) * self.batch_size]
 
 
-def split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
     """Divide ``n`` cells at random into those to train on and those to validate on.
 
     Parameters
@@ -143,7 +159,7 @@ def split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArra
     Returns
     -------
     train, valid : ndarray
-        int64, each sorted; together all cells, none in both.
+        Each sorted; together all cells, none in both.
 
     Raises
     ------
@@ -158,11 +174,11 @@ def split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArra
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def sample(n: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Return at most ``most`` of ``n`` cells drawn at random, int64, sorted."""
+def sample(n: int, most: int, seed: int) -> Index:
+    """Return at most ``most`` of ``n`` cells drawn at random, sorted."""
     return np.arange(n) if n <= most else np.sort(_shuffled(n, seed, 0, _SAMPLE)[:most])
 
 
-def mixed(cells: NDArray[np.int64], seed: int, step: int) -> NDArray[np.int64]:
+def mixed(cells: Index, seed: int, step: int) -> Index:
     """Return the cells of one step in a random order of its own."""
     return cells[_shuffled(len(cells), seed, step, _MIX)]

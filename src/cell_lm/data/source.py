@@ -41,6 +41,8 @@ class Source:
         The cells and the genes.
     elsewhere : tuple of str
         The other matrices there are, each as the value of ``layer`` that would choose it.
+    remarks : tuple of str
+        What had to be decided to read a file, for the user to see.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Source:
     obs: pd.DataFrame
     var: pd.DataFrame
     elsewhere: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:

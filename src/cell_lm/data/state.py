@@ -15,7 +15,8 @@ from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.data.columns import obs_column
 from cell_lm.errors import ConfigError, InputError
 
-_STATES = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
+STATES = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
+"""Words that a meaning may be given in."""
 _TUMOUR = ["tumour", "tumor", "cancer", "malignant", "neoplastic", "cancerous", "tumoural", "tumoral"]
 _WORDS: dict[str, int] = {
     **dict.fromkeys(_TUMOUR, TUMOUR),
@@ -56,7 +57,7 @@ class StateColumn:
 
     def __post_init__(self) -> None:
         for value, state in self.values.items():
-            if state not in _STATES:
+            if state not in STATES:
                 found = f"'{value}' of column '{self.column}' is to mean '{state}'"
                 raise ConfigError(found, fix="Say tumour, normal or unknown")
 
@@ -69,7 +70,7 @@ class StateColumn:
             There is no such column, or some of its values cannot be understood; they are named with how many cells have
             them.
         """
-        labels = obs_column(obs, self.column, where=where).map(_as_text, na_action="ignore").astype(object)
+        labels = obs_column(obs, self.column, where=where).map(as_text, na_action="ignore").astype(object)
         labels = labels.where(labels.notna(), "unknown")
         meaning = {label: self._meaning(label) for label in labels.unique()}
         strange = labels[labels.map(lambda label: meaning[label] is None).astype(bool)].value_counts()
@@ -79,7 +80,7 @@ class StateColumn:
 
     def _meaning(self, label: str) -> int | None:
         if label in self.values:
-            return _STATES[self.values[label]]
+            return STATES[self.values[label]]
         word = " ".join(re.split(r"[\s_-]+", label.strip().casefold()))
         word = word.removesuffix("s") if word.endswith("cells") else word
         asks = _QUESTION.search(self.column) and not _NEGATED.search(self.column)
@@ -94,8 +95,8 @@ class StateColumn:
         raise InputError(found, where=where, fix=fix)
 
 
-def _as_text(value: object) -> str:
-    """Write a label as the user sees it: 1.0 (an integer column with gaps) as 1."""
+def as_text(value: object) -> str:
+    """Return a label as the user sees it: 1.0 (an integer column with gaps) as 1."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -107,4 +108,4 @@ def read_state(state: State, obs: pd.DataFrame, *, where: str) -> NDArray[np.int
     """Return the state of each cell, int8 [cells]."""
     if isinstance(state, StateColumn):
         return state.read(obs, where=where)
-    return np.full(len(obs), UNKNOWN if state is None else _STATES[state], np.int8)
+    return np.full(len(obs), UNKNOWN if state is None else STATES[state], np.int8)

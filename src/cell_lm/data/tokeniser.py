@@ -81,7 +81,8 @@ class Tokeniser:
         genes, bins = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
         values = np.empty(offsets[-1], np.float32)
         for cells, rows, places in parts:
-            X, limits = cells.X, (self.max_genes, self.bins, len(cells.vocabulary))
+            X = cells.X
+            limits = (self.max_genes, self.bins, len(cells.vocabulary), X.data.dtype.kind in "iu")
             bounds = offsets[places], offsets[places + 1]
             bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, *limits, genes, bins, values)
             if bad >= 0:
@@ -107,6 +108,7 @@ def _fill(
     max_genes: int,
     n_bins: int,
     n_genes: int,
+    whole: bool,
     genes: NDArray[np.int64],
     bins: NDArray[np.int64],
     values: NDArray[np.float32],
@@ -120,9 +122,7 @@ def _fill(
         first, last = np.int64(indptr[rows[c]]), np.int64(indptr[rows[c] + 1])
         if first < 0 or last > data.size or last > indices.size or min(last - first, max_genes) != stops[c] - starts[c]:
             return c
-        total = 0.0
-        for k in range(first, last):
-            total += data[k]
+        total = _total(data[first:last], whole)
         if not 0.0 < total < np.inf:
             return c
         scale = PER_CELL / total
@@ -130,26 +130,44 @@ def _fill(
             common[n] = math.log1p(n * scale)
             common_bins[n] = min(int(np.rint(common[n])), n_bins - 1)
         threshold, ties = _threshold(data[first:last], max_genes)
-        at = starts[c]
+        at, highest = starts[c], np.uint64(0)
         for k in range(first, last):  # a gene that is not kept is written over by the next: no branch to guess wrong
             count, gene = data[k], np.int64(indices[k])
-            whole = np.int64(count)
-            if 0 <= whole < _COMMON and whole == count:
-                value, value_bin = common[whole], common_bins[whole]
+            level = np.int64(count)
+            if 0 <= level < _COMMON and (whole or level == count):
+                values[at], bins[at] = common[level], common_bins[level]
             else:
                 value = np.float32(math.log1p(count * scale))
-                value_bin = np.int64(min(np.rint(value), n_bins - 1))
-            if gene < 0 or gene >= n_genes or not value >= 0.0:
-                return c
-            genes[at], bins[at], values[at] = gene, value_bin, value
+                if not value >= 0.0:
+                    return c
+                values[at], bins[at] = value, np.int64(min(np.rint(value), n_bins - 1))
+            genes[at] = gene
+            highest = max(highest, np.uint64(gene))
+            if threshold < 0:
+                at += 1
+                continue
             tie = (count == threshold) & (ties > 0)
             ties -= tie
             at += (count > threshold) | tie
             if at == stops[c]:
                 break
-        if at != stops[c]:
+        if at != stops[c] or highest >= np.uint64(n_genes):
             return c
     return -1
+
+
+@compiled
+def _total(counts: NDArray[Any], whole: bool) -> float:
+    """Return the sum of counts; of whole numbers without the wait for each sum before the next."""
+    if whole:
+        exact = np.int64(0)
+        for count in counts:
+            exact += np.int64(count)
+        return float(exact)
+    total = 0.0
+    for count in counts:
+        total += count
+    return total
 
 
 @compiled

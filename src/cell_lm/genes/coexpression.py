@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils.extmath import randomized_svd
 
 
 def coexpression_vectors(
@@ -32,6 +31,8 @@ def coexpression_vectors(
     vectors, known
         float32 [genes, width], and bool [genes]: genes that any cell expresses; the others' vectors are 0.
     """
+    from sklearn.utils.extmath import randomized_svd  # 40 MB and a second, which nothing else of a run needs
+
     known = np.bincount(expression.indices, minlength=expression.shape[1]) > 0
     rank = min(width, expression.shape[0], int(known.sum()))
     _, strength, right = randomized_svd(expression, rank, random_state=seed)

@@ -19,7 +19,7 @@ from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN, CellBatch
 from cell_lm.data.groups import read_groups
 from cell_lm.data.pool import CellPool, Fetched
 from cell_lm.data.protocol import Dataset
-from cell_lm.data.sampler import EpochSampler, Order, Sampler, sample, split
+from cell_lm.data.sampler import EpochSampler, Index, Order, Sampler, sample, split
 from cell_lm.data.tokeniser import Tokeniser
 from cell_lm.errors import ConfigError
 from cell_lm.training.ranks import Ranks
@@ -44,7 +44,7 @@ def held_out(n: int, batch_size: int, share: float) -> int:
 class _Window(NamedTuple):
     """Some steps whose cells were fetched at once: cells and first slot of each."""
 
-    shares: Sequence[tuple[NDArray[np.int64], int]]
+    shares: Sequence[tuple[Index, int]]
     fetched: Mapping[int, Fetched]
 
 
@@ -120,7 +120,7 @@ class Batches:
             batch = replace(batch, state=torch.full_like(batch.state, UNKNOWN))
         return batch
 
-    def _share(self, step: int) -> tuple[NDArray[np.int64], int]:
+    def _share(self, step: int) -> tuple[Index, int]:
         cells, first = self.sampler.share(step, self.ranks.rank, self.ranks.size)
         return self.train_cells[cells], first
 

@@ -50,9 +50,9 @@ def test_what_was_written_is_read_back(small: Path) -> None:
     assert store.hashes().shape == (34, 2)
 
 
-def test_the_types_on_disk_are_as_narrow_as_promised(small: Path) -> None:
+def test_the_types_are_as_narrow_as_promised(small: Path) -> None:
     shard = Store.open(small).shards[0]
-    assert [str(array.dtype) for array in shard.X] == ["uint8", "uint16", "int64"]
+    assert [str(array.dtype) for array in shard.X] == ["uint8", "uint16", "uint32"]
     assert all(not array.flags.writeable for array in (shard.X.data, shard.X.indices))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from cell_lm.data.source import Source, plain, sparse_damage
+from cell_lm.data.source import Source, X, plain, sparse_damage
 from cell_lm.errors import InputError
 
 MOST_ENTRIES = 1 << 22
@@ -81,7 +81,7 @@ class CellFile:
         blocks = list(self.blocks(1 << 14))
         matrix = sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) > 1 else blocks[0]
         matrix = plain(matrix, (len(self.obs), len(self.var)), where=self.where)
-        return Source(self.name, self.place, matrix, self.obs, self.var, self.elsewhere)
+        return Source(self.name, self.place, matrix, self.obs, self.var, self.elsewhere, self.remarks)
 
 
 def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_matrix[Any]:
@@ -97,3 +97,10 @@ def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_m
             block = block.astype(np.int64)  # sums of narrow integers could overflow
         block.sum_duplicates()
     return block
+
+
+def only_matrix(layer: str | None, name: str) -> None:
+    """Refuse the choice of a layer where the format knows none."""
+    if layer not in (None, X):
+        found = f"it has no layer '{layer}': a file of this format holds one matrix"
+        raise InputError(found, where=name, fix="Leave layer= (--layer) out")

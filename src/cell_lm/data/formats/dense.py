@@ -13,8 +13,7 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded
-from cell_lm.data.formats.rows import Blocks
-from cell_lm.data.formats.transpose import Chunk, by_cell
+from cell_lm.data.formats.transpose import Blocks, Chunk, buckets
 from cell_lm.errors import InputError
 
 _TALL = 4
@@ -28,7 +27,7 @@ def dense_blocks(
     """Yield a function that reads blocks of cells.
 
     Where the file is cut into chunks of many more cells than fit into memory, every block would decompress all of it:
-    then it is read once, gene by gene, and sorted (:func:`~cell_lm.data.formats.transpose.by_cell`).
+    then it is read once, gene by gene, and sorted (:mod:`~cell_lm.data.formats.transpose`).
 
     Parameters
     ----------
@@ -48,8 +47,10 @@ def dense_blocks(
     most = max(1, MOST_ENTRIES // shape[1])
     height = _height(array, cell_axis=1 if transposed else 0)
     if height > _TALL * most:
-        with by_cell(_by_gene(array, shape, transposed, where), shape, array.dtype, where=where) as read:
-            yield read
+        with buckets(array.dtype, where=where) as sorter:
+            for chunk in _by_gene(array, shape, transposed, where):
+                sorter.add(chunk)
+            yield sorter.blocks(shape)
     else:
         whole = max(most // height * height, most if height > most else height)
         yield lambda cells: _by_cell(array, shape, transposed, min(cells, whole), where)

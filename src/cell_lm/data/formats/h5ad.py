@@ -71,15 +71,9 @@ def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
             yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
 
 
-def read_h5ad(path: str | Path) -> anndata.AnnData:
-    """Read a whole h5ad file, with the same checks, for a command that adds to it and writes it again.
-
-    Raises
-    ------
-    InputError
-        As :func:`cell_lm.data.readers.read_source`; a damaged matrix is found when it is used.
-    """
-    with opened(Path(path)) as file, guarded(str(path)):
+def read_h5ad_whole(path: Path) -> anndata.AnnData:
+    """Read all of a file, with the same checks; a damaged matrix is found when it is used."""
+    with opened(path) as file, guarded(str(path)):
         _refuse_other_layouts(file, str(path))
         refuse_outside(file, str(path), set())
         with warnings.catch_warnings():
@@ -117,8 +111,7 @@ def _refuse_other_layouts(file: h5py.File, name: str) -> None:
     for key in ("obs", "var"):
         if not holds(file, key, name):
             found = f"it is an HDF5 file but no h5ad file: it has no {key} (it holds: {', '.join(list(file)[:5])})"
-            fix = "Read a 10x or loom file with scanpy.read_10x_h5 or scanpy.read_loom, and write it as .h5ad"
-            raise InputError(found, where=name, fix=fix if "matrix" in file else "Write it again with anndata")
+            raise InputError(found, where=name, fix="Write it again with anndata")
         if isinstance(file[key], h5py.Dataset):
             fix = "Write it again: anndata.read_h5ad(old).write_h5ad(new)"
             raise InputError("it was written by an anndata before 0.7", where=name, fix=fix)

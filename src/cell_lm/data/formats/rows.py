@@ -6,9 +6,9 @@ the file. By gene they lie everywhere: those go through a :mod:`~cell_lm.data.fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import h5py
 import numpy as np
@@ -17,10 +17,8 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded
-from cell_lm.data.formats.transpose import Chunk, by_cell
+from cell_lm.data.formats.transpose import Blocks, Chunk, buckets, refuse_outside
 from cell_lm.errors import InputError
-
-Blocks: TypeAlias = Callable[[int], Iterator["sparse.csr_matrix[Any]"]]
 
 
 @contextmanager
@@ -49,8 +47,10 @@ def compressed_blocks(group: h5py.Group, form: str, shape: tuple[int, int], wher
     if form == "csr":
         yield lambda cells: _by_cell(group, indptr, shape[1], cells, where)
     else:
-        with by_cell(_by_gene(group, indptr, where), shape, group["data"].dtype, where=where) as read:
-            yield read
+        with buckets(group["data"].dtype, where=where) as sorter:
+            for chunk in _by_gene(group, indptr, shape[0], where):
+                sorter.add(chunk)
+            yield sorter.blocks(shape)
 
 
 def _refuse_other_shape(group: h5py.Group, shape: tuple[int, int], where: str) -> None:
@@ -107,27 +107,19 @@ def _by_cell(
 
 def _read_rows(group: h5py.Group, indptr: NDArray[np.int64], genes: int, where: str) -> sparse.csr_matrix[Any]:
     span = slice(int(indptr[0]), int(indptr[-1]))
-    indices = _narrow(group["indices"][span], genes, where)
-    return sparse.csr_matrix(
-        (group["data"][span], indices, (indptr - indptr[0]).astype(np.int32)), shape=(len(indptr) - 1, genes)
-    )
+    indices = group["indices"][span]
+    refuse_outside(indices, genes, where)
+    rows = (indptr - indptr[0]).astype(np.int32)
+    return sparse.csr_matrix((group["data"][span], indices.astype(np.int32), rows), shape=(len(rows) - 1, genes))
 
 
-def _narrow(indices: NDArray[Any], size: int, where: str) -> NDArray[np.int32]:
-    """Return indices as int32, once they are known to lie inside: a wrong one would reach foreign memory."""
-    outside = np.count_nonzero((indices < 0) | (indices >= size))
-    if outside:
-        found = f"its sparse index is damaged: {outside:,} of {len(indices):,} indices lie outside 0 to {size - 1:,}"
-        raise InputError(found, where=where, fix="Write it again from its source")
-    return indices.astype(np.int32)
-
-
-def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], where: str) -> Iterator[Chunk]:
+def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], size: int, where: str) -> Iterator[Chunk]:
     """Yield the entries in the order of the file; a gene of very many cells comes in several parts."""
     for begin in range(0, int(indptr[-1]), MOST_ENTRIES):
         end = min(begin + MOST_ENTRIES, int(indptr[-1]))
         with guarded(where):
             cells, values = group["indices"][begin:end], group["data"][begin:end]
+        refuse_outside(cells, size, where)
         first = int(np.searchsorted(indptr, begin, side="right")) - 1
         last = int(np.searchsorted(indptr, end, side="left"))
         lengths = np.diff(np.clip(indptr[first : last + 1], begin, end))

@@ -13,9 +13,10 @@ however that ends.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,11 @@ from scipy import sparse
 
 from cell_lm.errors import InputError
 
-if TYPE_CHECKING:
-    from cell_lm.data.formats.rows import Blocks
+Blocks: TypeAlias = Callable[[int], Iterator["sparse.csr_matrix[Any]"]]
+"""Yields all cells in order, at most so many at a time."""
 
-_MOST = 1 << 24
-"""Most places (cells x genes) of a bucket: it holds at most so many entries, 200 to 400 MB if all of them are there."""
-_CELLS = 1024
+_WIDTH = 512
+"""Cells of a bucket: some 15 MB in cells of 2,000 genes, and 400 MB if all of 60,000 genes are stored in every cell."""
 
 
 class Chunk(NamedTuple):
@@ -40,86 +40,89 @@ class Chunk(NamedTuple):
 
 
 @contextmanager
-def by_cell(chunks: Iterable[Chunk], shape: tuple[int, int], dtype: np.dtype[Any], *, where: str) -> Iterator[Blocks]:
-    """Take in all entries, and yield a function that reads blocks of cells of them.
+def buckets(dtype: np.dtype[Any], *, where: str) -> Iterator[Buckets]:
+    """Yield buckets to add the entries to, and then to read the cells from; they end with the context.
 
     Parameters
     ----------
-    chunks
-        The entries; each once (an entry that comes twice is summed).
-    shape
-        Cells and genes.
     dtype
         Of the values.
     where
         The matrix, for messages.
-
-    Raises
-    ------
-    InputError
-        An entry lies outside of ``shape``, or there is no room for the temporary file.
     """
-    width = max(1, min(_CELLS, _MOST // max(shape[1], 1)))
     with tempfile.TemporaryFile(prefix="cell-lm-") as file:
-        buckets = _Buckets(file, shape, width, np.dtype(dtype))
-        for chunk in chunks:
-            _refuse_outside(chunk, shape, where)
-            try:
-                buckets.add(chunk)
-            except OSError as error:
-                found = f"its {shape[0]:,} cells have to be sorted in a temporary file, and {error.strerror}"
-                fix = f"Make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
-                raise InputError(found, where=where, fix=fix) from None
-        yield buckets.blocks
+        yield Buckets(file, np.dtype(dtype), where)
 
 
-def _refuse_outside(chunk: Chunk, shape: tuple[int, int], where: str) -> None:
-    for index, size, what in ((chunk.cells, shape[0], "cells"), (chunk.genes, shape[1], "genes")):
-        outside = np.count_nonzero((index < 0) | (index >= size))
-        if outside:
-            found = f"its sparse index is damaged: {outside:,} of {len(index):,} indices lie outside 0 to {size - 1:,}"
-            raise InputError(f"{found} ({what})", where=where, fix="Write it again from its source")
-
-
-class _Buckets:
+class Buckets:
     """Entries in a file, those of one bucket of cells together in segments."""
 
-    def __init__(self, file: IO[bytes], shape: tuple[int, int], width: int, dtype: np.dtype[Any]) -> None:
-        self._file, self._shape, self._width = file, shape, width
+    def __init__(self, file: IO[bytes], dtype: np.dtype[Any], where: str) -> None:
+        self._file, self._where = file, where
         self._entry = np.dtype([("gene", np.uint32), ("cell", np.uint16), ("value", dtype)])
-        self._segments: list[list[tuple[int, int]]] = [[] for _ in range(-(-shape[0] // width))]
+        self._segments: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         self._end = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Append entries, bucket by bucket; within a bucket they stay in order."""
-        bucket = chunk.cells // self._width
+        """Append entries, bucket by bucket.
+
+        Raises
+        ------
+        InputError
+            There is no room for the temporary file.
+        """
+        bucket = chunk.cells // _WIDTH
         order = np.argsort(bucket, kind="stable")
         entries = np.empty(len(order), self._entry)
         entries["gene"], entries["value"] = chunk.genes[order], chunk.values[order]
-        entries["cell"] = (chunk.cells - bucket * self._width)[order]
+        entries["cell"] = (chunk.cells - bucket * _WIDTH)[order]
         numbers, starts = np.unique(bucket[order], return_index=True)
         for number, start, stop in zip(numbers, starts, [*starts[1:], len(order)], strict=True):
             self._segments[int(number)].append((self._end + int(start) * self._entry.itemsize, int(stop - start)))
-        self._file.seek(self._end)
-        self._file.write(entries.data)
-        self._file.flush()
+        self._write(entries)
+
+    def _write(self, entries: NDArray[Any]) -> None:
+        try:
+            self._file.seek(self._end)
+            self._file.write(entries.data)
+            self._file.flush()
+        except OSError as error:
+            found = f"its entries have to be sorted in a temporary file, which failed: {error.strerror}"
+            fix = f"Make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
+            raise InputError(found, where=self._where, fix=fix) from None
         self._end += entries.nbytes
 
-    def blocks(self, cells: int) -> Iterator[sparse.csr_matrix[Any]]:
-        """Yield the cells in order, at most so many at a time; a block never spans two buckets."""
-        for number in range(len(self._segments)):
-            bucket = self._read(number)
+    def blocks(self, shape: tuple[int, int]) -> Blocks:
+        """Return what reads blocks of the cells, once all entries are in and ``shape`` (cells, genes) is known.
+
+        Raises
+        ------
+        InputError
+            An entry, when its block is read, lies outside of ``shape``.
+        """
+        return lambda cells: self._blocks(shape, cells)
+
+    def _blocks(self, shape: tuple[int, int], cells: int) -> Iterator[sparse.csr_matrix[Any]]:
+        for first in range(0, shape[0], _WIDTH):
+            bucket = self._read(first // _WIDTH, (min(_WIDTH, shape[0] - first), shape[1]))
             for start in range(0, bucket.shape[0], cells):
                 yield bucket if cells >= bucket.shape[0] else bucket[start : start + cells]
 
-    def _read(self, number: int) -> sparse.csr_matrix[Any]:
+    def _read(self, number: int, shape: tuple[int, int]) -> sparse.csr_matrix[Any]:
         parts = []
-        for offset, length in self._segments[number]:
+        for offset, length in self._segments.get(number, []):
             self._file.seek(offset)
             parts.append(np.frombuffer(self._file.read(length * self._entry.itemsize), self._entry))
         entries = np.concatenate(parts) if parts else np.empty(0, self._entry)
-        shape = min(self._width, self._shape[0] - number * self._width), self._shape[1]
         place = entries["cell"].astype(np.int32), entries["gene"].astype(np.int32)
-        matrix = sparse.coo_matrix((entries["value"], place), shape=shape)
+        matrix = sparse.coo_matrix((np.ascontiguousarray(entries["value"]), place), shape=shape)
         matrix.has_canonical_format = True  # what comes twice is summed later, where it cannot overflow
         return sparse.csr_matrix(matrix)
+
+
+def refuse_outside(index: NDArray[Any], size: int, where: str) -> None:
+    """Refuse indices that lie outside: a wrong one would reach foreign memory."""
+    outside = np.count_nonzero((index < 0) | (index >= size))
+    if outside:
+        found = f"its sparse index is damaged: {outside:,} of {len(index):,} indices lie outside 0 to {size - 1:,}"
+        raise InputError(found, where=where, fix="Write it again from its source")

@@ -91,14 +91,18 @@ class SourceRecord(_Record):
     files: dict[str, FileRecord]
     place: str
     """Which matrix was read."""
-    input: Scale
     evidence: str
-    """Why it is believed to be on that scale."""
+    """Why it is believed to be counts, or logarithms of them."""
+    settings: dict[str, Any]
+    """How it was read: matrix, scale, limits, and where labels and state came from."""
     genes: GenesRecord
     cells: CellsRecord
-    mapping: dict[str, Any]
-    """Where labels and state came from: a column, or a constant."""
     notes: list[str] = []
+
+    @property
+    def input(self) -> Scale:
+        """What its matrix was: ``counts`` or ``log1p``."""
+        return "log1p" if self.settings.get("input") == "log1p" else "counts"
 
 
 class DuplicatesRecord(_Record):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -35,6 +36,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 
 _ADVICE = "Copy the store again, or prepare it anew; cell-lm inspect --verify names every damaged file"
 _BLOCK = 1 << 24
+_NO_LABELS = {"state", "source", "row", "barcode", "mitochondrial"}
 
 
 class Rows(NamedTuple):
@@ -47,12 +49,12 @@ class Rows(NamedTuple):
     indices : ndarray
         uint16 [entries]: genes, sorted within a cell, each once.
     indptr : ndarray
-        int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
+        uint32 or int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
     """
 
     data: NDArray[Any]
     indices: NDArray[np.uint16]
-    indptr: NDArray[np.int64]
+    indptr: NDArray[np.integer[Any]]
 
 
 class Shard:
@@ -87,25 +89,26 @@ class Shard:
         return "log1p" if self.record.counts == "float32" else "counts"
 
     @cached_property
-    def indptr(self) -> NDArray[np.int64]:
-        """int64 [cells + 1], in memory and known to be sound.
+    def indptr(self) -> NDArray[np.integer[Any]]:
+        """uint32 (int64 where that is too narrow) [cells + 1], in memory and known to be sound.
 
         Raises
         ------
         InputError
             It does not rise from 0 to the number of entries: compiled code would read foreign memory.
         """
-        indptr = np.array(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)), np.int64)
+        indptr = np.asarray(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)))
         lengths = np.diff(indptr)
         if indptr[0] != 0 or indptr[-1] != self.record.tokens or (len(lengths) and lengths.min() < 1):
             found = f"it is damaged: it does not rise from 0 to {self.record.tokens:,}"
             raise InputError(found, where=str(self.folder / INDPTR), fix=_ADVICE)
-        return indptr
+        narrow = self.record.tokens < 2**32
+        return indptr.astype(np.uint32 if narrow else np.int64)
 
     @property
     def genes_per_cell(self) -> NDArray[np.int64]:
         """Expressed genes of each cell, int64 [cells]."""
-        return np.diff(self.indptr)
+        return np.diff(self.indptr).astype(np.int64)
 
     @cached_property
     def X(self) -> Rows:  # noqa: N802
@@ -116,9 +119,27 @@ class Shard:
         InputError
             A file is missing, short or damaged.
         """
+        counts, genes = self._maps
+        return Rows(np.asarray(counts), np.asarray(genes), self.indptr)  # compiled code is handed plain arrays faster
+
+    @cached_property
+    def _maps(self) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Counts and genes as they are mapped; else than by default, the kernel reads no 128 kB around every row."""
         tokens = (self.record.tokens,)
-        counts, genes = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
-        return Rows(_in_any_order(counts), _in_any_order(genes), self.indptr)
+        maps = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
+        for array in maps:
+            _advise(array, "MADV_RANDOM")
+        return maps
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Have the kernel fetch some rows from the disk, side by side, while this goes on."""
+        first, last = (self.indptr[rows + after].astype(np.int64) for after in (0, 1))
+        for array in self._maps:
+            begin = getattr(array, "offset", 0) + first * array.itemsize
+            start = begin - begin % mmap.PAGESIZE
+            length = begin - start + (last - first) * array.itemsize
+            for place, size in zip(start.tolist(), length.tolist(), strict=True):
+                _advise(array, "MADV_WILLNEED", place, size)
 
     def check(self) -> None:
         """Look over everything in it.
@@ -164,21 +185,28 @@ class Shard:
         InputError
             The file is missing or damaged, or has no such column.
         """
+        frame: pd.DataFrame = self.table(columns).to_pandas()
+        return frame
+
+    def table(self, columns: list[str] | None = None) -> pa.Table:
+        """Return what :meth:`cells` does as an Arrow table, its labels dictionary-encoded."""
         path = self.folder / CELLS
         try:
             with pq.ParquetFile(path) as file:
-                absent = [column for column in columns or () if column not in file.schema_arrow.names]
-                if absent:
-                    fix = f"It has: {', '.join(file.schema_arrow.names)}"
-                    raise InputError(f"it has no column '{absent[0]}'", where=str(path), fix=fix)
-                frame: pd.DataFrame = file.read(columns=columns, use_threads=False).to_pandas()
+                names = file.schema_arrow.names
+            absent = [column for column in columns or () if column not in names]
+            if absent:
+                raise InputError(f"it has no column '{absent[0]}'", where=str(path), fix=f"It has: {', '.join(names)}")
+            labels = [name for name in names if name not in _NO_LABELS]
+            with pq.ParquetFile(path, read_dictionary=labels) as file:
+                table = file.read(columns=columns, use_threads=False)
         except InputError:
             raise
         except Exception as error:  # a damaged file can break pyarrow in any way
             raise self._damaged(CELLS, " ".join(str(error).split())[:200]) from None
-        if len(frame) != len(self):
-            raise self._damaged(CELLS, f"it describes {len(frame):,} of {len(self):,} cells")
-        return frame
+        if len(table) != len(self):
+            raise self._damaged(CELLS, f"it describes {len(table):,} of {len(self):,} cells")
+        return table
 
     def refuse_other_sizes(self) -> None:
         """Raise :class:`InputError` where a file is missing or not as long as the manifest says."""
@@ -215,9 +243,8 @@ class Shard:
         return InputError(f"it is damaged: {found}", where=str(self.folder / name), fix=_ADVICE)
 
 
-def _in_any_order(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a memory map as a plain array, which compiled code is handed faster; rows are read in any order."""
+def _advise(array: NDArray[Any], advice: str, *span: int) -> None:
+    """Tell the kernel how a memory map will be used, where there is such a thing."""
     mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mmap, "MADV_RANDOM"):
-        mapped.madvise(mmap.MADV_RANDOM)  # else 128 kB are read around every row of some kB
-    return np.asarray(array)
+    if mapped is not None and hasattr(mmap, advice):
+        mapped.madvise(getattr(mmap, advice), *span)

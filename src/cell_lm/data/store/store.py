@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from cell_lm.data.store.layout import FILES, MANIFEST, SHARDS, VOCABULARY
@@ -109,8 +110,10 @@ class Store:
             ``cell_type`` and those that the columns file named besides; default: all.
         """
         wanted = None if columns is None else list(columns)
-        frames = [shard.cells(wanted) for shard in self.shards]
-        return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=wanted)
+        tables = [shard.table(wanted) for shard in self.shards]
+        joined = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries() if tables else pa.table({})
+        frame: pd.DataFrame = joined.to_pandas()
+        return frame
 
     def hashes(self) -> NDArray[np.uint64]:
         """Return the hash of each cell's genes and counts, uint64 [cells, 2]."""

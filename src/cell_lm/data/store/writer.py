@@ -28,6 +28,10 @@ from cell_lm.data.store.layout import (
 from cell_lm.data.store.manifest import FileRecord, ShardRecord
 from cell_lm.files import sha256
 
+ROW_GROUP = 1 << 16
+"""Cells in a row group of ``cells.parquet``."""
+_TYPES = {"state": pa.int8(), "source": pa.int32(), "row": pa.int64(), "mitochondrial": pa.float32()}
+
 
 class _Array:
     """A one-dimensional ``.npy`` file that grows; its header is written again, in place, once the length is known."""
@@ -131,8 +135,15 @@ class ShardWriter:
         hashes = np.concatenate([np.empty((0, 2), np.uint64), *self._hashes]).astype(HASH_TYPE, copy=False)
         np.save(self.folder / INDPTR, indptr, allow_pickle=False)
         np.save(self.folder / HASHES, hashes, allow_pickle=False)
-        table = pa.Table.from_pandas(cells, preserve_index=False).replace_schema_metadata(None)
-        pq.write_table(table, self.folder / CELLS, compression="zstd")
+        write_cells(cells, self.folder / CELLS)
+
+
+def write_cells(cells: pd.DataFrame, path: Path) -> None:
+    """Write what is known of cells as Parquet; what is not a number is text, missing where nothing is known."""
+    schema = pa.schema([(name, _TYPES.get(name, pa.string())) for name in cells.columns])
+    plain = cells.astype({name: object for name in cells.columns if name not in _TYPES})
+    table = pa.Table.from_pandas(plain, schema=schema, preserve_index=False).replace_schema_metadata(None)
+    pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def record(folder: Path, name: str, counts: str) -> ShardRecord:

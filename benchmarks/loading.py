@@ -1,0 +1,239 @@
+"""How fast cells come: our store in true random order, against AnnLoader and scDataset on an h5ad of the same cells.
+
+    python -m benchmarks.loading --data DIR --store STORE [--work DIR] [--quick]
+
+STORE is what ``python -m benchmarks.large_store --data DIR --out STORE`` made (2 million cells); it is made where it is
+missing. All loaders give the same tokens, by our tokeniser, and are measured in CPU time of the whole process, warm, in
+interleaved rounds; medians. The peers have their best documented settings: AnnLoader without its conversion to dense
+tensors, scDataset with blocks of 16 cells and 16,384 cells a fetch (ours is true random, cell by cell).
+
+Figures: ``tokens_cells_per_cpu_s`` (cells tokenised per CPU-second, true random from the whole store), ``ratio_...``
+(ours over the peer's, on the same cells), ``anon_mb`` and ``fds`` (anonymous memory and file descriptors of a process
+that loads, after hundreds of batches; ``anon_growth_mb`` and ``fds_growth`` within the last half of them), ``cold_...``
+(cells per second from a cold cache, by advice to the kernel), ``prepare_cells_per_s``, ``prepare_peak_mb`` and
+``disk_gb_per_million`` (``cell-lm prepare`` on the h5ad of the peers).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from types import SimpleNamespace
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import torch
+from scipy import sparse
+
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.config import resolve_config
+from cell_lm.data import CellPool, EpochSampler, Tokeniser
+from cell_lm.data.backed import ReadCells
+from cell_lm.data.store import Shard, Store
+from cell_lm.training.batches import Batches
+
+BATCH, PEER_CELLS, BLOCK, FETCH = 256, 131_072, 16, 16_384
+TOKENISE = Tokeniser(6, 4096)
+ALONE = SimpleNamespace(rank=0, size=1, device=torch.device("cpu"))
+Loader = Callable[[], Iterator[int]]
+
+
+def memory() -> tuple[float, int]:
+    """Return the anonymous memory of this process in MB, and its file descriptors."""
+    status = Path("/proc/self/status").read_text()
+    anonymous = next(line for line in status.splitlines() if line.startswith("RssAnon"))
+    return int(anonymous.split()[1]) / 1024, len(list(Path("/proc/self/fd").iterdir()))
+
+
+def store_batches(store: Store, steps: int) -> Iterator[int]:
+    """Yield the cells of each batch of a pretraining, made ahead in its thread."""
+    config = resolve_config("small", overrides={"training": {"batch_size": BATCH, "steps": steps, "validation": 0.0}})
+    batches = Batches([store], config, ALONE)  # type: ignore[arg-type]
+    with batches.ahead(0):
+        for step in range(steps):
+            yield len(batches.train(step))
+
+
+def shard_batches(shards: list[Shard]) -> Iterator[int]:
+    pool = CellPool(shards, TOKENISE)
+    sampler, step = EpochSampler(len(pool), BATCH, seed=0), 0
+    while True:
+        yield len(pool.tokenise(sampler.batch(step)))
+        step += 1
+
+
+def _tokenised(X: sparse.csr_matrix, shard: Shard) -> int:
+    cells = ReadCells("h5ad", shard.vocabulary, np.zeros(X.shape[0], np.int8), X)
+    return len(TOKENISE(cells, np.arange(X.shape[0])))
+
+
+def annloader_batches(adata: ad.AnnData, shard: Shard) -> Iterator[int]:
+    from anndata.experimental import AnnLoader
+
+    while True:
+        for batch in AnnLoader([adata], batch_size=BATCH, shuffle=True, use_default_converter=False):
+            yield _tokenised(sparse.csr_matrix(batch.X), shard)
+
+
+def scdataset_batches(adata: ad.AnnData, shard: Shard) -> Iterator[int]:
+    from scdataset import BlockShuffling, scDataset
+
+    loader = scDataset(
+        adata,
+        BlockShuffling(block_size=BLOCK),
+        batch_size=BATCH,
+        fetch_factor=FETCH // BATCH,
+        fetch_transform=lambda fetched: sparse.csr_matrix(fetched.to_memory().X),
+        seed=0,
+    )
+    while True:
+        for X in loader:
+            yield _tokenised(X, shard)
+
+
+def per_cpu_second(batches: Iterator[int], cells: int) -> float:
+    """Return cells per CPU-second over at least so many cells."""
+    began, done = time.process_time(), 0
+    while done < cells:
+        done += next(batches)
+    return done / (time.process_time() - began)
+
+
+def write_h5ad(shards: list[Shard], path: Path) -> None:
+    """Write the cells of shards as anndata does by default."""
+    matrices = [
+        sparse.csr_matrix(
+            (np.asarray(s.X.data, np.float32), s.X.indices.astype(np.int32), s.X.indptr),
+            shape=(len(s), len(s.vocabulary)),
+        )
+        for s in shards
+    ]
+    adata = ad.AnnData(sparse.vstack(matrices, format="csr"))
+    adata.var_names = list(shards[0].vocabulary.symbols)
+    adata.obs_names = [f"cell{i}" for i in range(adata.n_obs)]
+    adata.write_h5ad(path)
+
+
+def compare(store: Store, work: Path, rounds: int) -> dict[str, float]:
+    """Measure ours and the peers on the same cells, round by round."""
+    shards = list(store.shards[: max(1, round(PEER_CELLS / len(store.shards[0])))])
+    path = work / "peers.h5ad"
+    if not path.exists():
+        write_h5ad(shards, path)
+    adata = ad.read_h5ad(path, backed="r")
+    ours, annloader = shard_batches(shards), annloader_batches(adata, shards[0])
+    blocks = scdataset_batches(adata, shards[0])
+    loaders = {"ours": (ours, 200 * BATCH), "AnnLoader": (annloader, 8 * BATCH), "scDataset": (blocks, FETCH)}
+    for batches, cells in loaders.values():
+        per_cpu_second(batches, cells)  # compiled, and warm
+    speeds = {name: [] for name in loaders}
+    for _ in range(rounds):
+        for name, (batches, cells) in loaders.items():
+            speeds[name].append(per_cpu_second(batches, cells))
+    middle = {name: median(values) for name, values in speeds.items()}
+    print(f"\n{adata.n_obs:,} cells, cells per CPU-second (median of {rounds} rounds)")
+    for name, speed in middle.items():
+        print(f"  {name:12} {speed:12,.0f}   ours x {middle['ours'] / speed:.1f}")
+    return {
+        "subset_cells_per_cpu_s": round(middle["ours"]),
+        "ratio_annloader": round(middle["ours"] / middle["AnnLoader"], 1),
+        "ratio_scdataset_h5ad": round(middle["ours"] / middle["scDataset"], 1),
+    }
+
+
+def whole(store: Store, rounds: int) -> dict[str, float]:
+    """Measure true random order over the whole store, and the memory of the process."""
+    steps = 400
+    batches = store_batches(store, steps * (rounds + 1) + 1)
+    per_cpu_second(batches, steps * BATCH)
+    before = memory()
+    speeds = [per_cpu_second(batches, steps * BATCH) for _ in range(rounds)]
+    after = memory()
+    print(
+        f"\n{len(store):,} cells, true random: {median(speeds):,.0f} cells per CPU-second, {after[0]:.0f} MB anonymous"
+    )
+    return {
+        "tokens_cells_per_cpu_s": round(median(speeds)),
+        "anon_mb": round(after[0]),
+        "anon_growth_mb": round(after[0] - before[0], 1),
+        "fds": after[1],
+        "fds_growth": after[1] - before[1],
+    }
+
+
+def child(what: str, store: Path, *more: str) -> dict[str, Any]:
+    """Run a part in a process of its own; its last line is its result."""
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.loading", "--part", what, "--store", str(store), *more]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    *said, last = done.stdout.strip().splitlines()
+    print("\n".join(said), flush=True)
+    result: dict[str, Any] = json.loads(last)
+    return result
+
+
+def prepare(path: Path, work: Path) -> dict[str, float]:
+    """Make a store of an h5ad by the command line, in a process of its own."""
+    out, cells = work / "prepared", ad.read_h5ad(path, backed="r").n_obs
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "cell_lm", "prepare", str(path), "--out", str(out), "--quiet"], check=True)
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    size = Store.open(out).size
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(
+        f"\ncell-lm prepare: {cells / seconds:,.0f} cells/s, {cells / cpu:,.0f} per CPU-second, "
+        f"peak {after.ru_maxrss / 1024:.0f} MB"
+    )
+    return {
+        "prepare_cells_per_s": round(cells / seconds),
+        "prepare_cells_per_cpu_s": round(cells / cpu),
+        "prepare_peak_mb": round(after.ru_maxrss / 1024),
+        "disk_gb_per_million": round(size / cells / 1e3, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "cell-lm-loading")
+    parser.add_argument("--quick", action="store_true", help="a store of 200,000 cells, fewer rounds")
+    parser.add_argument("--part", choices=["whole", "compare"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    rounds = 3 if options.quick else 7
+    keep_large_blocks()
+    torch.set_num_threads(1)
+    if options.part:
+        store = Store.open(options.store)
+        result = whole(store, rounds) if options.part == "whole" else compare(store, options.work, rounds)
+        print(json.dumps(result))
+        return
+    if not options.store.exists():
+        cells = ["--cells", "200000" if options.quick else "2000000"]
+        make = ["-m", "benchmarks.large_store", "--data", str(options.data), "--out", str(options.store), *cells]
+        subprocess.run([sys.executable, "-W", "ignore", *make], check=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    quick = ["--quick"] if options.quick else []
+    try:
+        figures = child("whole", options.store, *quick)
+        figures |= child("compare", options.store, "--work", str(options.work), *quick)
+        figures |= prepare(options.work / "peers.h5ad", options.work)
+    finally:
+        shutil.rmtree(options.work, ignore_errors=True)
+    print("annbatch needs Python >= 3.12: not measured")
+    print(json.dumps({"cells": len(Store.open(options.store)), **figures}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""``cell-lm inspect``: what a store, or the data of a run, is made of; and whether a dataset is in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import typer
+
+from cell_lm.cli.console import Messages, messages, one_line
+from cell_lm.cli.options import GeneColumn, Input, Layer
+
+if TYPE_CHECKING:
+    from cell_lm.data.store import Store
+
+_EPILOG = """[bold]Examples[/bold]
+
+  cell-lm inspect store
+  cell-lm inspect store --verify
+  cell-lm inspect store --contains my.h5ad       [dim]# was it in the pretraining?[/dim]
+  cell-lm inspect run --contains my.h5ad
+
+[dim]Exit code 0: it is whole; 1: it is not, and the damaged file is named.[/dim]"""
+_LISTED = 8
+_NO_LABELS = {"state", "source", "row", "barcode", "mitochondrial"}
+
+Folder = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="FOLDER",
+        help="Store of cell-lm prepare, or run folder of cell-lm pretrain.",
+        show_default=False,
+    ),
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Hash every file of the store, and name a damaged one.")]
+Contains = Annotated[
+    Path | None,
+    typer.Option(
+        readable=False,
+        metavar="CELLS",
+        help="Say whether the cells of this file are in it: by the hash of the file, and by those of its cells.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("inspect", help="See what a store or a run is made of, and whether it is whole.", epilog=_EPILOG)(
+        inspect
+    )
+
+
+def inspect(
+    context: typer.Context,
+    folder: Folder,
+    verify: Verify = False,
+    contains: Contains = None,
+    layer: Layer = None,
+    scale: Input = "counts",
+    gene_column: GeneColumn = None,
+    as_json: AsJson = False,
+) -> int:
+    """Look at a store, or at what a run says of its data."""
+    from cell_lm.cli.run_data import RunData
+
+    says = messages(context)
+    run = RunData.read(folder) if RunData.is_in(folder) else None
+    stores = [_open(folder)] if run is None else run.stores(says)
+    found: dict[str, Any] = _as_json(stores[0]) if run is None else run.as_json()
+    if not as_json:
+        _tell(stores[0], says) if run is None else run.tell(says)
+    if verify:
+        for store in stores:
+            _verify(store, says)
+        found["verified"] = [str(store.path) for store in stores]
+        if not as_json:
+            says.result(f"verified: {', '.join(found['verified']) or 'nothing, no store is here'}")
+    if contains is not None:
+        reading = _Reading(contains, layer, scale, gene_column)
+        found["contains"] = _contains(stores, [] if run is None else run.described(), reading)
+        if not as_json:
+            says.result(_answer(found["contains"]))
+    if as_json:
+        says.result(json.dumps(found, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _open(folder: Path) -> Store:
+    from cell_lm.data.store import Store
+
+    return Store.open(folder)
+
+
+def _verify(store: Store, says: Messages) -> None:
+    with says.progress("hashing", store.size - store.manifest.vocabulary.size) as done:
+        store.verify(done)
+
+
+class _Reading(NamedTuple):
+    """A file to look for, and how it is read."""
+
+    path: Path
+    layer: str | None
+    scale: Literal["counts", "log1p"]
+    gene_column: str | None
+
+
+def _contains(stores: Sequence[Store], described: Sequence[tuple[str, str]], wanted: _Reading) -> dict[str, Any]:
+    """Look for a file in stores, and among sources of which only name and hash are known."""
+    from cell_lm.prepare import find_cells
+    from cell_lm.prepare.identity import identify
+
+    digest = identify(wanted.path).sha256
+    known = [(source.name, source.sha256) for store in stores for source in store.manifest.sources]
+    same = next((name for name, sha256 in [*known, *described] if sha256 == digest), None)
+    found: dict[str, Any] = {"file": str(wanted.path), "sha256": digest, "same_file": same, "looked_up": bool(stores)}
+    for store in stores:
+        cells = find_cells(store, wanted.path, layer=wanted.layer, input=wanted.scale, gene_column=wanted.gene_column)
+        best = {"cells": cells.cells, "found": cells.found, "by_source": cells.by_source, "store": str(store.path)}
+        if cells.found >= found.get("found", 0):
+            found |= best
+    return found
+
+
+def _answer(found: Mapping[str, Any]) -> str:
+    """Return in a line whether a dataset is in it."""
+    name, same = found["file"], found["same_file"]
+    verdict = f"{name}: it is source {same}, the same file" if same else f"{name}: no source is this very file"
+    if not found["looked_up"]:
+        return f"{verdict}; its cells could not be looked up, as no store is here"
+    share = found["found"] / max(found["cells"], 1)
+    where = ", ".join(f"{number:,} as of {source}" for source, number in list(found["by_source"].items())[:_LISTED])
+    cells = f"{found['found']:,} of its {found['cells']:,} cells ({share:.1%}) are in the store"
+    return f"{verdict}; {cells}{f': {where}' if where else ''}"
+
+
+def _tell(store: Store, says: Messages) -> None:
+    from cell_lm.cli.prepare import remarks, tell_sources
+
+    manifest = store.manifest
+    says.result(one_line(str(store.path)), style="bold")
+    for what, text in _lines(store):
+        says.result(f"  {what:<14} {one_line(text)}")
+    says.result()
+    tell_sources(manifest, says)
+    says.result()
+    for line in remarks(manifest):
+        says.result(one_line(line))
+
+
+def _lines(store: Store) -> Iterator[tuple[str, str]]:
+    """Yield what a store is, each as a word and a line."""
+    manifest = store.manifest
+    mean = manifest.tokens / max(manifest.cells, 1)
+    yield "store", f"format {manifest.format}, written by cell-lm {manifest.cell_lm}; {store.hash[:16]}"
+    yield "cells", f"{manifest.cells:,} of {len(manifest.sources):,} sources; {mean:,.0f} genes a cell"
+    yield "states", _counted(_states(store))
+    known = f"{manifest.genes_in_any:,} in some source, {manifest.genes_in_all:,} in every one"
+    yield "genes", f"{manifest.vocabulary.genes:,} in the vocabulary: {known}"
+    for label, counts in label_counts(store).items():
+        yield label.replace("_", " "), _counted(counts)
+    narrow = {kind: sum(s.cells for s in manifest.shards if s.counts == kind) for kind in COUNT_KINDS}
+    kinds = ", ".join(f"{number:,} cells as {kind}" for kind, number in narrow.items() if number)
+    per_cell = store.size / max(manifest.cells, 1)
+    yield (
+        "on disk",
+        f"{store.size / 1e9:.2f} GB in {len(manifest.shards):,} shards ({kinds}); {per_cell:,.0f} bytes a cell",
+    )
+
+
+COUNT_KINDS = ("uint8", "uint16", "uint32", "float32")
+
+
+def _states(store: Store) -> dict[str, int]:
+    states = ("normal", "tumour", "unknown")
+    return {name: sum(source.cells.states[name] for source in store.manifest.sources) for name in states}
+
+
+def label_counts(store: Store) -> dict[str, dict[str, int]]:
+    """Return how many cells have each label, the most frequent first; labels that no cell has are left out."""
+    counts: dict[str, dict[str, int]] = {}
+    for shard in store.shards:
+        labels = [name for name in shard.cells().columns if name not in _NO_LABELS]
+        for label in labels:
+            into = counts.setdefault(label, {})
+            for value, number in shard.cells([label])[label].value_counts(dropna=False).items():
+                name = str(value) if isinstance(value, str) else "(unknown)"
+                into[name] = into.get(name, 0) + int(number)
+    ordered = {
+        label: dict(sorted(into.items(), key=lambda item: (-item[1], item[0]))) for label, into in counts.items()
+    }
+    return {label: into for label, into in ordered.items() if set(into) - {"(unknown)"}}
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    shown = [f"{name} {number:,}" for name, number in list(numbers.items())[:_LISTED] if number]
+    return ", ".join(shown) + (f", and {len(numbers) - _LISTED:,} more" if len(numbers) > _LISTED else "")
+
+
+def _as_json(store: Store) -> dict[str, Any]:
+    manifest = store.manifest.model_dump(mode="json")
+    for shard in manifest["shards"]:
+        del shard["files"]
+    return (
+        {"path": str(store.path), "hash": store.hash, "size": store.size} | manifest | {"labels": label_counts(store)}
+    )

@@ -1,0 +1,95 @@
+"""What a file is, by what it holds rather than by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import h5py
+
+from cell_lm.data.formats.h5ad import is_h5ad
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded, opened
+from cell_lm.data.formats.loom import is_loom
+from cell_lm.data.formats.tenx import is_tenx
+from cell_lm.data.formats.text import archive, intact, opened_bytes
+from cell_lm.errors import InputError
+
+Format = Literal["h5ad", "10x h5", "10x mtx", "loom", "table", "RData"]
+KNOWN = "h5ad, 10x h5 or mtx, loom, csv or tsv, or RData"
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_R = (b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n", b"RDB2\n", b"RDB3\n", b"X\n", b"A\n", b"B\n")
+_HEAD = 1 << 12
+_TAR = slice(257, 262)
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+
+def detect(path: str | Path) -> Format:
+    """Return the format of a file.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is empty, cannot be opened, or is of no format that is read; it says what it is.
+    """
+    path, name = Path(path), str(path)
+    if path.is_dir():
+        return "10x mtx"
+    head = _head(path)
+    if h5py.is_hdf5(path) or head.startswith(_HDF5):
+        return _detect_hdf5(path)
+    if head.startswith(b"PK"):
+        raise InputError("it is a zip archive", where=name, fix="Unpack it first")
+    packed = archive(head)
+    if packed:
+        with opened_bytes(path) as file, intact(name):
+            head = file.read(_HEAD)
+    if head[_TAR] == b"ustar":
+        raise InputError("it is a tar archive", where=name, fix="Unpack it first (tar xf), and name what is in it")
+    if head.startswith(_HDF5):
+        raise InputError(f"it is an HDF5 file inside a {packed} archive", where=name, fix="Unpack it with gunzip first")
+    return _detect_rest(head, name)
+
+
+def _head(path: Path) -> bytes:
+    name = str(path)
+    if not path.exists():
+        raise InputError("there is no such file", where=name, fix="Check the path")
+    if not path.is_file():
+        raise InputError("it is a device, not a file", where=name, fix="Name a file")
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise InputError(f"it cannot be opened ({error.strerror})", where=name, fix="Check its permissions") from None
+    if not head:
+        raise InputError("it is empty (0 bytes)", where=name, fix=DAMAGED)
+    return head
+
+
+def _detect_hdf5(path: Path) -> Format:
+    name = str(path)
+    with opened(path) as file, guarded(name):
+        if is_h5ad(file, name):
+            return "h5ad"
+        if is_loom(file, name):
+            return "loom"
+        if is_tenx(file, name):
+            return "10x h5"
+        holds = ", ".join(list(file)[:5]) or "nothing"
+        found = f"it is an HDF5 file of another kind, no h5ad, 10x or loom file (it holds: {holds})"
+        raise InputError(found, where=name, fix="Write it as .h5ad with anndata")
+
+
+def _detect_rest(head: bytes, name: str) -> Format:
+    if head.lower().startswith(b"%%matrixmarket"):
+        return "10x mtx"
+    if head.startswith(_R):
+        return "RData"
+    if head.startswith(_UTF16):
+        raise InputError("it is text in UTF-16", where=name, fix="Save it as UTF-8, or as csv")
+    if not head.strip():
+        raise InputError("it holds nothing but blanks", where=name, fix="Copy or download it again")
+    if b"\x00" in head:
+        raise InputError("it is of no format that is read", where=name, fix=f"Give {KNOWN}")
+    return "table"

@@ -1,0 +1,78 @@
+"""What 10x measures beside the expression of human genes, and how it is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.formats.transpose import Blocks
+from cell_lm.errors import GeneError, InputError
+from cell_lm.genes.spelling import human_prefix, other_prefix
+
+_EXPRESSION = "Gene Expression"
+
+
+def kept_features(var: pd.DataFrame, where: str) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Return which features are the expression of human genes, and what to say of the others.
+
+    Parameters
+    ----------
+    var
+        One row a feature; ``feature_types`` and ``genome`` where the file tells them.
+    where
+        The file, for messages.
+
+    Raises
+    ------
+    InputError
+        No feature is the expression of a gene.
+    GeneError
+        None is of a human genome.
+    """
+    kept, said = np.ones(len(var), bool), []
+    if "feature_types" in var:
+        types = var["feature_types"].astype(str)
+        kept &= (types == _EXPRESSION).to_numpy()
+        others = types[~kept].value_counts()
+        if not kept.any():
+            raise InputError(
+                f"it holds no Gene Expression: {_counted(others)}", where=where, fix="Give gene expression"
+            )
+        if len(others):
+            said.append(f"left out: {_counted(others)}")
+    if "genome" in var and var["genome"][kept].nunique() > 1:
+        genomes = var["genome"].astype(str)
+        human = np.array([is_human(name) for name in genomes])
+        if not (kept & human).any():
+            found = f"its genomes are none of man: {_counted(genomes[kept].value_counts())}"
+            raise GeneError(found, where=where, fix="cell-lm reads human genes")
+        said.append(f"genes of other genomes left out: {_counted(genomes[kept & ~human].value_counts())}")
+        kept &= human
+    return kept, tuple(said)
+
+
+def is_human(genome: str) -> bool:
+    """Tell whether a genome is a human one, by its name: hg19, GRCh38, GRCh38-2020-A."""
+    return bool(human_prefix(f"{genome}_x")) and not other_prefix(f"{genome}_x")
+
+
+def select_genes(read: Blocks, kept: NDArray[np.bool_]) -> Blocks:
+    """Return a reader of some columns only."""
+    if kept.all():
+        return read
+    columns = np.flatnonzero(kept)
+
+    def selected(cells: int) -> Iterator[sparse.csr_matrix[Any]]:
+        for block in read(cells):
+            yield block[:, columns]
+
+    return selected
+
+
+def _counted(numbers: pd.Series[int]) -> str:
+    return ", ".join(f"{count:,} {name}" for name, count in numbers.items())

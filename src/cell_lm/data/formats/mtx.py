@@ -1,0 +1,148 @@
+"""Matrix Market with the two lists of names beside it: 10x folders, and the prefixed files of GEO.
+
+Genes x cells, as 10x writes it; cells x genes where only that fits the lists. The text is read once, and sorted by cell
+in a temporary file (:mod:`~cell_lm.data.formats.transpose`), since the entries may come in any order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cell_lm.data.formats.cell_file import CellFile, only_matrix
+from cell_lm.data.formats.features import kept_features, select_genes
+from cell_lm.data.formats.mtx_entries import Header, read_entries, read_header
+from cell_lm.data.formats.text import opened_bytes, read_lines, refuse_repeated, split_fields
+from cell_lm.data.formats.transpose import buckets
+from cell_lm.errors import InputError
+
+_MATRIX = re.compile(r"\.mtx(\.gz|\.bz2|\.xz)?$", re.IGNORECASE)
+_LISTS = {"genes": ("features", "genes"), "barcodes": ("barcodes",)}
+_ENDS = (".tsv", ".txt", ".csv")
+_PACKED = ("", ".gz", ".bz2", ".xz")
+
+
+class _Files(NamedTuple):
+    matrix: Path
+    genes: Path
+    barcodes: Path
+
+
+@contextmanager
+def open_mtx(path: Path, layer: str | None) -> Iterator[CellFile]:
+    """Open a folder with a matrix, or the matrix itself, and read it into a temporary file."""
+    name = str(path)
+    only_matrix(layer, name)
+    files = _find(path)
+    var, obs = _read_genes(files.genes), _read_barcodes(files.barcodes)
+    where = str(files.matrix)
+    with opened_bytes(files.matrix) as text, buckets(np.dtype(np.float64), where=where) as sorter:
+        header = read_header(text, where)
+        transposed = _is_transposed(header, len(var), len(obs), files)
+        for chunk in read_entries(text, header, where, transposed=transposed):
+            sorter.add(chunk)
+        read = sorter.blocks((len(obs), len(var)))
+        said = ["its rows are cells, its columns genes"] if transposed else []
+        kept, remarks = kept_features(var, where)
+        yield CellFile(name, "matrix", obs, var[kept], (), select_genes(read, kept), (*said, *remarks))
+
+
+def find_matrices(folder: Path) -> list[Path]:
+    """Return the matrices that lie in a folder."""
+    return sorted(item for item in folder.iterdir() if item.is_file() and _MATRIX.search(item.name))
+
+
+def _find(path: Path) -> _Files:
+    matrix = _find_matrix(path) if path.is_dir() else path
+    prefixes = _prefixes(matrix.name)
+    found = {what: _find_list(matrix, prefixes, words) for what, words in _LISTS.items()}
+    for what, file in found.items():
+        if file is None:
+            looked = ", ".join(f"{prefixes[0]}{word}.tsv[.gz]" for word in _LISTS[what])
+            fix = f"Put {looked} beside the matrix"
+            raise InputError(f"the list of its {what} is not there", where=str(matrix), fix=fix)
+    genes, barcodes = (Path(str(found[what])) for what in ("genes", "barcodes"))
+    return _Files(matrix, genes, barcodes)
+
+
+def _find_matrix(folder: Path) -> Path:
+    found = find_matrices(folder)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(item.name for item in found[:3])
+    if found:
+        what = f"{len(found):,} matrices lie in the folder ({names}{', …' if len(found) > 3 else ''})"
+        raise InputError(what, where=str(folder), fix="Name one of them: the .mtx file itself")
+    below = sorted(item.parent for item in folder.glob("*/**/*") if item.is_file() and _MATRIX.search(item.name))
+    fix = f"There is one in {below[0]}: name that" if below else "Name the folder that holds matrix.mtx"
+    raise InputError("no matrix (.mtx) lies in the folder", where=str(folder), fix=fix)
+
+
+def _prefixes(name: str) -> list[str]:
+    """Return what the names of the lists may begin with: ``GSM1_a_`` of ``GSM1_a_matrix.mtx.gz``, and nothing."""
+    stem = _MATRIX.sub("", name)
+    before, word, _ = stem.rpartition("matrix")
+    return list(dict.fromkeys([before] if word else [f"{stem}.", f"{stem}_", ""]))
+
+
+def _find_list(matrix: Path, prefixes: list[str], words: tuple[str, ...]) -> Path | None:
+    packed = matrix.name[len(_MATRIX.sub(".mtx", matrix.name)) :]
+    for prefix in prefixes:
+        for word in words:
+            for end in _ENDS:
+                for archive in dict.fromkeys((packed, *_PACKED)):  # rather the list that is packed as the matrix is
+                    path = matrix.with_name(f"{prefix}{word}{end}{archive}")
+                    if path.is_file():
+                        return path
+    return None
+
+
+def _read_fields(path: Path) -> list[list[str]]:
+    separator = "," if ".csv" in path.name else "\t"
+    return [split_fields(line, separator) for line in read_lines(path)]
+
+
+def _read_genes(path: Path) -> pd.DataFrame:
+    """Return the genes: the index is the symbol (the second column), or the only column there is."""
+    rows = _read_fields(path)
+    if not rows:
+        raise InputError("it is empty", where=str(path), fix="Copy or download it again")
+    width = len(rows[0])
+    for number, row in enumerate(rows, start=1):
+        if len(row) != width:
+            found = f"line {number:,} has {len(row)} columns, line 1 has {width}"
+            raise InputError(found, where=str(path), fix="Copy or download it again")
+    table = pd.DataFrame(rows, dtype=object)
+    if width == 1:
+        return pd.DataFrame(index=pd.Index(table[0].tolist(), dtype=object))
+    columns = {"gene_ids": table[0].tolist()}
+    if width > 2:
+        columns["feature_types"] = table[2].tolist()
+    return pd.DataFrame(columns, index=pd.Index(table[1].tolist(), dtype=object))
+
+
+def _read_barcodes(path: Path) -> pd.DataFrame:
+    names = [row[0] for row in _read_fields(path)]
+    refuse_repeated(names, "barcodes", str(path))
+    return pd.DataFrame(index=pd.Index(names, dtype=object))
+
+
+def _is_transposed(header: Header, genes: int, cells: int, files: _Files) -> bool:
+    """Tell whether the rows are cells; refuse a matrix of other dimensions than its lists have lines."""
+    if (header.rows, header.columns) == (genes, cells):
+        return False
+    if (header.rows, header.columns) == (cells, genes):
+        return True
+    found = (
+        f"it is {header.rows:,} x {header.columns:,} (line {header.line:,}), "
+        f"but {files.genes.name} has {genes:,} lines and {files.barcodes.name} {cells:,}"
+    )
+    off_by_one = {header.rows, header.columns} & {genes - 1, cells - 1}
+    fix = "Remove the header line of the lists" if off_by_one else "Put the three files of one sample together"
+    raise InputError(found, where=str(files.matrix), fix=fix)

@@ -1,0 +1,166 @@
+"""Text tables: csv, tsv or blanks, compressed or not, genes x cells or cells x genes.
+
+The text is read once, line by line; what is not zero goes through :mod:`~cell_lm.data.formats.transpose`, so that
+memory is bounded whichever way round the table is, and blocks can be read again without reading the text again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cell_lm.data.formats.cell_file import MOST_ENTRIES, CellFile, only_matrix
+from cell_lm.data.formats.orient import gene_share, genes_are_rows, remark
+from cell_lm.data.formats.table_layout import Layout, Line, explain_line
+from cell_lm.data.formats.text import decoded, read_lines, refuse_repeated, split_fields
+from cell_lm.data.formats.transpose import Buckets, Chunk, buckets
+from cell_lm.errors import InputError
+
+_FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 26
+"""By how many lines it is judged which way round the table is."""
+
+
+@contextmanager
+def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
+    """Open a table, and read it into a temporary file."""
+    name = str(path)
+    only_matrix(layer, name)
+    lines = _data_lines(path)
+    header, first = next(lines, None), next(lines, None)
+    if header is None or first is None:
+        found = "it is empty" if header is None else "it has one line only"
+        raise InputError(found, where=name, fix="Give a table of counts: names in the first line and column")
+    layout = Layout.find(header, first, name)
+    begin = list(_first_lines(first, lines))
+    rows_are_genes = genes_are_rows([_name(layout, line) for line in begin], layout.columns, where=name)
+    with buckets(np.dtype(np.float64), where=name) as sorter:
+        rows = _Rows(layout, rows_are_genes, sorter)
+        for line in itertools.chain(begin, lines):
+            rows.read(line)
+        rows.flush()
+        obs, var = rows.tables()
+        said = (remark(rows_are_genes, len(var), len(obs)), *layout.remarks)
+        yield CellFile(name, "table", obs, var, (), sorter.blocks((len(obs), len(var))), said)
+
+
+def _data_lines(path: Path) -> Iterator[Line]:
+    """Yield the lines that hold something, without the comments before the header."""
+    begun = False
+    for number, text in enumerate(read_lines(path), start=1):
+        if text.strip() and (begun or not text.startswith(b"#")):
+            begun = True
+            yield Line(number, text)
+
+
+def _first_lines(first: Line, lines: Iterator[Line]) -> Iterator[Line]:
+    """Yield some lines, at most so many that they can be held."""
+    size = 0
+    for line in itertools.chain([first], itertools.islice(lines, _FIRST_LINES)):
+        yield line
+        size += len(line.text)
+        if size > _FIRST_BYTES:
+            return
+
+
+def _name(layout: Layout, line: Line) -> str:
+    mark = None if layout.separator == " " else layout.separator.encode()
+    return decoded(line.text.split(mark, 1)[0])
+
+
+@dataclass
+class _Rows:
+    """The lines of a table as they come in: names, columns of text, and the entries that are not zero."""
+
+    layout: Layout
+    are_genes: bool
+    sorter: Buckets
+    text: list[list[str]] = field(default_factory=list)
+    _waiting: list[tuple[int, NDArray[np.intp], NDArray[np.float64]]] = field(default_factory=list)
+    _entries: int = 0
+
+    def read(self, line: Line) -> None:
+        """Take in one line."""
+        before, numbers, after = _parse(self.layout, line)
+        place = np.flatnonzero(numbers)
+        self._waiting.append((len(self.text), place, numbers[place].astype(np.float64)))
+        self.text.append([*before, *after])
+        self._entries += len(place)
+        if self._entries > MOST_ENTRIES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand on what has gathered."""
+        if self._waiting:
+            rows = np.repeat([row for row, _, _ in self._waiting], [len(place) for _, place, _ in self._waiting])
+            columns = np.concatenate([place for _, place, _ in self._waiting])
+            values = np.concatenate([some for _, _, some in self._waiting])
+            self.sorter.add(Chunk(columns, rows, values) if self.are_genes else Chunk(rows, columns, values))
+        self._waiting, self._entries = [], 0
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the cells and the genes."""
+        names = [*self.layout.before, *self.layout.after]
+        text = pd.DataFrame(self.text, columns=_distinct(names), dtype=object)
+        rows = text.set_index(text.columns[self._index(text)])
+        rows.index.name = None
+        columns = pd.DataFrame(index=pd.Index(self.layout.columns, dtype=object))
+        obs, var = (columns, rows) if self.are_genes else (rows, columns)
+        refuse_repeated(obs.index.tolist(), "names of cells", self.layout.where)
+        return obs, var
+
+    def _index(self, text: pd.DataFrame) -> int:
+        """Return which column of text names the rows: the first, or for genes the one that holds most of them."""
+        if not self.are_genes or text.shape[1] == 1:
+            return 0
+        shares = [gene_share(text[name].tolist()) for name in text.columns]
+        return int(np.argmax(shares))
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Return names of columns, each different: an unnamed first one is ``name``."""
+    given = [name or ("name" if place == 0 else f"column {place + 1}") for place, name in enumerate(names)]
+    return [name if given.count(name) == 1 else f"{name} ({place + 1})" for place, name in enumerate(given)]
+
+
+def _parse(layout: Layout, line: Line) -> tuple[list[str], NDArray[np.float64] | NDArray[np.int64], list[str]]:
+    """Split a line; the fast way where it is plain, else field by field."""
+    mark = None if layout.separator == " " else layout.separator.encode()
+    parts = line.text.split(mark, len(layout.before))
+    before, rest = parts[:-1], parts[-1]
+    after: list[bytes] = []
+    if layout.after:
+        rest, *after = rest.rsplit(mark, len(layout.after))
+    plain = len(before) == len(layout.before) and b'"' not in rest
+    if plain and not any(text.count(b'"') % 2 for text in [*before, *after]):
+        numbers = _numbers(rest, layout.separator)
+        if numbers is not None and len(numbers) == len(layout.columns):
+            return [decoded(text) for text in before], numbers, [decoded(text) for text in after]
+    return _parse_slowly(layout, line)
+
+
+def _numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:
+    """Read numbers; whole ones are several times faster to read, and most tables have nothing else."""
+    for dtype in (np.int64, np.float64):
+        try:
+            return np.fromstring(text, dtype=dtype, sep=separator)
+        except (ValueError, DeprecationWarning):
+            continue
+    return None
+
+
+def _parse_slowly(layout: Layout, line: Line) -> tuple[list[str], NDArray[np.float64], list[str]]:
+    fields = split_fields(line.text, layout.separator)
+    begin, end = len(layout.before), len(layout.before) + len(layout.columns)
+    try:
+        if len(fields) != end + len(layout.after):
+            raise ValueError(len(fields))
+        return fields[:begin], np.array([float(number) for number in fields[begin:end]]), fields[end:]
+    except ValueError:
+        raise explain_line(layout, line) from None

@@ -1,0 +1,102 @@
+"""Lines of a text file, compressed or not; an archive that is cut off or damaged ends in one clear line."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import IO, cast
+
+from cell_lm.errors import InputError
+
+_ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+_LONGEST = 1 << 28
+"""Most bytes of a line: a table of ten million cells has less, an archive blown up on purpose has more."""
+
+
+def archive(head: bytes) -> str | None:
+    """Return the compression that the first bytes of a file tell, if any."""
+    return next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), None)
+
+
+@contextmanager
+def opened_bytes(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading what is in it, uncompressed."""
+    with path.open("rb") as file:
+        kind = archive(file.read(8))
+        file.seek(0)
+        with _INSIDE[kind](file) if kind else nullcontext(file) as inside:
+            yield inside
+
+
+_INSIDE: dict[str, Callable[[IO[bytes]], AbstractContextManager[IO[bytes]]]] = {
+    "gzip": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
+    "bzip2": lambda file: cast("IO[bytes]", bz2.BZ2File(file)),
+    "xz": lambda file: cast("IO[bytes]", lzma.LZMAFile(file)),  # noqa: SIM115
+}
+
+
+@contextmanager
+def intact(name: str, after: str = "") -> Iterator[None]:
+    """Refuse an archive that turns out to be cut off or damaged while it is read."""
+    try:
+        yield
+    except EOFError:
+        raise InputError(f"the archive is cut off{after}", where=name, fix="Copy or download it again") from None
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
+        found = f"the archive cannot be read{after} ({error})"
+        raise InputError(found, where=name, fix="Copy or download it again") from None
+
+
+def read_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a file, without their ends.
+
+    Raises
+    ------
+    InputError
+        The archive is cut off or damaged, or a line is endless.
+    """
+    name, number = str(path), 0
+    with opened_bytes(path) as file:
+        while True:
+            with intact(name, f" after line {number:,}"):
+                line = file.readline(_LONGEST)
+            if not line:
+                return
+            number += 1
+            if len(line) == _LONGEST:
+                found = f"line {number:,} is longer than {_LONGEST:,} bytes"
+                raise InputError(found, where=name, fix="It is no table of cells: check where it comes from")
+            yield line.rstrip(b"\r\n")
+
+
+def decoded(field: bytes) -> str:
+    """Return the text of a field, without quotes and the mark that some programs put at the start of a file."""
+    return field.decode("utf-8-sig", errors="replace").strip().strip('"')
+
+
+def split_fields(line: bytes, separator: str) -> list[str]:
+    """Return the fields of a line, quoted or not; the separator ``" "`` stands for any blanks."""
+    if b'"' not in line:
+        return [decoded(part) for part in (line.split() if separator == " " else line.split(separator.encode()))]
+    text = line.decode("utf-8-sig", errors="replace")
+    return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+
+
+def refuse_repeated(names: list[str], what: str, where: str) -> None:
+    """Refuse names of cells that come twice: most likely samples were joined that must not be mixed up."""
+    if len(set(names)) == len(names):
+        return
+    seen: dict[str, int] = {}
+    for place, name in enumerate(names, start=1):
+        if name in seen:
+            extra = len(names) - len(set(names))
+            found = f"{extra:,} of {len(names):,} {what} are repeated ('{name}' is number {seen[name]:,} and {place:,})"
+            fix = "If samples were joined, name their cells apart; if not, keep each cell once"
+            raise InputError(found, where=where, fix=fix)
+        seen[name] = place

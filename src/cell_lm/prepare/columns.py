@@ -1,0 +1,177 @@
+"""Which columns of which file say what: one small TOML for all files, with rules of their own for some.
+
+``docs/store.md`` shows an example. The text of a rule is a constant, as ``tissue = "blood"``; a table names a column of
+``obs``, as ``tissue = { column = "organ" }``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cell_lm.config import parse
+from cell_lm.data.columns import find_column
+from cell_lm.data.counts import Scale
+from cell_lm.data.state import STATES, StateColumn, as_text
+from cell_lm.data.store.layout import LABELS
+from cell_lm.errors import ConfigError
+
+_RESERVED = {*LABELS, "state", "source", "row", "barcode", "mitochondrial"}
+OtherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Rule(BaseModel):
+    """A rule is a column or a constant; the text alone is a constant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    column: str | None = None
+    """Column of ``obs``."""
+    constant: str | None = None
+    """What holds for all cells."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_is_a_constant(cls, value: Any) -> Any:
+        return {"constant": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> _Rule:
+        if (self.column is None) == (self.constant is None):
+            raise ValueError("name either a column or a constant")
+        return self
+
+
+class LabelRule(_Rule):
+    """Where a label of the cells comes from."""
+
+    values: dict[str, str] = {}
+    """What values of the column are called instead; the others stay as they are."""
+
+    def read(self, obs: pd.DataFrame, *, where: str) -> pd.Series[Any]:
+        """Return the label of each cell as text, missing where there is none.
+
+        Raises
+        ------
+        InputError
+            There is no such column.
+        """
+        if self.constant is not None:
+            return pd.Series(self.constant, index=obs.index, dtype=object)
+        column = find_column(obs, self.column or "", axis="obs", where=where)
+        renamed = {value: self.values.get(text := as_text(value), text) for value in column.dropna().unique()}
+        return column.astype(object).map(renamed).where(column.notna(), None)
+
+
+class StateRule(_Rule):
+    """Where the state of the cells, tumour or normal, comes from; words are understood as by ``StateColumn``."""
+
+    tumour: list[str] = []
+    normal: list[str] = []
+    unknown: list[str] = []
+    """Values of the column that mean it."""
+
+    @model_validator(mode="after")
+    def _means_states(self) -> StateRule:
+        if self.constant is not None and self.constant not in STATES:
+            raise ValueError(f"'{self.constant}' is none of tumour, normal, unknown")
+        every = [*self.tumour, *self.normal, *self.unknown]
+        twice = next((value for value in every if every.count(value) > 1), None)
+        if twice is not None:
+            raise ValueError(f"'{twice}' is given two meanings")
+        return self
+
+    def read(self, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
+        """Return the state of each cell, int8 [cells].
+
+        Raises
+        ------
+        InputError
+            There is no such column, or it holds values that cannot be understood.
+        """
+        if self.constant is not None:
+            return np.full(len(obs), STATES[self.constant], np.int8)
+        meanings = (("tumour", self.tumour), ("normal", self.normal), ("unknown", self.unknown))
+        values = {value: state for state, given in meanings for value in given}
+        return StateColumn(self.column or "", values).read(obs, where=where)
+
+
+class Mapping(BaseModel):
+    """The rules for the cells of a file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tissue: LabelRule | None = None
+    disease: LabelRule | None = None
+    donor: LabelRule | None = None
+    cell_type: LabelRule | None = None
+    state: StateRule | None = None
+    other: dict[OtherName, LabelRule] = {}
+    """Further labels to keep, by the name of their column in the store."""
+
+    @model_validator(mode="after")
+    def _other_names_are_free(self) -> Mapping:
+        taken = sorted(_RESERVED & set(self.other))
+        if taken:
+            raise ValueError(f"'{taken[0]}' is a column that every store has: set it outside of other")
+        return self
+
+    def labels(self) -> dict[str, LabelRule]:
+        """Return the rules of all labels that have one, in the order of the store's columns."""
+        rules = {name: rule for name in LABELS if isinstance(rule := getattr(self, name), LabelRule)}
+        return rules | self.other
+
+    def rules(self) -> dict[str, LabelRule | StateRule]:
+        """Return all rules that there are."""
+        return {**self.labels(), **({} if self.state is None else {"state": self.state})}
+
+    def over(self, base: Mapping) -> Mapping:
+        """Return the rules of ``base`` with those of this one in their place."""
+        own = {name: getattr(self, name) for name in (*LABELS, "state") if getattr(self, name) is not None}
+        return base.model_copy(update={**own, "other": base.other | self.other})
+
+
+class FileRules(Mapping):
+    """The rules for some files, over those for all; and how these files are read."""
+
+    name: str
+    """Name of the file or folder, or path as it is given, with ``*`` and ``?``."""
+    layer: str | None = None
+    input: Scale | None = None
+    gene_column: str | None = None
+
+    def fits(self, path: Path) -> bool:
+        """Tell whether they are for this file."""
+        return any(fnmatchcase(text, self.name) for text in (path.name, str(path), path.as_posix()))
+
+
+class Columns(Mapping):
+    """What a columns file says: rules for all files, and for some."""
+
+    file: list[FileRules] = []
+
+    def for_file(self, path: Path) -> list[FileRules]:
+        """Return the rules of its own that a file has, the later over the earlier."""
+        return [rules for rules in self.file if rules.fits(path)]
+
+
+def read_columns(path: Path) -> Columns:
+    """Read a columns file.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be read, is no TOML, or has an unknown key or value.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"it cannot be read as TOML ({error})", where=str(path)) from None
+    return parse(Columns, values, where=str(path), docs="docs/store.md")

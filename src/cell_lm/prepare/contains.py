@@ -1,0 +1,112 @@
+"""Was this dataset in it? Asked of a store by the hash of the file, and by the hashes of its cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.data.cells import gene_names
+from cell_lm.data.counts import Scale, ScaleCheck
+from cell_lm.data.scales import undo_log1p
+from cell_lm.data.store import Store, row_hashes
+from cell_lm.data.store.manifest import SourceRecord
+from cell_lm.data.stream import open_cells
+from cell_lm.genes import resolve_genes
+from cell_lm.prepare.identity import identify
+from cell_lm.prepare.quality import Gatherer
+
+_BLOCK = 2_048
+
+
+@dataclass(frozen=True)
+class Contained:
+    """Whether the cells of a file are in a store.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    same_file : SourceRecord or None
+        The source of the store that is this very file, byte for byte.
+    cells : int
+        Cells of the file that have a count in the vocabulary.
+    found : int
+        Those of them that are in the store, with the same genes and counts.
+    by_source : dict
+        Name of a source to the cells of the file that are in the store as its.
+    """
+
+    path: Path
+    same_file: SourceRecord | None
+    cells: int
+    found: int
+    by_source: dict[str, int]
+
+
+def same_source(path: Path, sources: list[SourceRecord]) -> SourceRecord | None:
+    """Return the source that a file is, byte for byte, whatever it is called."""
+    digest = identify(path).sha256
+    return next((source for source in sources if source.sha256 == digest), None)
+
+
+def find_cells(
+    store: Store,
+    path: str | Path,
+    *,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    gene_column: str | None = None,
+) -> Contained:
+    """Look for the cells of a file in a store.
+
+    A cell is found where one of the same genes and counts is, over the genes of the vocabulary: also when the file was
+    written anew, in another format, order or under other names of cells. It is not found where its counts were changed,
+    or genes that it expresses were left out.
+
+    Raises
+    ------
+    InputError, CountsError, GeneError
+        The file cannot be used as it is said to be.
+    """
+    path = Path(path)
+    given = _hashes(store, path, layer, input, gene_column)
+    held, source = store.hashes(), store.cells(["source"])["source"].to_numpy()
+    places = _look_up(given, held)
+    found = places >= 0
+    names = [record.name for record in store.manifest.sources]
+    counted = np.bincount(source[places[found]], minlength=len(names))
+    by_source = {name: int(number) for name, number in zip(names, counted, strict=True) if number}
+    return Contained(path, same_source(path, store.manifest.sources), len(given), int(found.sum()), by_source)
+
+
+def _hashes(store: Store, path: Path, layer: str | None, scale: Scale, gene_column: str | None) -> NDArray[np.uint64]:
+    with open_cells(path, layer=layer) as cells:
+        names = gene_names(cells, gene_column)
+        audit = resolve_genes(names, store.vocabulary, where=cells.where, min_overlap=1, var=cells.var)
+        gather, hashes = Gatherer(audit), [np.empty((0, 2), np.uint64)]
+        check = ScaleCheck(scale, where=cells.where, cells=cells.obs.index, genes=names, elsewhere=cells.elsewhere)
+        for block in cells.blocks(_BLOCK):
+            check.add(block)
+            if not check.spoilt:
+                found = gather(undo_log1p(block) if scale == "log1p" else block)
+                rows = row_hashes(found.genes, found.counts, np.concatenate([[0], np.cumsum(found.lengths)]))
+                hashes.append(rows[found.lengths > 0])
+        check.report(lambda: cells.blocks(_BLOCK))
+    return np.concatenate(hashes)
+
+
+def _look_up(given: NDArray[np.uint64], held: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return where each hash is held, int64 [given]; -1 where it is not."""
+    both = np.concatenate([held, given])
+    order = np.lexsort((both[:, 1], both[:, 0]))  # stable: of equal ones those that are held come first
+    ordered = both[order]
+    fresh = np.ones(len(order), bool)
+    fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    first = order[np.maximum.accumulate(np.where(fresh, np.arange(len(order)), 0))]
+    place = np.empty(len(order), np.int64)
+    place[order] = first
+    wanted = place[len(held) :]
+    return np.where(wanted < len(held), wanted, -1)

@@ -1,0 +1,50 @@
+"""What can go wrong between a store and its disk; and one process at a time in its folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cell_lm.errors import InputError
+
+
+class WriteError(InputError):
+    """Nothing can be written: other sources would fare no better."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, quota, read-only) into one :class:`WriteError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        found = f"it could not be written ({error.strerror or error})"
+        fix = "Make room on the disk and run the same command again: what is finished stands, and it goes on"
+        raise WriteError(found, where=str(path), fix=fix) from error
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the lock goes with the process, however it ends, and leaves no file behind."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            found = "another process is preparing a store in this folder"
+            raise InputError(found, where=str(folder), fix="Wait for it, or stop it first") from None
+        except OSError:
+            pass  # some network file systems know no locks
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder."""
+    for path in folder.glob(".*.partial"):
+        shutil.rmtree(path, ignore_errors=True)

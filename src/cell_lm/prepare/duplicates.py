@@ -1,0 +1,54 @@
+"""Cells that are there more than once, within a source or across them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.data.store.manifest import DuplicatesRecord
+
+
+class Duplicates(NamedTuple):
+    """Repeated cells.
+
+    Attributes
+    ----------
+    repeated : ndarray
+        bool [cells]: the same as a cell before it.
+    pairs : list of DuplicatesRecord
+        How many cells of which source are the same as one of which.
+    """
+
+    repeated: NDArray[np.bool_]
+    pairs: list[DuplicatesRecord]
+
+
+def find_duplicates(hashes: NDArray[np.uint64], source: NDArray[np.int64]) -> Duplicates:
+    """Find the cells whose hash an earlier cell has.
+
+    Parameters
+    ----------
+    hashes
+        uint64 [cells, 2], in the order in which the first of equal cells is the one that counts.
+    source
+        int64 [cells]: number of each cell's source.
+    """
+    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal cells the first stays first
+    sorted_hashes = hashes[order]
+    same = np.zeros(len(order), bool)
+    same[1:] = (sorted_hashes[1:] == sorted_hashes[:-1]).all(axis=1)
+    first = order[np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))]
+    repeated = np.zeros(len(order), bool)
+    repeated[order[same]] = True
+    pairs, counts = np.unique(np.stack([source[first[same]], source[order[same]]]), axis=1, return_counts=True)
+    return Duplicates(repeated, _records(pairs.T.tolist(), counts.tolist()))
+
+
+def _records(pairs: Sequence[Sequence[int]], counts: Sequence[int]) -> list[DuplicatesRecord]:
+    return [
+        DuplicatesRecord(first=first, again=again, cells=cells)
+        for (first, again), cells in zip(pairs, counts, strict=True)
+    ]

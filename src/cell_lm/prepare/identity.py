@@ -1,0 +1,94 @@
+"""Which file it is, whatever it is called, and whether it is still the same."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from cell_lm.data.store.manifest import FileRecord
+from cell_lm.errors import InputError
+from cell_lm.files import sha256
+
+_MATRIX = re.compile(r"(.*?)(?:matrix)?\.mtx(?:\.\w+)?", re.IGNORECASE)
+_LIST = re.compile(r"(?:genes|features|barcodes)\.\w+(?:\.\w+)?", re.IGNORECASE)
+
+
+class Identity(BaseModel):
+    """A source as it was when it was read.
+
+    Attributes
+    ----------
+    files : dict
+        Name to size and SHA-256 of its files; of a single file, that one.
+    sha256 : str
+        Of the file; of a folder, that of the lines ``name<TAB>sha256`` of its files, sorted by name.
+    stamps : dict
+        Name to inode, size and times of last change: while they stay, the file is not hashed again.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    files: dict[str, FileRecord]
+    sha256: str
+    stamps: dict[str, tuple[int, int, int, int]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size for file in self.files.values())
+
+
+def identify(path: Path) -> Identity:
+    """Hash a file, or the files of a folder.
+
+    Raises
+    ------
+    InputError
+        It is not there, or cannot be read.
+    """
+    try:
+        files = _files(path)
+        stamps = _stamps(files)
+        records = {file.name: FileRecord(size=file.stat().st_size, sha256=sha256(file)) for file in files}
+    except OSError as error:
+        raise InputError(f"it cannot be read ({error.strerror})", where=str(path), fix="Check the path") from None
+    if not files:
+        raise InputError("the folder holds no files", where=str(path), fix="Name a file, or the folder of a matrix")
+    lines = "".join(f"{name}\t{file.sha256}\n" for name, file in records.items())
+    alone = len(files) == 1 and not path.is_dir()
+    whole = records[path.name].sha256 if alone else hashlib.sha256(lines.encode()).hexdigest()
+    return Identity(files=records, sha256=whole, stamps=stamps)
+
+
+def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
+    """Raise :class:`InputError` where a source is not what it was; ``when`` says when it was read, for the message."""
+    try:
+        if _stamps(_files(path)) == before.stamps:
+            return
+    except OSError:
+        pass
+    now = identify(path)
+    if now.sha256 != before.sha256:
+        found = f"it changed {when}: it had {before.size:,} bytes and SHA-256 {before.sha256[:12]}…"
+        found += f", and has {now.size:,} and {now.sha256[:12]}…"
+        fix = "Put the former file back and run the same command again, or choose another --out"
+        raise InputError(found, where=str(path), fix=fix)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a source: all in a folder, and with a matrix of 10x the lists of its genes and barcodes."""
+    matrix = _MATRIX.fullmatch(path.name)
+    if matrix and not path.is_dir():
+        lists = [item for item in path.parent.iterdir() if _LIST.fullmatch(item.name.removeprefix(matrix[1]))]
+        return sorted([path, *(item for item in lists if item.name.startswith(matrix[1]) and item.is_file())])
+    if not path.is_dir():
+        return [path]
+    return sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
+
+
+def _stamps(files: list[Path]) -> dict[str, tuple[int, int, int, int]]:
+    stats = {file.name: file.stat() for file in files}
+    return {name: (it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in stats.items()}

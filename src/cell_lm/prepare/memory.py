@@ -1,0 +1,57 @@
+"""How much is worked on at a time, so that all processes together stay within a bound."""
+
+from __future__ import annotations
+
+import re
+
+from cell_lm.errors import ConfigError
+
+_DEFAULT = 1_500_000_000
+_PROCESS = 420_000_000
+"""What a process takes before it reads anything: Python and the libraries."""
+_PER_ENTRY = 90
+"""Bytes that an entry of a block takes at most, all copies together."""
+_MOST, _LEAST = 1 << 22, 1 << 17
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
+
+
+def entries_at_a_time(memory: int | None, workers: int) -> int:
+    """Return how many entries of a matrix each process may work on.
+
+    Parameters
+    ----------
+    memory
+        Most bytes of all processes together; default: 1.5 GB, or the least that so many processes need.
+    workers
+        Processes besides the first one, which works itself where there is but 1.
+
+    Raises
+    ------
+    ConfigError
+        The bound is less than so many processes take.
+    """
+    if workers < 1:
+        raise ConfigError(f"workers = {workers}", fix="Give at least 1")
+    processes = workers + 1 if workers > 1 else 1
+    least = processes * (_PROCESS + _LEAST * _PER_ENTRY)
+    bound = max(_DEFAULT, least) if memory is None else memory
+    if bound < least:
+        found = (
+            f"{bound / 1e9:.2f} GB are too little for {processes} processes, of {least / processes / 1e9:.2f} GB each"
+        )
+        raise ConfigError(found, fix=f"Say --memory {least / 1e9 + 0.01:.2f}G, or fewer --workers")
+    return int(min((bound / processes - _PROCESS) / _PER_ENTRY, _MOST))
+
+
+def read_size(text: str) -> int:
+    """Read ``1.5G`` or ``800M`` as bytes.
+
+    Raises
+    ------
+    ConfigError
+        It is no size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().casefold())
+    if match is None:
+        raise ConfigError(f"'{text}' is no size", where="--memory", fix="Write it as 1.5G or 800M")
+    return int(float(match[1]) * _UNITS[match[2]])

@@ -1,0 +1,265 @@
+"""A part: the cells of one source, read once, harmonised and judged, waiting to be joined with the others.
+
+It is a folder of its own in the unfinished store, whole or not there: ``part.json``, the genes that the source
+measured, and a *piece*, in the form of a shard, for each type of counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy import sparse
+
+from cell_lm._version import __version__
+from cell_lm.data.cells import gene_names
+from cell_lm.data.counts import ScaleCheck
+from cell_lm.data.formats.cell_file import CellFile
+from cell_lm.data.scales import undo_log1p
+from cell_lm.data.store.hashes import row_hashes
+from cell_lm.data.store.layout import COUNT_TYPES, LABELS
+from cell_lm.data.store.manifest import CellsRecord, GenesRecord
+from cell_lm.data.store.writer import ShardWriter
+from cell_lm.errors import InputError
+from cell_lm.files import atomic_directory, write_json
+from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
+from cell_lm.prepare.disk import writing
+from cell_lm.prepare.identity import Identity, identify, refuse_changed
+from cell_lm.prepare.plan import SourcePlan
+from cell_lm.prepare.quality import Gathered, Gatherer
+
+PART, FOUND = "part.json", "found.npy"
+_LISTED = 5
+_MOST_CELLS = 4_096
+_STATE_NAMES = {"normal": 0, "tumour": 1, "unknown": -1}
+
+
+class PartRecord(BaseModel):
+    """What was read of a source, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cell_lm: str
+    vocabulary: str
+    """Hash of the vocabulary."""
+    settings: dict[str, Any]
+    """By which it was read."""
+    identity: Identity
+    place: str
+    evidence: str
+    genes: GenesRecord
+    cells: CellsRecord
+    pieces: dict[str, int]
+    """Type of counts to cells."""
+    notes: list[str]
+
+
+def read_part(folder: Path) -> PartRecord | None:
+    """Return what a finished part holds, nothing where it is not finished."""
+    try:
+        return PartRecord.model_validate(json.loads((folder / PART).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, ValidationError):
+        found, fix = "it cannot be read", "Remove the unfinished store and prepare it anew"
+        raise InputError(found, where=str(folder / PART), fix=fix) from None
+
+
+def make_part(plan: SourcePlan, folder: Path, vocabulary: Vocabulary, most_entries: int) -> PartRecord:
+    """Read a source into a part.
+
+    Parameters
+    ----------
+    plan
+        How.
+    folder
+        Of the part; it is there once all of it is.
+    vocabulary
+        The genes to keep.
+    most_entries
+        Entries to work on at a time, which bounds memory.
+
+    Raises
+    ------
+    InputError, CountsError, GeneError
+        The source cannot be used as it is said to be; or it changed while it was read; or the disk is full.
+    """
+    before = identify(plan.path)
+    with writing(folder), atomic_directory(folder) as fresh:
+        with plan.opened() as cells:
+            reading = _Reading(plan, cells, vocabulary)
+            reading.write(fresh, most_entries)
+        refuse_changed(plan.path, before, when="while it was read")
+        part = reading.record(before)
+        np.save(fresh / FOUND, reading.audit.found.astype(np.uint32), allow_pickle=False)
+        write_json(fresh / PART, part.model_dump(mode="json"))
+    return part
+
+
+@dataclass
+class _Kept:
+    """The cells of a piece, as they come: their rows in the source and their mitochondrial shares."""
+
+    writer: ShardWriter
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    shares: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class _Reading:
+    """A source while it is read: genes, labels and states at once, then the matrix block by block."""
+
+    def __init__(self, plan: SourcePlan, cells: CellFile, vocabulary: Vocabulary) -> None:
+        self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
+        names = gene_names(cells, plan.gene_column)
+        self.audit: GeneAudit = resolve_genes(
+            names, vocabulary, where=cells.where, min_overlap=plan.min_overlap, var=cells.var
+        )
+        self.notes = list(cells.remarks)
+        self._described = self._describe()
+        self._check = ScaleCheck(
+            plan.input, where=cells.where, cells=cells.obs.index, genes=names, elsewhere=cells.elsewhere
+        )
+        self._gather = Gatherer(self.audit)
+        self._kept: dict[str, _Kept] = {}
+        self._few = self._mitochondrial = 0
+
+    def write(self, folder: Path, most_entries: int) -> None:
+        """Scan and convert all blocks, then pass the verdict on what was scanned."""
+        with ExitStack() as open_writers:
+            done = 0
+            for block in self._blocks(most_entries):
+                self._check.add(block)
+                if not self._check.spoilt:
+                    self._take(block, done, folder, open_writers)
+                done += block.shape[0]
+            report = self._check.report(lambda: self._blocks(most_entries))
+            self.evidence = report.evidence
+            if not report.proved:
+                self.notes.append("its scale rests on your word: nothing in it proves or contradicts it")
+            self._finish()
+
+    def _blocks(self, most_entries: int) -> Iterator[sparse.csr_matrix[Any]]:
+        for block in self.cells.blocks(_MOST_CELLS):
+            start = 0
+            while start < block.shape[0]:
+                full = int(np.searchsorted(block.indptr, block.indptr[start] + most_entries, side="right")) - 1
+                stop = min(max(full, start + 1), block.shape[0])
+                yield block if stop - start == block.shape[0] else block[start:stop]
+                start = stop
+
+    def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
+        """Judge the cells of a block and write those that pass, each where the narrowest type holds its counts."""
+        cells = self._gather(undo_log1p(block) if self.plan.input == "log1p" else block)
+        share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
+        few = cells.lengths < self.plan.min_genes
+        poor = ~few & (share > self.plan.max_mito)
+        self._few, self._mitochondrial = self._few + int(few.sum()), self._mitochondrial + int(poor.sum())
+        kinds = np.where(few | poor, -1, _narrowest(cells.largest))
+        for number in np.unique(kinds[kinds >= 0]).tolist():
+            piece = self._piece(COUNT_TYPES[number], folder, open_writers)
+            chosen = kinds == number
+            _write_rows(piece.writer, cells, chosen)
+            piece.rows.append(first + np.flatnonzero(chosen))
+            piece.shares.append(share[chosen].astype(np.float32))
+
+    def _piece(self, kind: str, folder: Path, open_writers: ExitStack) -> _Kept:
+        if kind not in self._kept:
+            (folder / kind).mkdir()
+            self._kept[kind] = _Kept(open_writers.enter_context(ShardWriter(folder / kind, kind)))
+        return self._kept[kind]
+
+    def _finish(self) -> None:
+        known = self._gather.mitochondrial_genes > 0
+        if not known:
+            self.notes.append("it has no mitochondrial genes, so no share of them was computed")
+        for piece in self._kept.values():
+            rows = np.concatenate(piece.rows)
+            frame = self._described.iloc[rows].reset_index(drop=True)
+            shares = np.concatenate(piece.shares) if known else np.full(len(rows), np.nan, np.float32)
+            frame.insert(1, "row", rows)
+            frame.insert(3, "mitochondrial", shares)
+            piece.writer.finish(frame)
+
+    def _describe(self) -> pd.DataFrame:
+        """Return state, barcode and labels of all cells of the source, one row each."""
+        obs, name, rules = self.cells.obs, self.cells.name, self.plan.mapping.rules()
+        absent = [
+            label for label, rule in rules.items()
+            if rule.column is not None and rule.column not in obs.columns and label not in self.plan.asked
+        ]  # fmt: skip
+        if absent:
+            columns = ", ".join(f"'{rules[label].column}'" for label in absent)
+            self.notes.append(f"it has no obs column {columns}: {', '.join(absent)} of its cells stay unknown")
+        state = self.plan.mapping.state
+        states = np.full(len(obs), -1, np.int8) if state is None or "state" in absent else state.read(obs, where=name)
+        described: dict[str, Any] = {"state": states, "barcode": obs.index.astype(str).to_numpy(object)}
+        labels = {label: rule for label, rule in self.plan.mapping.labels().items() if label not in absent}
+        for label in (*LABELS, *(label for label in labels if label not in LABELS)):
+            values = labels[label].read(obs, where=name).to_numpy(object) if label in labels else [None] * len(obs)
+            described[label] = pd.Categorical(values)
+        return pd.DataFrame(described)
+
+    def record(self, identity: Identity) -> PartRecord:
+        """Return what was read."""
+        kept = {kind: sum(map(len, piece.rows)) for kind, piece in self._kept.items()}
+        if not kept:
+            self._refuse_none_left()
+        audit = self.audit.shorten()
+        return PartRecord(
+            cell_lm=__version__,
+            vocabulary=self._vocabulary.hash,
+            settings=self.plan.settings(),
+            identity=identity,
+            place=self.cells.place,
+            evidence=self.evidence,
+            genes=GenesRecord(
+                given=audit.genes,
+                found=audit.found,
+                counts=audit.counts,
+                listed={status: rows[:_LISTED] for status, rows in audit.listed.items()},
+                mitochondrial=self._gather.mitochondrial_genes,
+            ),
+            cells=CellsRecord(
+                given=len(self.cells),
+                few_genes=self._few,
+                mitochondrial=self._mitochondrial,
+                duplicates=0,
+                kept=sum(kept.values()),
+                states=self._states(),
+            ),
+            pieces={kind: kept[kind] for kind in COUNT_TYPES if kind in kept},
+            notes=self.notes,
+        )
+
+    def _states(self) -> dict[str, int]:
+        state = self._described["state"].to_numpy()
+        kept = np.concatenate([state[rows] for piece in self._kept.values() for rows in piece.rows])
+        return {name: int(np.count_nonzero(kept == value)) for name, value in _STATE_NAMES.items()}
+
+    def _refuse_none_left(self) -> None:
+        found = f"none of its {len(self.cells):,} cells is left: {self._few:,} have fewer than {self.plan.min_genes:,} "
+        found += f"expressed genes of the vocabulary, {self._mitochondrial:,} a mitochondrial share above "
+        found += f"{self.plan.max_mito:g}"
+        fix = "Lower --min-genes or raise --max-mito, or leave the file out"
+        raise InputError(found, where=self.cells.where, fix=fix)
+
+
+def _narrowest(largest: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return for each cell the number of the narrowest of ``COUNT_TYPES`` that holds its counts exactly."""
+    limits = [np.iinfo(name).max for name in COUNT_TYPES[:-1]]
+    return np.searchsorted(np.array(limits, np.float64), largest.astype(np.float64), side="left")
+
+
+def _write_rows(writer: ShardWriter, cells: Gathered, chosen: NDArray[np.bool_]) -> None:
+    entries = slice(None) if chosen.all() else np.repeat(chosen, cells.lengths)
+    genes, counts, lengths = cells.genes[entries], cells.counts[entries], cells.lengths[chosen]
+    hashes = row_hashes(genes, counts, np.concatenate([[0], np.cumsum(lengths)]))
+    writer.add(genes, counts, lengths, hashes)

@@ -1,0 +1,160 @@
+"""How each file is to be read: the settings for all, with what the columns file says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from cell_lm.data.columns import find_column
+from cell_lm.data.counts import Scale
+from cell_lm.data.samples import STATE, SampleSheet
+from cell_lm.data.stream import CellFile, open_cells
+from cell_lm.errors import ConfigError
+from cell_lm.prepare.columns import Columns, Mapping, StateRule
+
+
+class PrepareSettings(BaseModel):
+    """What decides the content of a store, besides its files and its columns file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+    layer: str | None = None
+    """Which matrix of a file: X by default, a layer's name, or ``raw``."""
+    input: Scale = "counts"
+    """What it holds: ``counts``, or the natural ``log1p`` of scaled counts."""
+    gene_column: str | None = None
+    """Column of ``var`` that holds gene symbols or Ensembl ids; default: the names of the genes."""
+    min_genes: Annotated[int, Field(ge=1)] = 200
+    """Fewest expressed genes of the vocabulary that a cell must have."""
+    max_mito: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    """Largest share of a cell's counts that mitochondrial genes may have; 1 leaves none out."""
+    min_overlap: Annotated[int, Field(ge=1)] | None = None
+    """Fewest genes of the vocabulary that must be among a file's; default: one in twenty."""
+    shard_cells: Annotated[int, Field(ge=1)] = 65_536
+    """Cells in a shard."""
+    keep_duplicates: bool = False
+    """Keep cells that are the same as an earlier one."""
+
+
+@dataclass(frozen=True, eq=False)
+class SourcePlan:
+    """How a source is read.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given.
+    layer, input, gene_column, min_genes, max_mito, min_overlap
+        As in :class:`PrepareSettings`.
+    mapping : Mapping
+        Where labels and state come from.
+    asked : frozenset of str
+        Labels whose column was named for this very file: it must be there. A column named for all files may lack.
+    samples : SampleSheet or None
+        What is known of samples: columns for the cells.
+    """
+
+    path: Path
+    layer: str | None
+    input: Scale
+    gene_column: str | None
+    min_genes: int
+    max_mito: float
+    min_overlap: int | None
+    mapping: Mapping
+    asked: frozenset[str]
+    samples: SampleSheet | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return all that decides what is read of the source, flat, as JSON."""
+        plain = ("layer", "input", "gene_column", "min_genes", "max_mito", "min_overlap")
+        said = {name: getattr(self, name) for name in plain}
+        if self.samples is not None:
+            said["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
+        rules = self.mapping.rules()
+        return said | {name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in rules.items()}
+
+    @contextmanager
+    def opened(self) -> Iterator[CellFile]:
+        """Open the source to be read."""
+        with open_cells(self.path, layer=self.layer, samples=self.samples) as cells:
+            yield cells
+
+
+def plan_sources(
+    paths: Sequence[Path], settings: PrepareSettings, columns: Columns, samples: SampleSheet | None = None
+) -> list[SourcePlan]:
+    """Return how each file is read, in the order given.
+
+    Raises
+    ------
+    ConfigError
+        There is no file, or one is named twice.
+    InputError
+        A file is none of the samples.
+    """
+    if not paths:
+        raise ConfigError("there is no file of cells", fix="Name at least one")
+    seen: set[Path] = set()
+    for path in paths:
+        if path.resolve() in seen:
+            raise ConfigError("the file is named twice", where=str(path), fix="Name it once")
+        seen.add(path.resolve())
+    return [_plan(path, settings, columns, samples) for path in paths]
+
+
+def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: SampleSheet | None) -> SourcePlan:
+    mapping, asked = Mapping(**{name: getattr(columns, name) for name in Mapping.model_fields}), set[str]()
+    reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layer", "input", "gene_column")}
+    for rules in columns.for_file(path):
+        mapping, asked = rules.over(mapping), asked | set(rules.rules())
+        reading |= {name: value for name in reading if (value := getattr(rules, name)) is not None}
+    if mapping.state is None and samples is not None and samples.tells_state:
+        mapping = mapping.model_copy(update={"state": StateRule(column=STATE)})
+    if samples is not None:
+        samples.sample_of(path)  # refused before anything is read
+    return SourcePlan(
+        path,
+        **reading,
+        min_genes=settings.min_genes,
+        max_mito=settings.max_mito,
+        min_overlap=settings.min_overlap,
+        mapping=mapping,
+        asked=frozenset(asked),
+        samples=samples,
+    )
+
+
+def refuse_absent_columns(plans: Sequence[SourcePlan], columns: Columns) -> None:
+    """Refuse a column, named for all files, that no file has: most likely a slip of the pen.
+
+    Files are opened, in order, only until all columns were seen.
+
+    Raises
+    ------
+    InputError
+        There is one; close names are told.
+    """
+    rules = {label: rule.column for label, rule in columns.rules().items() if rule.column is not None}
+    concerned = {label: [plan for plan in plans if label not in plan.asked] for label in rules}
+    wanted = {label: column for label, column in rules.items() if concerned[label]}
+    obs = pd.DataFrame()
+    for plan in plans:
+        if not any(plan in concerned[label] for label in wanted):
+            continue
+        with plan.opened() as cells:
+            obs = cells.obs
+        wanted = {
+            label: column
+            for label, column in wanted.items()
+            if plan not in concerned[label] or column not in obs.columns
+        }
+    for label, column in wanted.items():
+        where = f"{label} of all {len(plans):,} sources" if len(plans) > 1 else str(plans[0].path)
+        find_column(obs, column, axis="obs", where=where)

@@ -14,7 +14,16 @@ from cell_lm.cli import console
 from cell_lm.config import PRESETS
 from cell_lm.errors import InputError, TrainingError
 
-VERBS = [("demo",), ("check",), ("pretrain",), ("embed",), ("annotate", "fit"), ("annotate", "predict"), ("report",)]
+VERBS = [
+    ("demo",),
+    ("download",),
+    ("check",),
+    ("pretrain",),
+    ("embed",),
+    ("annotate", "fit"),
+    ("annotate", "predict"),
+    ("report",),
+]
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

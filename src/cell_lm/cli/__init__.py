@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from cell_lm._version import __version__
-from cell_lm.cli import annotate, check, demo, embed, pretrain, report
+from cell_lm.cli import annotate, check, demo, download, embed, pretrain, report
 from cell_lm.cli.console import Messages, rank, say_error, show_warning, survive_any_text
 from cell_lm.cli.threads import sleep_when_idle
 from cell_lm.errors import CellLMError, TrainingError
@@ -77,7 +77,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    for verb in (demo, check, pretrain, embed, annotate, report):
+    for verb in (demo, download, check, pretrain, embed, annotate, report):
         verb.register(app)
     return app
 

@@ -124,7 +124,6 @@ def _refuse_outside(table: NDArray[np.int64] | NDArray[np.float64], header: Head
         index = table[:, column]
         wrong = np.flatnonzero(~((index >= 1) & (index <= size) & (index == np.floor(index))))
         if len(wrong):
-            found = (
-                f"{what} {index[wrong[0]]:,.0f} of entry in line {number + 1 + int(wrong[0]):,} is not in 1 to {size:,}"
-            )
+            line, value = number + 1 + int(wrong[0]), index[wrong[0]]
+            found = f"the entry in line {line:,} is in {what} {value:,.12g}, which is not one of 1 to {size:,}"
             raise InputError(found, where=where, fix=_AGAIN)

@@ -62,9 +62,7 @@ class Layout:
         begin, end = numbers[0], numbers[-1] + 1
         inside = [names[place] for place in range(begin, end) if place not in set(numbers)]
         if inside:
-            found = (
-                f"{len(inside):,} columns among those of numbers hold text in line {first.number:,} ({_some(inside)})"
-            )
+            found = f"{len(inside):,} columns among the numbers hold text in line {first.number:,} ({_some(inside)})"
             raise InputError(found, where=where, fix="Remove them, or move them to the front, next to the names")
         return cls(where, separator, tuple(names[:begin]), tuple(names[begin:end]), tuple(names[end:]))
 

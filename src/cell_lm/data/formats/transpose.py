@@ -83,9 +83,7 @@ class Buckets:
 
     def _write(self, entries: NDArray[Any]) -> None:
         try:
-            self._file.seek(self._end)
-            self._file.write(entries.data)
-            self._file.flush()
+            _push(self._file, self._end, entries)
         except OSError as error:
             found = f"its entries have to be sorted in a temporary file, which failed: {error.strerror}"
             fix = f"Make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
@@ -118,6 +116,12 @@ class Buckets:
         matrix = sparse.coo_matrix((np.ascontiguousarray(entries["value"]), place), shape=shape)
         matrix.has_canonical_format = True  # what comes twice is summed later, where it cannot overflow
         return sparse.csr_matrix(matrix)
+
+
+def _push(file: IO[bytes], offset: int, entries: NDArray[Any]) -> None:
+    file.seek(offset)
+    file.write(entries.data)
+    file.flush()
 
 
 def refuse_outside(index: NDArray[Any], size: int, where: str) -> None:

@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cell_lm.data.formats.text import intact
+from cell_lm.data.formats.text import intact, numbers
 from cell_lm.data.formats.transpose import Chunk
 from cell_lm.errors import InputError
 
@@ -92,14 +92,9 @@ def _whole_lines(text: bytes, *, last: bool) -> tuple[bytes, bytes]:
 
 def _parse(lines: bytes, number: int, where: str) -> NDArray[np.int64] | NDArray[np.float64]:
     """Read whole lines into rows of three numbers."""
-    for dtype in (np.int64, np.float64) if lines.strip() else ():
-        try:
-            table = np.fromstring(lines, dtype=dtype, sep=" ")
-        except (ValueError, DeprecationWarning):
-            continue
-        if len(table) == 3 * (lines.count(b"\n") + (not lines.endswith(b"\n"))):
-            return table.reshape(-1, 3)
-        break
+    table = numbers(lines, " ")
+    if table is not None and len(table) == 3 * (lines.count(b"\n") + (not lines.endswith(b"\n"))):
+        return table.reshape(-1, 3)
     return _parse_slowly(lines, number, where)
 
 

@@ -15,9 +15,9 @@ from cell_lm.data import open_cells
 from cell_lm.data.formats.orient import gene_share
 from cell_lm.genes import Vocabulary
 
-CELLS, GENES, FEW = 6_000, 1_500, 1_000
+CELLS, GENES, FEW = 6_000, 1_500, 2_000
 BOUND = 9 << 20
-"""The matrix is 16 MB as CSR, and 36 MB dense. Of text, which is slow to write, the FEW cells are 4 MB as CSR."""
+"""The matrix is 16 MB as CSR, and 36 MB dense. Of text, which is slow to write, the FEW cells are 8 MB as CSR."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_memory_does_not_grow_with_the_file(
     finally:
         tracemalloc.stop()
     assert total == large.X[: len(file)].sum()
-    assert peak < (BOUND if len(file) == CELLS else BOUND / 2.5)
+    assert peak < (BOUND if len(file) == CELLS else BOUND / 1.7)
 
 
 def test_the_measure_sees_a_matrix_that_is_held_whole(large: AnnData, tmp_path: Path) -> None:

@@ -66,9 +66,9 @@ def _text(value: object) -> str:
 
 def _named_genes(var: pd.DataFrame, name: str) -> pd.DataFrame:
     """Name the genes by the attribute that convention says, else by the one that holds most genes."""
-    texts = [str(column) for column in var.columns if var[column].dtype == object]
+    texts = {str(column): list(var[column]) for column in var.columns if var[column].dtype == object}
     best = next((key for key in _GENES if key in texts), "")
-    best = best or max(texts, key=lambda column: gene_share(var[column].tolist()), default="")
+    best = best or max(texts, key=lambda column: gene_share(texts[column]), default="")
     if not best:
         found = f"no row attribute names its genes (there is: {', '.join(map(str, var.columns)) or 'nothing'})"
         raise InputError(found, where=name, fix="Add the row attribute Gene")

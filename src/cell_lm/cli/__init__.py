@@ -36,6 +36,7 @@ _ANYWHERE = ("--quiet", "-q", "--debug")
 _EXAMPLES = """[bold]From cells to cell types[/bold]
 
   cell-lm demo                                   [dim]# everything once, on real cells[/dim]
+  cell-lm download pbmc3k --out data             [dim]# public cells, by name[/dim]
   cell-lm check my.h5ad                          [dim]# what would be read[/dim]
   cell-lm pretrain a.h5ad b.h5ad --out run       [dim]# a model of your own cells[/dim]
   cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]

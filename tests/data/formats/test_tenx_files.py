@@ -168,6 +168,14 @@ def test_a_wrong_line_of_a_matrix_is_named(line: int, text: str, word: str, real
     assert word in refusal(tmp_path)
 
 
+def test_a_number_that_lacks_is_not_made_up_by_the_next_line(real: AnnData, tmp_path: Path) -> None:
+    mtx_v2(real, tmp_path)
+    lines = (tmp_path / "matrix.mtx").read_text().splitlines()
+    lines[20], lines[21] = "1 1", "1 1 1 1"
+    (tmp_path / "matrix.mtx").write_text("\n".join(lines))
+    assert "line 21 is no entry (row, column, value): '1 1'" in refusal(tmp_path)
+
+
 def test_a_matrix_with_more_or_fewer_entries_than_it_says_is_refused(real: AnnData, tmp_path: Path) -> None:
     mtx_v2(real, tmp_path)
     lines = (tmp_path / "matrix.mtx").read_text().splitlines()

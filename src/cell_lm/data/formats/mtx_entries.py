@@ -92,10 +92,18 @@ def _whole_lines(text: bytes, *, last: bool) -> tuple[bytes, bytes]:
 
 def _parse(lines: bytes, number: int, where: str) -> NDArray[np.int64] | NDArray[np.float64]:
     """Read whole lines into rows of three numbers."""
-    table = numbers(lines, " ")
+    table = numbers(lines, " ") if _is_plain(lines) else None
     if table is not None and len(table) == 3 * (lines.count(b"\n") + (not lines.endswith(b"\n"))):
         return table.reshape(-1, 3)
     return _parse_slowly(lines, number, where)
+
+
+def _is_plain(lines: bytes) -> bool:
+    """Tell whether every line has two single blanks: then a number that lacks in one cannot be made up by the next."""
+    letters = np.frombuffer(lines, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    blanks = np.searchsorted(np.flatnonzero((letters == ord(" ")) | (letters == ord("\t"))), ends)
+    return bool((np.diff(blanks, prepend=0) == 2).all())
 
 
 def _parse_slowly(lines: bytes, number: int, where: str) -> NDArray[np.float64]:

@@ -100,9 +100,16 @@ def _refuse_no_header(names: list[str], fields: list[str], header: Line, where: 
         raise InputError(found, where=where, fix="Put a first line with the names of the columns")
 
 
+def number(field: str) -> float:
+    """Read a number as other programs write it; Python alone knows ``1_000``."""
+    if "_" in field:
+        raise ValueError(field)
+    return float(field)
+
+
 def _is_number(field: str) -> bool:
     try:
-        float(field)
+        number(field)
     except ValueError:
         return False
     return True

@@ -92,7 +92,10 @@ def split_fields(line: bytes, separator: str) -> list[str]:
 
 
 def numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:
-    """Read numbers, or return nothing where some are none; whole ones, as most are, are read several times faster."""
+    """Read numbers, or return nothing where some are none; whole ones, as most are, are read several times faster.
+
+    Blanks (tabs, line ends) that follow each other count as one: the caller must know that none does.
+    """
     try:
         return np.fromstring(text, dtype=np.int64, sep=separator)
     except (ValueError, DeprecationWarning):

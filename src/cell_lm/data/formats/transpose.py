@@ -12,6 +12,7 @@ however that ends.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -109,8 +110,10 @@ class Buckets:
     def _read(self, number: int, shape: tuple[int, int]) -> sparse.csr_matrix[Any]:
         parts = []
         for offset, length in self._segments.get(number, []):
-            self._file.seek(offset)
-            parts.append(np.frombuffer(self._file.read(length * self._entry.itemsize), self._entry))
+            # not seek and read: processes that were forked share the place of a file
+            parts.append(
+                np.frombuffer(os.pread(self._file.fileno(), length * self._entry.itemsize, offset), self._entry)
+            )
         entries = np.concatenate(parts) if parts else np.empty(0, self._entry)
         place = entries["cell"].astype(np.int32), entries["gene"].astype(np.int32)
         matrix = sparse.coo_matrix((np.ascontiguousarray(entries["value"]), place), shape=shape)

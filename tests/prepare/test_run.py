@@ -71,7 +71,7 @@ class Bars(Notes):
 
 
 def test_the_store_is_the_same_whatever_the_workers_and_the_memory(files: list[Path], tmp_path: Path) -> None:
-    for name, how in (("one", {}), ("two", {"workers": 2}), ("little", {"memory": 432_000_000})):
+    for name, how in (("one", {}), ("two", {"workers": 2}), ("little", {"memory": 580_000_000})):
         bars = Bars()
         manifest = prepare(files, tmp_path / name, settings=SMALL, talk=bars, **how).manifest
         (size, *read), (cells, *written) = bars.bars

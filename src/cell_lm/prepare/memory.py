@@ -8,7 +8,7 @@ from cell_lm.errors import ConfigError
 
 _DEFAULT = 1_500_000_000
 _PROCESS, _LEADER = 530_000_000, 470_000_000
-"""What a process takes besides the matrix: Python, the libraries, the names of genes; and one that only leads others."""
+"""What a process takes besides the matrix (Python, the libraries, names of genes), and one that only leads others."""
 _PER_ENTRY = 90
 """Bytes that an entry of a block takes at most, all copies together."""
 _MOST, _LEAST = 1 << 22, 1 << 19

@@ -32,7 +32,7 @@ def name_as_mice_do(adata: AnnData) -> None:
 
 BAD: dict[str, tuple[Callable[[AnnData], object] | None, Callable[[Path], None] | None, str]] = {
     "truncated": (None, cut_off, "it is cut off"),
-    "no h5ad": (None, lambda path: path.write_text("cell,gene\n1,2\n") and None, "it is not an HDF5 file"),
+    "no h5ad": (None, lambda path: path.write_text("cell,gene\n1,2\n") and None, "neither its rows"),
     "absent": (None, Path.unlink, "there is no such file"),
     "no cells": (lambda adata: adata[:0].copy(), None, "it holds 0 cells"),
     "all zero": (set_x(lambda adata: adata.X * 0), None, "60 cells ha"),

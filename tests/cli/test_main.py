@@ -16,6 +16,7 @@ from cell_lm.errors import InputError, TrainingError
 
 VERBS = [
     ("demo",),
+    ("download",),
     ("check",),
     ("prepare",),
     ("inspect",),

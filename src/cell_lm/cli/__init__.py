@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from cell_lm._version import __version__
-from cell_lm.cli import annotate, check, demo, embed, inspect, prepare, pretrain, report
+from cell_lm.cli import annotate, check, demo, download, embed, inspect, prepare, pretrain, report
 from cell_lm.cli.console import Messages, rank, say_error, show_warning, survive_any_text
 from cell_lm.cli.threads import sleep_when_idle
 from cell_lm.errors import CellLMError, TrainingError
@@ -36,6 +36,7 @@ _ANYWHERE = ("--quiet", "-q", "--debug")
 _EXAMPLES = """[bold]From cells to cell types[/bold]
 
   cell-lm demo                                   [dim]# everything once, on real cells[/dim]
+  cell-lm download pbmc3k --out data             [dim]# public cells, by name[/dim]
   cell-lm check my.h5ad                          [dim]# what would be read[/dim]
   cell-lm prepare a.h5ad b.h5ad --out store      [dim]# many files, larger than memory[/dim]
   cell-lm inspect store                          [dim]# what is in it[/dim]
@@ -79,7 +80,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    for verb in (demo, check, prepare, inspect, pretrain, embed, annotate, report):
+    for verb in (demo, download, check, prepare, inspect, pretrain, embed, annotate, report):
         verb.register(app)
     return app
 

@@ -88,7 +88,7 @@ class SampleSheet:
             shown = ", ".join(self.table.index[:3])
             found = f"none of the {len(self.table):,} samples of {self.name} ({shown}, …) is what its name begins with"
             raise InputError(found, where=str(path), fix="Name the file by its sample, or add the sample to the sheet")
-        return max(fits, key=len)
+        return str(max(fits, key=len))
 
     def describe(self, obs: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         """Return the cells of a file with what the sheet says of their sample; columns of the cells come first."""

@@ -79,8 +79,8 @@ class CellFile:
     def whole(self) -> Source:
         """Read all cells into memory."""
         blocks = list(self.blocks(1 << 14))
-        matrix = sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) > 1 else blocks[0]
-        matrix = plain(matrix, (len(self.obs), len(self.var)), where=self.where)
+        joined = sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) != 1 else blocks[0]
+        matrix = plain(joined, (len(self.obs), len(self.var)), where=self.where)
         return Source(self.name, self.place, matrix, self.obs, self.var, self.elsewhere, self.remarks)
 
 

@@ -27,7 +27,7 @@ def dense_blocks(
     """Yield a function that reads blocks of cells.
 
     Where the file is cut into chunks of many more cells than fit into memory, every block would decompress all of it:
-    then it is read once, gene by gene, and sorted (:mod:`~cell_lm.data.formats.transpose`).
+    then it is read once, chunk by chunk, and sorted (:mod:`~cell_lm.data.formats.transpose`).
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def dense_blocks(
     """
     _refuse(array, shape[::-1] if transposed else shape, where)
     most = max(1, MOST_ENTRIES // shape[1])
-    height = _height(array, cell_axis=1 if transposed else 0)
+    height, _ = _chunk(array, transposed=transposed)
     if height > _TALL * most:
         with buckets(array.dtype, where=where) as sorter:
             for chunk in _by_gene(array, shape, transposed, where):
@@ -66,9 +66,10 @@ def _refuse(array: h5py.Dataset, shape: tuple[int, int], where: str) -> None:
         raise InputError("it holds no cells, or no genes", where=where, fix="Check the filtering that came before")
 
 
-def _height(array: h5py.Dataset, *, cell_axis: int) -> int:
-    """Return how many cells a chunk of the file spans; 1 where it has none."""
-    return int(array.chunks[cell_axis]) if array.chunks else 1
+def _chunk(array: h5py.Dataset, *, transposed: bool) -> tuple[int, int]:
+    """Return how many cells and genes a chunk of the file spans; one cell where it has none."""
+    height, width = array.chunks[:: -1 if transposed else 1] if array.chunks else (1, 1)
+    return int(height), int(width)
 
 
 def _slab(array: h5py.Dataset, cells: slice, genes: slice, transposed: bool) -> NDArray[Any]:
@@ -85,9 +86,14 @@ def _by_cell(
 
 
 def _by_gene(array: h5py.Dataset, shape: tuple[int, int], transposed: bool, where: str) -> Iterator[Chunk]:
-    step = max(1, MOST_ENTRIES // shape[0])
-    for start in range(0, shape[1], step):
-        with guarded(where):
-            slab = _slab(array, slice(None), slice(start, min(start + step, shape[1])), transposed)
-        cells, genes = np.nonzero(slab)
-        yield Chunk(cells, genes + start, slab[cells, genes])
+    """Yield what is not zero, in pieces of whole chunks of the file, so that each is decompressed once."""
+    tall, wide = _chunk(array, transposed=transposed)
+    pieces = max(1, MOST_ENTRIES // (tall * wide))
+    high = tall * min(pieces, -(-shape[0] // tall))
+    broad = wide * max(1, pieces * tall // high)
+    for top in range(0, shape[0], high):
+        for left in range(0, shape[1], broad):
+            with guarded(where):
+                slab = _slab(array, slice(top, top + high), slice(left, left + broad), transposed)
+            cells, genes = np.nonzero(slab)
+            yield Chunk(cells + top, genes + left, slab[cells, genes])

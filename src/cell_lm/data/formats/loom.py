@@ -66,13 +66,13 @@ def _text(value: object) -> str:
 
 def _named_genes(var: pd.DataFrame, name: str) -> pd.DataFrame:
     """Name the genes by the attribute that convention says, else by the one that holds most genes."""
-    texts = [column for column in var if var[column].dtype == object]
-    best = next((key for key in _GENES if key in texts), None)
-    best = best or max(texts, key=lambda column: gene_share(var[column].tolist()), default=None)
-    if best is None:
+    texts = {str(column): list(var[column]) for column in var.columns if var[column].dtype == object}
+    best = next((key for key in _GENES if key in texts), "")
+    best = best or max(texts, key=lambda column: gene_share(texts[column]), default="")
+    if not best:
         found = f"no row attribute names its genes (there is: {', '.join(map(str, var.columns)) or 'nothing'})"
         raise InputError(found, where=name, fix="Add the row attribute Gene")
-    return _indexed(var, str(best))
+    return _indexed(var, best)
 
 
 def _named_cells(obs: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cell_lm.data.formats.text import intact
+from cell_lm.data.formats.text import intact, numbers
 from cell_lm.data.formats.transpose import Chunk
 from cell_lm.errors import InputError
 
@@ -92,15 +92,18 @@ def _whole_lines(text: bytes, *, last: bool) -> tuple[bytes, bytes]:
 
 def _parse(lines: bytes, number: int, where: str) -> NDArray[np.int64] | NDArray[np.float64]:
     """Read whole lines into rows of three numbers."""
-    for dtype in (np.int64, np.float64) if lines.strip() else ():
-        try:
-            table = np.fromstring(lines, dtype=dtype, sep=" ")
-        except (ValueError, DeprecationWarning):
-            continue
-        if len(table) == 3 * (lines.count(b"\n") + (not lines.endswith(b"\n"))):
-            return table.reshape(-1, 3)
-        break
+    table = numbers(lines, " ") if _is_plain(lines) else None
+    if table is not None and len(table) == 3 * (lines.count(b"\n") + (not lines.endswith(b"\n"))):
+        return table.reshape(-1, 3)
     return _parse_slowly(lines, number, where)
+
+
+def _is_plain(lines: bytes) -> bool:
+    """Tell whether every line has two single blanks: then a number that lacks in one cannot be made up by the next."""
+    letters = np.frombuffer(lines, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    blanks = np.searchsorted(np.flatnonzero((letters == ord(" ")) | (letters == ord("\t"))), ends)
+    return bool((np.diff(blanks, prepend=0) == 2).all())
 
 
 def _parse_slowly(lines: bytes, number: int, where: str) -> NDArray[np.float64]:
@@ -124,7 +127,6 @@ def _refuse_outside(table: NDArray[np.int64] | NDArray[np.float64], header: Head
         index = table[:, column]
         wrong = np.flatnonzero(~((index >= 1) & (index <= size) & (index == np.floor(index))))
         if len(wrong):
-            found = (
-                f"{what} {index[wrong[0]]:,.0f} of entry in line {number + 1 + int(wrong[0]):,} is not in 1 to {size:,}"
-            )
+            line, value = number + 1 + int(wrong[0]), index[wrong[0]]
+            found = f"the entry in line {line:,} is in {what} {value:,.12g}, which is not one of 1 to {size:,}"
             raise InputError(found, where=where, fix=_AGAIN)

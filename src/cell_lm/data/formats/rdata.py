@@ -93,7 +93,7 @@ def _parse(path: Path) -> dict[str, RObject]:
 def _unpacked(path: Path) -> bytes:
     """Read a file whole; an archive that was blown up on purpose is not."""
     limit = max(_LARGE, _RATIO * path.stat().st_size)
-    pieces, size = [], 0
+    pieces, size = list[bytes](), 0
     with opened_bytes(path) as file:
         while True:
             with intact(str(path), f" after {size:,} bytes"):
@@ -203,7 +203,7 @@ def _read_matrix(node: RObject, where: str) -> Matrix:
 
 def _numbers(slots: dict[str, RObject], key: str, where: str) -> NDArray[Any]:
     value = slots[key].value if key in slots else None
-    if not isinstance(value, np.ndarray) or np.ma.count_masked(value):
+    if not isinstance(value, np.ndarray) or np.any(np.ma.getmaskarray(value)):
         raise InputError(f"its {_CLASS} has no slot {key} of plain numbers", where=where, fix=_SAVE)
     return np.asarray(value)
 

@@ -122,5 +122,6 @@ def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], size: int, where: str
         refuse_outside(cells, size, where)
         first = int(np.searchsorted(indptr, begin, side="right")) - 1
         last = int(np.searchsorted(indptr, end, side="left"))
-        lengths = np.diff(np.clip(indptr[first : last + 1], begin, end))
+        bounds = np.clip(indptr[first : last + 1], begin, end)
+        lengths = bounds[1:] - bounds[:-1]
         yield Chunk(cells, np.repeat(np.arange(first, last, dtype=np.int32), lengths), values)

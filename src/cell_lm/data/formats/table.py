@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES, CellFile, only_matrix
 from cell_lm.data.formats.orient import gene_share, genes_are_rows, remark
-from cell_lm.data.formats.table_layout import Layout, Line, explain_line
-from cell_lm.data.formats.text import decoded, read_lines, refuse_repeated, split_fields
+from cell_lm.data.formats.table_layout import Layout, Line, explain_line, number
+from cell_lm.data.formats.text import decoded, numbers, read_lines, refuse_repeated, split_fields
 from cell_lm.data.formats.transpose import Buckets, Chunk, buckets
 from cell_lm.errors import InputError
 
@@ -39,7 +39,7 @@ def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
         raise InputError(found, where=name, fix="Give a table of counts: names in the first line and column")
     layout = Layout.find(header, first, name)
     begin = list(_first_lines(first, lines))
-    rows_are_genes = genes_are_rows([_name(layout, line) for line in begin], layout.columns, where=name)
+    rows_are_genes = genes_are_rows(_row_names(layout, begin), layout.columns, where=name)
     with buckets(np.dtype(np.float64), where=name) as sorter:
         rows = _Rows(layout, rows_are_genes, sorter)
         for line in itertools.chain(begin, lines):
@@ -53,10 +53,10 @@ def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
 def _data_lines(path: Path) -> Iterator[Line]:
     """Yield the lines that hold something, without the comments before the header."""
     begun = False
-    for number, text in enumerate(read_lines(path), start=1):
+    for place, text in enumerate(read_lines(path), start=1):
         if text.strip() and (begun or not text.startswith(b"#")):
             begun = True
-            yield Line(number, text)
+            yield Line(place, text)
 
 
 def _first_lines(first: Line, lines: Iterator[Line]) -> Iterator[Line]:
@@ -69,9 +69,12 @@ def _first_lines(first: Line, lines: Iterator[Line]) -> Iterator[Line]:
             return
 
 
-def _name(layout: Layout, line: Line) -> str:
-    mark = None if layout.separator == " " else layout.separator.encode()
-    return decoded(line.text.split(mark, 1)[0])
+def _row_names(layout: Layout, lines: list[Line]) -> list[str]:
+    """Return the first names of the rows: of the columns of text before the numbers, the one that holds most genes."""
+    mark, many = None if layout.separator == " " else layout.separator.encode(), len(layout.before)
+    fields = [[decoded(field) for field in line.text.split(mark, many)[:many]] for line in lines]
+    columns = [[row[place] if place < len(row) else "" for row in fields] for place in range(many)]
+    return columns[0] if many == 1 else max(columns, key=gene_share)
 
 
 @dataclass
@@ -87,9 +90,9 @@ class _Rows:
 
     def read(self, line: Line) -> None:
         """Take in one line."""
-        before, numbers, after = _parse(self.layout, line)
-        place = np.flatnonzero(numbers)
-        self._waiting.append((len(self.text), place, numbers[place].astype(np.float64)))
+        before, values, after = _parse(self.layout, line)
+        place = np.flatnonzero(values)
+        self._waiting.append((len(self.text), place, values[place].astype(np.float64)))
         self.text.append([*before, *after])
         self._entries += len(place)
         if self._entries > MOST_ENTRIES:
@@ -137,22 +140,14 @@ def _parse(layout: Layout, line: Line) -> tuple[list[str], NDArray[np.float64] |
     after: list[bytes] = []
     if layout.after:
         rest, *after = rest.rsplit(mark, len(layout.after))
-    plain = len(before) == len(layout.before) and b'"' not in rest
+    # Between tabs a blank would part numbers too, and could make up for a field that is missing.
+    blank = layout.separator == "\t" and b" " in rest
+    plain = len(before) == len(layout.before) and b'"' not in rest and not blank
     if plain and not any(text.count(b'"') % 2 for text in [*before, *after]):
-        numbers = _numbers(rest, layout.separator)
-        if numbers is not None and len(numbers) == len(layout.columns):
-            return [decoded(text) for text in before], numbers, [decoded(text) for text in after]
+        values = numbers(rest, layout.separator)
+        if values is not None and len(values) == len(layout.columns):
+            return [decoded(text) for text in before], values, [decoded(text) for text in after]
     return _parse_slowly(layout, line)
-
-
-def _numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:
-    """Read numbers; whole ones are several times faster to read, and most tables have nothing else."""
-    for dtype in (np.int64, np.float64):
-        try:
-            return np.fromstring(text, dtype=dtype, sep=separator)
-        except (ValueError, DeprecationWarning):
-            continue
-    return None
 
 
 def _parse_slowly(layout: Layout, line: Line) -> tuple[list[str], NDArray[np.float64], list[str]]:
@@ -161,6 +156,7 @@ def _parse_slowly(layout: Layout, line: Line) -> tuple[list[str], NDArray[np.flo
     try:
         if len(fields) != end + len(layout.after):
             raise ValueError(len(fields))
-        return fields[:begin], np.array([float(number) for number in fields[begin:end]]), fields[end:]
+        values = np.array([number(field) for field in fields[begin:end]])
+        return fields[:begin], values, fields[end:]
     except ValueError:
         raise explain_line(layout, line) from None

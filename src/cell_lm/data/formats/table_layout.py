@@ -62,9 +62,7 @@ class Layout:
         begin, end = numbers[0], numbers[-1] + 1
         inside = [names[place] for place in range(begin, end) if place not in set(numbers)]
         if inside:
-            found = (
-                f"{len(inside):,} columns among those of numbers hold text in line {first.number:,} ({_some(inside)})"
-            )
+            found = f"{len(inside):,} columns among the numbers hold text in line {first.number:,} ({_some(inside)})"
             raise InputError(found, where=where, fix="Remove them, or move them to the front, next to the names")
         return cls(where, separator, tuple(names[:begin]), tuple(names[begin:end]), tuple(names[end:]))
 
@@ -102,9 +100,16 @@ def _refuse_no_header(names: list[str], fields: list[str], header: Line, where: 
         raise InputError(found, where=where, fix="Put a first line with the names of the columns")
 
 
+def number(field: str) -> float:
+    """Read a number as other programs write it; Python alone knows ``1_000``."""
+    if "_" in field:
+        raise ValueError(field)
+    return float(field)
+
+
 def _is_number(field: str) -> bool:
     try:
-        float(field)
+        number(field)
     except ValueError:
         return False
     return True

@@ -12,6 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, cast
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cell_lm.errors import InputError
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
@@ -86,6 +89,21 @@ def split_fields(line: bytes, separator: str) -> list[str]:
         return [decoded(part) for part in (line.split() if separator == " " else line.split(separator.encode()))]
     text = line.decode("utf-8-sig", errors="replace")
     return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+
+
+def numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:
+    """Read numbers, or return nothing where some are none; whole ones, as most are, are read several times faster.
+
+    Blanks (tabs, line ends) that follow each other count as one: the caller must know that none does.
+    """
+    try:
+        return np.fromstring(text, dtype=np.int64, sep=separator)
+    except (ValueError, DeprecationWarning):
+        pass
+    try:
+        return np.fromstring(text, dtype=np.float64, sep=separator)
+    except (ValueError, DeprecationWarning):
+        return None
 
 
 def refuse_repeated(names: list[str], what: str, where: str) -> None:

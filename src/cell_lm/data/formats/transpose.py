@@ -12,6 +12,7 @@ however that ends.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -83,9 +84,7 @@ class Buckets:
 
     def _write(self, entries: NDArray[Any]) -> None:
         try:
-            self._file.seek(self._end)
-            self._file.write(entries.data)
-            self._file.flush()
+            _push(self._file, self._end, entries)
         except OSError as error:
             found = f"its entries have to be sorted in a temporary file, which failed: {error.strerror}"
             fix = f"Make room in {tempfile.gettempdir()}, or name another folder in TMPDIR"
@@ -111,13 +110,21 @@ class Buckets:
     def _read(self, number: int, shape: tuple[int, int]) -> sparse.csr_matrix[Any]:
         parts = []
         for offset, length in self._segments.get(number, []):
-            self._file.seek(offset)
-            parts.append(np.frombuffer(self._file.read(length * self._entry.itemsize), self._entry))
+            # not seek and read: processes that were forked share the place of a file
+            parts.append(
+                np.frombuffer(os.pread(self._file.fileno(), length * self._entry.itemsize, offset), self._entry)
+            )
         entries = np.concatenate(parts) if parts else np.empty(0, self._entry)
         place = entries["cell"].astype(np.int32), entries["gene"].astype(np.int32)
         matrix = sparse.coo_matrix((np.ascontiguousarray(entries["value"]), place), shape=shape)
         matrix.has_canonical_format = True  # what comes twice is summed later, where it cannot overflow
         return sparse.csr_matrix(matrix)
+
+
+def _push(file: IO[bytes], offset: int, entries: NDArray[Any]) -> None:
+    file.seek(offset)
+    file.write(entries.data)
+    file.flush()
 
 
 def refuse_outside(index: NDArray[Any], size: int, where: str) -> None:

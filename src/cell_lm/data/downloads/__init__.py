@@ -1,0 +1,6 @@
+"""Public sets of cells by name: where they lie, by which hash they are known, and how they are fetched."""
+
+from cell_lm.data.downloads.fetch import Fetched, download
+from cell_lm.data.downloads.registry import REGISTRY, Dataset, RemoteFile, find_dataset
+
+__all__ = ["REGISTRY", "Dataset", "Fetched", "RemoteFile", "download", "find_dataset"]

@@ -30,7 +30,7 @@ def test_settings_reach_every_section_to_any_depth() -> None:
     [
         ("steps=3", "Did you mean training.steps"),
         ("training.step=3", "Did you mean training.steps"),
-        ("nonsense=3", "A setting begins with encoder., objectives., training."),
+        ("nonsense=3", "A setting begins with data., encoder., objectives., training."),
         ("training.steps", "Write it as"),
         ("=3", "Write it as"),
     ],

@@ -76,5 +76,7 @@ TINY = [
     "--set=encoder.layers=1",
     "--set=training.validation=0",
     "--set=encoder.max_genes=128",
+    "--set=training.token_budget=65536",
+    "--set=training.keep_chunks=0",
 ]
 """Options of a run that takes a second."""

@@ -52,8 +52,8 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 
 def test_more_processes_leave_less_for_each() -> None:
     assert entries_at_a_time(None, 1) == entries_at_a_time(5_000_000_000, 1) == 1 << 22
-    assert 1 << 17 <= entries_at_a_time(None, 2) < 1 << 22
-    assert entries_at_a_time(None, 16) >= 1 << 17
+    assert 1 << 19 <= entries_at_a_time(None, 2) < 1 << 22
+    assert entries_at_a_time(None, 16) >= 1 << 19
     with pytest.raises(ConfigError, match="no size"):
         read_size("much")
     with pytest.raises(ConfigError, match="workers"):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,10 +58,25 @@ def test_barcodes_rows_and_sources_lead_back_to_each_cell(files: list[Path], tmp
         assert own["barcode"].tolist() == read_h5ad(path).obs_names.tolist()
 
 
+class Bars(Notes):
+    """Keeps the total and the steps of each bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bars: list[list[int]] = []
+
+    def progress(self, what: str, total: int) -> Any:
+        self.bars.append([total])
+        return nullcontext(self.bars[-1].append)
+
+
 def test_the_store_is_the_same_whatever_the_workers_and_the_memory(files: list[Path], tmp_path: Path) -> None:
-    prepare(files, tmp_path / "one", settings=SMALL)
-    prepare(files, tmp_path / "two", settings=SMALL, workers=2)
-    prepare(files, tmp_path / "little", settings=SMALL, memory=432_000_000)
+    for name, how in (("one", {}), ("two", {"workers": 2}), ("little", {"memory": 580_000_000})):
+        bars = Bars()
+        manifest = prepare(files, tmp_path / name, settings=SMALL, talk=bars, **how).manifest
+        (size, *read), (cells, *written) = bars.bars
+        assert sum(read) == size == sum(path.stat().st_size for path in files), "progress adds up to the bytes"
+        assert sum(written) == cells == manifest.cells
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "little")
 
 

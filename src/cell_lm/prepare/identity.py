@@ -78,6 +78,14 @@ def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
         raise InputError(found, where=str(path), fix=fix)
 
 
+def size(path: Path) -> int:
+    """Return the bytes of a source, 0 where it is not there."""
+    try:
+        return sum(file.stat().st_size for file in _files(path))
+    except OSError:
+        return 0
+
+
 def _files(path: Path) -> list[Path]:
     """Return the files of a source: all in a folder, and with a matrix of 10x the lists of its genes and barcodes."""
     matrix = _MATRIX.fullmatch(path.name)

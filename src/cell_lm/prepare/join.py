@@ -7,7 +7,7 @@ of processes, and those that a killed run left whole are not built again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -57,6 +57,11 @@ class ShardTask:
     record: Path
     counts: str
     slices: tuple[Slice, ...]
+
+    @property
+    def cells(self) -> int:
+        """Cells that it will hold."""
+        return sum(int(slice_.kept.sum()) for slice_ in self.slices)
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,8 @@ def built(task: ShardTask) -> ShardRecord | None:
     return found if whole and all((task.folder / n).stat().st_size == f.size for n, f in found.files.items()) else None
 
 
-def build_shard(task: ShardTask) -> ShardRecord:
-    """Write a shard, whole or not at all, and what the manifest is to say of it.
+def build_shard(task: ShardTask, advance: Callable[[int], None] = lambda _: None) -> ShardRecord:
+    """Write a shard, whole or not at all, and what the manifest is to say of it; ``advance`` is told its cells.
 
     Raises
     ------
@@ -165,6 +170,7 @@ def build_shard(task: ShardTask) -> ShardRecord:
         written = record(fresh, task.folder.name, task.counts)
     with writing(task.record):
         write_json(task.record, written.model_dump(mode="json"))
+    advance(written.cells)
     return written
 
 

@@ -7,11 +7,11 @@ import re
 from cell_lm.errors import ConfigError
 
 _DEFAULT = 1_500_000_000
-_PROCESS = 420_000_000
-"""What a process takes before it reads anything: Python and the libraries."""
+_PROCESS, _LEADER = 530_000_000, 470_000_000
+"""What a process takes besides the matrix (Python, the libraries, names of genes), and one that only leads others."""
 _PER_ENTRY = 90
 """Bytes that an entry of a block takes at most, all copies together."""
-_MOST, _LEAST = 1 << 22, 1 << 17
+_MOST, _LEAST = 1 << 22, 1 << 19
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 

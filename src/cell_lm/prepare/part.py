@@ -7,7 +7,7 @@ measured, and a *piece*, in the form of a shard, for each type of counts.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,7 +73,13 @@ def read_part(folder: Path) -> PartRecord | None:
         raise InputError(found, where=str(folder / PART), fix=fix) from None
 
 
-def make_part(plan: SourcePlan, folder: Path, vocabulary: Vocabulary, most_entries: int) -> PartRecord:
+def make_part(
+    plan: SourcePlan,
+    folder: Path,
+    vocabulary: Vocabulary,
+    most_entries: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> PartRecord:
     """Read a source into a part.
 
     Parameters
@@ -86,6 +92,8 @@ def make_part(plan: SourcePlan, folder: Path, vocabulary: Vocabulary, most_entri
         The genes to keep.
     most_entries
         Entries to work on at a time, which bounds memory.
+    advance
+        Is told progress: parts of the source's bytes, which add up to all of them.
 
     Raises
     ------
@@ -96,12 +104,25 @@ def make_part(plan: SourcePlan, folder: Path, vocabulary: Vocabulary, most_entri
     with writing(folder), atomic_directory(folder) as fresh:
         with plan.opened() as cells:
             reading = _Reading(plan, cells, vocabulary)
-            reading.write(fresh, most_entries)
+            reading.write(fresh, most_entries, _in_bytes(advance, len(cells), before.size))
         refuse_changed(plan.path, before, when="while it was read")
         part = reading.record(before)
         np.save(fresh / FOUND, reading.audit.found.astype(np.uint32), allow_pickle=False)
         write_json(fresh / PART, part.model_dump(mode="json"))
     return part
+
+
+def _in_bytes(advance: Callable[[int], None], cells: int, size: int) -> Callable[[int], None]:
+    """Return what is told the cells that are done, and passes them on as a share of the source's bytes."""
+    told = 0
+
+    def tell(done: int) -> None:
+        nonlocal told
+        now = size * done // max(cells, 1)
+        advance(now - told)
+        told = now
+
+    return tell
 
 
 @dataclass
@@ -131,7 +152,7 @@ class _Reading:
         self._kept: dict[str, _Kept] = {}
         self._few = self._mitochondrial = 0
 
-    def write(self, folder: Path, most_entries: int) -> None:
+    def write(self, folder: Path, most_entries: int, advance: Callable[[int], None]) -> None:
         """Scan and convert all blocks, then pass the verdict on what was scanned."""
         with ExitStack() as open_writers:
             done = 0
@@ -140,6 +161,7 @@ class _Reading:
                 if not self._check.spoilt:
                     self._take(block, done, folder, open_writers)
                 done += block.shape[0]
+                advance(done)
             report = self._check.report(lambda: self._blocks(most_entries))
             self.evidence = report.evidence
             if not report.proved:

@@ -22,13 +22,13 @@ from cell_lm.genes import Vocabulary
 from cell_lm.prepare.columns import Columns
 from cell_lm.prepare.disk import alone, remove_partial, writing
 from cell_lm.prepare.finish import finish, refuse_other_join, same_store
-from cell_lm.prepare.identity import refuse_changed
+from cell_lm.prepare.identity import refuse_changed, size
 from cell_lm.prepare.join import Part, build_shard, built, choose_cells, plan_shards
 from cell_lm.prepare.memory import entries_at_a_time
 from cell_lm.prepare.part import PartRecord, make_part, read_part
 from cell_lm.prepare.plan import PrepareSettings, SourcePlan, plan_sources, refuse_absent_columns
 from cell_lm.prepare.talk import Silence, Talk
-from cell_lm.prepare.workers import each
+from cell_lm.prepare.workers import Advance, each
 
 UNFINISHED, PARTS, RECORDS = "unfinished", "parts", "shards"
 
@@ -139,8 +139,8 @@ class _Read(NamedTuple):
     folder: Path
 
 
-def _make_part(task: _Read, *, vocabulary: Vocabulary, most_entries: int) -> PartRecord:
-    return make_part(task.plan, task.folder, vocabulary, most_entries)
+def _make_part(task: _Read, advance: Advance, *, vocabulary: Vocabulary, most_entries: int) -> PartRecord:
+    return make_part(task.plan, task.folder, vocabulary, most_entries, advance)
 
 
 def _read_all(
@@ -155,8 +155,8 @@ def _read_all(
     tasks = [_Read(plans[number], folders[number]) for number in open_]
     read = partial(_make_part, vocabulary=vocabulary, most_entries=most)
     refused: dict[int, CellLMError] = {}
-    with talk.progress("reading sources", len(tasks)) as done:
-        for place, result in each(read, tasks, workers):
+    with talk.progress("reading sources (bytes)", sum(size(task.plan.path) for task in tasks)) as advance:
+        for place, result in each(read, tasks, workers, advance):
             number = open_[place]
             if isinstance(result, CellLMError):
                 refused[number] = result
@@ -164,7 +164,6 @@ def _read_all(
             else:
                 records[number] = result
                 talk.note(f"read {plans[number].path}: {result.cells.kept:,} of {result.cells.given:,} cells")
-            done(1)
     _refuse(refused, len(plans))
     return [Part(n, folder, record) for n, (folder, record) in enumerate(zip(folders, records, strict=True)) if record]
 
@@ -215,12 +214,11 @@ def _join_all(
     tasks = plan_shards(parts, kept, settings.shard_cells, store / SHARDS, unfinished / RECORDS)
     records: dict[int, ShardRecord] = {n: whole for n, task in enumerate(tasks) if (whole := built(task)) is not None}
     open_ = [number for number in range(len(tasks)) if number not in records]
-    with talk.progress("writing shards", len(open_)) as done:
-        for place, result in each(build_shard, [tasks[number] for number in open_], workers):
+    with talk.progress("writing shards (cells)", sum(tasks[number].cells for number in open_)) as advance:
+        for place, result in each(build_shard, [tasks[number] for number in open_], workers, advance):
             if isinstance(result, CellLMError):
                 raise result
             records[open_[place]] = result
-            done(1)
     for plan, part in zip(plans, parts, strict=True):
         refuse_changed(plan.path, part.record.identity, when="after it was read into the unfinished store")
     shards = [records[number] for number in range(len(tasks))]

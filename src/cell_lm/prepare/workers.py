@@ -6,23 +6,43 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor
+from concurrent.futures import wait as futures_wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.prepare.disk import WriteError
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+Counter: TypeAlias = "Synchronized[int]"
+Advance: TypeAlias = Callable[[int], None]
+"""What progress is told to: how much more is done."""
+_POLL = 0.5
+"""Seconds between two looks at the progress of other processes."""
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
 
 def each(
-    function: Callable[[_Task], _Result], tasks: Sequence[_Task], workers: int
+    function: Callable[[_Task, Advance], _Result], tasks: Sequence[_Task], workers: int, advance: Advance
 ) -> Iterator[tuple[int, _Result | CellLMError]]:
     """Yield the number of each task with its result, or with the error that it ended in, as they are done.
+
+    Parameters
+    ----------
+    function
+        Does a task; it is handed what it tells its progress to.
+    tasks
+        What is to be done, in the order in which it is begun.
+    workers
+        Processes; with 1 it is done in this one.
+    advance
+        Is told the progress of all tasks.
 
     Raises
     ------
@@ -32,14 +52,17 @@ def each(
         A process was killed.
     """
     if workers <= 1 or len(tasks) <= 1:
-        yield from ((number, _attempt(function, task)) for number, task in enumerate(tasks))
+        yield from ((number, _attempt(function, task, advance)) for number, task in enumerate(tasks))
         return
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # forked children would inherit locks of threads that they lack
-    pool = ProcessPoolExecutor(min(workers, len(tasks)), mp_context=context, initializer=_follow_the_parent)
+    told = context.Value("q", 0)
+    pool = ProcessPoolExecutor(
+        min(workers, len(tasks)), mp_context=context, initializer=_begin_worker, initargs=(told,)
+    )
     try:
-        futures = {pool.submit(_attempt, function, task): number for number, task in enumerate(tasks)}
-        for future in as_completed(futures):
+        futures = {pool.submit(_in_worker, function, task): number for number, task in enumerate(tasks)}
+        for future in _as_completed(futures, told, advance):
             yield futures[future], future.result()
     except BaseException as error:
         for child in set(multiprocessing.active_children()) - before:
@@ -52,13 +75,43 @@ def each(
         pool.shutdown(cancel_futures=True)
 
 
-def _attempt(function: Callable[[_Task], _Result], task: _Task) -> _Result | CellLMError:
+def _as_completed(futures: Iterable[Future[_Result]], told: Counter, advance: Advance) -> Iterator[Future[_Result]]:
+    """Yield what is done as soon as it is, and pass on progress in between."""
+    open_, passed = set(futures), 0
+    while open_:
+        done, open_ = futures_wait(open_, timeout=_POLL, return_when=FIRST_COMPLETED)
+        now = told.value
+        advance(now - passed)
+        passed = now
+        yield from done
+
+
+def _attempt(function: Callable[[_Task, Advance], _Result], task: _Task, advance: Advance) -> _Result | CellLMError:
     try:
-        return function(task)
+        return function(task, advance)
     except WriteError:
         raise
     except CellLMError as error:
         return error
+
+
+_told: Counter | None = None
+
+
+def _begin_worker(told: Counter) -> None:
+    global _told
+    _told = told
+    _follow_the_parent()
+
+
+def _in_worker(function: Callable[[_Task, Advance], _Result], task: _Task) -> _Result | CellLMError:
+    return _attempt(function, task, _tell)
+
+
+def _tell(done: int) -> None:
+    if _told is not None:
+        with _told.get_lock():
+            _told.value += done
 
 
 def _follow_the_parent() -> None:

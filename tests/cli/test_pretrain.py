@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -154,3 +155,41 @@ def test_nothing_but_notes_comes_on_standard_error(make_file: MakeFile, tmp_path
     assert "Warning" not in said.err
     assert "\x1b" not in said.out + said.err
     assert all(line == line.rstrip() for line in said.out.splitlines())
+
+
+def test_a_dry_run_tells_memory_and_time_and_writes_nothing(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    file = make_file()
+    before = set(tmp_path.iterdir())
+    said = cli("pretrain", file, "--preset=tiny", "--batch-size=8", "--steps=500", "--memory=64GB", "--dry-run")
+    assert said.code == 0
+    assert "a step: 8 cells; chunks of at most 32,768 genes over both views: 1; graphs kept: 1" in said.out
+    assert re.search(r"memory: 0\.\d\d GB of the 64\.00 GB it may take", said.out)
+    assert re.search(r"time: \S+ s a step, .* for 500 steps", said.out)
+    assert said.out.endswith("nothing was written\n")
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        ("1MB", r"0\.00 GB of memory, and a step takes 0\.\d\d GB at least"),
+        ("much", "'training.memory' could not parse"),
+    ],
+)
+def test_memory_that_is_too_little_or_none_at_all_is_one_line(
+    memory: str, message: str, cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    said = cli(
+        "pretrain", make_file(), "--out", tmp_path / "run", "--preset=tiny", "--batch-size=8", "--memory", memory
+    )
+    assert said.code == 1
+    assert re.search(message, said.err.splitlines()[-1])
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_run_folder_only_a_dry_run_is_possible(cli: Cli, make_file: MakeFile) -> None:
+    said = cli("pretrain", make_file())
+    assert said.code == 2
+    assert (
+        said.err.strip() == "error: Invalid value for --out: name the run folder to make. See cell-lm pretrain --help"
+    )

@@ -29,8 +29,8 @@ def describe(found: Forecast, config: PretrainConfig) -> list[str]:
     whole = duration(found.seconds(training.steps))
     return [
         f"{cells}, {genes}; preset {config.preset}, {size}",
-        f"a step: {training.batch_size:,} cells in {budget.chunks:,} chunks of at most {budget.token_budget:,} genes "
-        f"over both views; {kept:,} graphs kept",
+        f"a step: {training.batch_size:,} cells; chunks of at most {budget.token_budget:,} genes over both views: "
+        f"{budget.chunks:,}; graphs kept: {kept:,}",
         f"memory: {gigabytes(budget.predicted_bytes)} of the {gigabytes(budget.limit)} it may take, "
         f"{gigabytes(budget.held_bytes)} of them for data, weights, optimiser and embeddings",
         f"time: {budget.predicted_seconds:.2g} s a step, {whole} for {training.steps:,} steps, without validation and "

@@ -85,9 +85,9 @@ class Budget:
     """Seconds a step, of the two passes and the contrastive loss."""
 
     def __str__(self) -> str:
-        cut = f"a step in {self.chunks:,} chunks of at most {self.token_budget:,} genes"
-        kept = f"{min(self.keep_chunks, self.chunks):,} graphs kept"
-        return f"{cut}, {kept}; predicted: {gigabytes(self.predicted_bytes)}, {self.predicted_seconds:.2g} s a step"
+        cut = f"chunks of at most {self.token_budget:,} genes: {self.chunks:,} a step"
+        kept = f"graphs kept: {min(self.keep_chunks, self.chunks):,}"
+        return f"{cut}; {kept}; predicted: {gigabytes(self.predicted_bytes)}, {self.predicted_seconds:.2g} s a step"
 
 
 def free_memory(device: torch.device) -> int:

@@ -13,7 +13,7 @@ from toy_run import finish, start, toy_cells, toy_config
 
 from cell_lm.errors import ConfigError
 from cell_lm.training import pretrain
-from cell_lm.training.ray_launch import pretrain_on_ray
+from cell_lm.training.ray_launch import _lost, pretrain_on_ray
 
 installed = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra [ray] is not installed")
 
@@ -61,3 +61,13 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ConfigError, match=r"pip install 'cell-lm\[ray\]'"):
         pretrain_on_ray(lambda: [toy_cells()], toy_config(), tmp_path / "run", workers=2)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_lost_worker_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
+    said = "Training failed due to worker errors:\n[Rank 1]\n  ActorDiedError: The actor died unexpectedly\n  more\n"
+    error = _lost(RuntimeError(said), tmp_path)
+    assert str(error).startswith(
+        f"{tmp_path}: a worker of Ray was lost (ActorDiedError: The actor died unexpectedly). "
+    )
+    assert "--resume" in str(error)
+    assert "(ValueError)" in str(_lost(ValueError(""), tmp_path))

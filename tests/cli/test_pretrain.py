@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 from typed import TINY, Cli, shell
 
+from cell_lm import training
 from cell_lm.config import PretrainConfig
 from cell_lm.data.batch import CellBatch
 from cell_lm.training.batches import Batches
@@ -193,3 +196,23 @@ def test_without_a_run_folder_only_a_dry_run_is_possible(cli: Cli, make_file: Ma
     assert (
         said.err.strip() == "error: Invalid value for --out: name the run folder to make. See cell-lm pretrain --help"
     )
+
+
+def test_workers_of_ray_read_the_files_again_and_the_command_reports(
+    cli: Cli, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def in_this_process(read: Any, config: PretrainConfig, out: Path, *, workers: int, resume: bool) -> Any:
+        asked.append(workers)
+        read = pickle.loads(pickle.dumps(read))
+        return training.pretrain(read(), config, out, resume=resume, progress=False)
+
+    monkeypatch.setattr("cell_lm.training.ray_launch.pretrain_on_ray", in_this_process)
+    said = cli("pretrain", make_file(), "--out", tmp_path / "run", *TINY, "--ray-workers", 3)
+    assert said.code == 0, said.err
+    assert asked == [3]
+    assert said.err.count("reading ") == 1
+    assert "training on 3 workers of Ray" in said.err
+    assert "pretrained 3 steps" in said.out
+    assert (tmp_path / "run" / "report.html").is_file()

@@ -199,7 +199,8 @@ class _Run:
         """Say how to go on once another process is gone."""
         steps = self.checkpoints.steps()
         kept = f"the checkpoint of step {steps[-1]:,} in {self.out} is good" if steps else "there is no checkpoint yet"
-        return f"Its own message says why; {kept}. Start all processes again by the same command and --resume"
+        again = "Start all processes again by the same command and --resume"
+        return f"Its own message, if there is one, says why; {kept}. {again}"
 
     def _data(self) -> dict[str, JSON]:
         return describe_data(self.datasets, len(self.batches.train_cells), len(self.batches.validation_cells))

@@ -78,8 +78,8 @@ def pretrain(
     keep_large_blocks()
     from cell_lm.cli.inputs import Inputs, Reading, read_state_options
 
-    options = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
-    options |= {"memory": memory}
+    options: dict[str, float | str | None] = {"steps": steps, "batch_size": batch_size, "seed": seed}
+    options |= {"learning_rate": learning_rate, "memory": memory}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
     resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(

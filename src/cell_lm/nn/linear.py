@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 def _onednn() -> Any:
     """Return oneDNN's product ``x @ weight.T + bias``, or None where this PyTorch has none."""
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
@@ -35,7 +35,7 @@ def _outer(grad: Tensor, x: Tensor) -> Tensor:
     """Return ``grad.T @ x``, [out, in]."""
     if len(x) < 8 * BLOCK:
         return _outer_block(grad, x)
-    blocks = (_outer_block(*block) for block in zip(grad.split(BLOCK), x.split(BLOCK), strict=True))
+    blocks = (_outer_block(*block) for block in zip(torch.split(grad, BLOCK), torch.split(x, BLOCK), strict=True))
     total = next(blocks)
     for block in blocks:
         total += block
@@ -56,7 +56,7 @@ class _Linear(torch.autograd.Function):
         return _product(x, weight, bias)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad

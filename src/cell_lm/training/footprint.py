@@ -39,7 +39,7 @@ _NEVER = 1 << 62
 _SIMILAR = 1024
 
 
-class TensorMemory(TorchDispatchMode):
+class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of the tensors that are made while it is entered.
 
     Attributes
@@ -49,7 +49,7 @@ class TensorMemory(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._seen: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
@@ -128,24 +128,29 @@ class _Probe:
 
         Those that the model holds are not counted.
         """
-        on_gpu = self.device.type == "cuda"
-        before = torch.cuda.memory_allocated(self.device) if on_gpu else 0
-        graph = 0
+        if self.device.type != "cuda":
+            with TensorMemory() as memory:
+                graph = self._watched_step(cells, lambda: memory.now)
+            return graph, memory.peak
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        graph = self._watched_step(cells, lambda: torch.cuda.memory_allocated(self.device))
+        return graph - before, torch.cuda.max_memory_allocated(self.device) - before
+
+    def _watched_step(self, cells: CellBatch, now: Callable[[], int]) -> int:
+        """Do a step, and return what ``now`` told when its graph was whole."""
+        told = [0]
 
         def look(*_: object) -> None:
-            nonlocal graph
             if torch.is_grad_enabled():
-                graph = torch.cuda.memory_allocated(self.device) - before if on_gpu else memory.now
+                told.append(now())
 
         handle = self.model.register_forward_hook(look)
         try:
-            if on_gpu:
-                torch.cuda.reset_peak_memory_stats(self.device)
-            with nullcontext() if on_gpu else TensorMemory() as memory:
-                self._step(cells, 0)
+            self._step(cells, 0)
         finally:
             handle.remove()
-        return graph, int(torch.cuda.max_memory_allocated(self.device) - before) if on_gpu else memory.peak
+        return told[-1]
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

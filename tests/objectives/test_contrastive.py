@@ -56,6 +56,14 @@ def test_ranks_that_share_the_rows_get_the_gradient_of_one_that_has_all(cut: int
             assert torch.allclose(got, want[part], rtol=0, atol=1e-12)
 
 
+def test_a_rank_that_hears_nothing_of_the_others_is_told_apart() -> None:
+    """The mutant of sharing: log-sum-exp of the own cells only."""
+    first, second = views(12)
+    _, expected, _ = info_nce(first, second, 0.1)
+    _, got, _ = info_nce(first, second, 0.1, cells=slice(0, 5))
+    assert not torch.allclose(got, expected[:5], rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("temperature", [0.005, 0.05, 1.0])
 def test_float32_stays_finite_and_close_at_any_temperature(temperature: float) -> None:
     expected = whole(*views(40), temperature)

@@ -320,6 +320,40 @@ def slots_counted_within_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[
     yield
 
 
+@contextmanager
+def a_stabiliser_over_the_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The largest key of all cells in place of the cell's own: it does not cancel against the small constant."""
+    largest: list[Tensor] = []
+    logits, cell = PerformerAttention._logits, PerformerAttention._cell
+
+    def noting(self: PerformerAttention, x: Tensor) -> Tensor:
+        largest.append(logits(self, x).detach().amax((0, 2)))
+        return logits(self, x)
+
+    def shifted(self: PerformerAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        # a row with the batch's largest key, and no value, makes the cell's stabiliser the batch's
+        row = largest[-1][None, :, None].expand(1, -1, key.shape[2])
+        return cell(self, query, torch.cat([key, row]), torch.cat([value, torch.zeros_like(value[:1])]))
+
+    monkeypatch.setattr(PerformerAttention, "_logits", noting)
+    monkeypatch.setattr(PerformerAttention, "_cell", shifted)
+    yield
+
+
+@contextmanager
+def pulls_of_other_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The gradient of one chunk's embeddings at another chunk, as when passes run in different orders."""
+    whole = DivideAndConquer._conquer
+
+    def swapped(self: DivideAndConquer, projections: list[Tensor]) -> tuple[float, list[Tensor | None]]:
+        loss, pulls = whole(self, projections)
+        joined = torch.cat([pull for pull in pulls if pull is not None])
+        return loss, list(joined.roll(1, 0).split([len(projection) for projection in projections]))
+
+    monkeypatch.setattr(DivideAndConquer, "_conquer", swapped)
+    yield
+
+
 @pytest.mark.parametrize(
     ("mutant", "attention"),
     [
@@ -331,6 +365,8 @@ def slots_counted_within_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[
         (keys_of_other_cells, "full"),
         (a_statistic_over_the_batch, "full"),
         (slots_counted_within_the_chunk, "full"),
+        (a_stabiliser_over_the_batch, "performer"),
+        (pulls_of_other_chunks, "latent"),
     ],
 )
 def test_a_mutant_is_caught(

@@ -117,7 +117,9 @@ def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
 def _lost(error: Exception, out: Path) -> TrainingError:
     """Say in one line what Ray says in many."""
     lines = [line.strip() for line in str(error).splitlines()]
-    reason = next((line for line in lines if "Error" in line or "killed" in line), type(error).__name__)
+    reason = next(
+        (line for line in lines if any(word in line for word in ("Error:", "died", "killed"))), type(error).__name__
+    )
     fix = "Ray's logs say more; go on with the same command and --resume: the checkpoints written before are whole"
     return TrainingError(f"a worker of Ray was lost ({reason[:200]})", where=str(out), fix=fix)
 

@@ -64,8 +64,7 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_lost_worker_is_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
-    lines = ["Training failed due to worker errors:", "[Rank 1 Error Snippet]:"]
-    said = "\n".join([*lines, "  ActorDiedError: The actor died unexpectedly", "  more\n"])
+    said = "Training failed:\n[Rank 1 Error Snippet]:\n  ActorDiedError: The actor died unexpectedly\n"
     error = _lost(RuntimeError(said), tmp_path)
     assert str(error).startswith(
         f"{tmp_path}: a worker of Ray was lost (ActorDiedError: The actor died unexpectedly). "

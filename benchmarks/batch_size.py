@@ -1,6 +1,6 @@
 """What the size of the contrastive batch does to the embedding, at equal cells seen.
 
-    python -m benchmarks.batch_size --data DIR [--out runs/batch_size] [--cells 49152] [--seeds 5] [--jobs 2]
+    python -m benchmarks.batch_size --data DIR [--out runs/batch_size] [--cells 32768] [--seeds 5] [--jobs 2]
                                     [--arms main|NAME,NAME] [--figure FILE.png] [--quick]
 
 Pretrains a small ``latent`` encoder on the eight pretraining files of ``benchmarks.annotation`` by masked LM alone, by
@@ -62,11 +62,12 @@ REFERENCE_BATCH, REFERENCE_RATE = 256, 1e-3
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of pretraining: the batch, settings over the defaults, and how many of the usual cells it sees."""
+    """One way of pretraining: the batch, settings over the defaults, and how many of the usual cells, or steps."""
 
     batch: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     cells: float = 1.0
+    steps: int | None = None
 
 
 def _off(*objectives: str) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def _contrastive(**settings: Any) -> dict[str, Any]:
 
 
 SMALL, MIDDLE, LARGE = 32, 256, 2048
+EQUAL_STEPS = 32
 CHANGES: dict[str, dict[str, Any]] = {
     "temperature .2": _contrastive(temperature=0.2),
     "views by dropout alone": _contrastive(genes=1.0),
@@ -99,8 +101,7 @@ ARMS: dict[str, Arm] = {
     },
     "four times the cells, batch 32": Arm(SMALL, cells=4.0),
     "four times the cells, batch 2048": Arm(LARGE, cells=4.0),
-    "equal steps, batch 32": Arm(SMALL, cells=SMALL / MIDDLE),
-    "equal steps, batch 2048": Arm(LARGE, cells=LARGE / MIDDLE),
+    **{f"equal steps, batch {batch}": Arm(batch, steps=EQUAL_STEPS) for batch in (SMALL, MIDDLE, LARGE)},
     "random gene vectors, masked LM": Arm(
         MIDDLE, {**_off("discrimination", "contrastive"), **CHANGES["random gene vectors"]}
     ),
@@ -111,8 +112,9 @@ MAIN = tuple(ARMS)[:6]
 
 def configuration(arm: Arm, cells: int, seed: int) -> PretrainConfig:
     rate = REFERENCE_RATE * (arm.batch / REFERENCE_BATCH) ** 0.5
+    steps = arm.steps or max(1, round(cells * arm.cells / arm.batch))
     training = {
-        "steps": max(1, round(cells * arm.cells / arm.batch)), "batch_size": arm.batch, "learning_rate": rate,
+        "steps": steps, "batch_size": arm.batch, "learning_rate": rate,
         "token_budget": CHUNK, "seed": seed, "validation": 0.0, "checkpoint_every": 10**6, "keep_checkpoints": 1,
     }  # fmt: skip
     settings = {key: value for key, value in arm.settings.items() if key != "training"}
@@ -291,7 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/batch_size"))
-    parser.add_argument("--cells", type=int, default=49_152, help="cells seen by an arm")
+    parser.add_argument("--cells", type=int, default=32_768, help="cells seen by an arm")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--arms", default="main", help="main, all, or names parted by semicolons")

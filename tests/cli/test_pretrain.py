@@ -216,3 +216,32 @@ def test_workers_of_ray_read_the_files_again_and_the_command_reports(
     assert "training on 3 workers of Ray" in said.err
     assert "pretrained 3 steps" in said.out
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_a_store_and_a_file_that_stays_on_disk_are_pretrained_on_together(
+    cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    first, second, store, run = make_file("a.h5ad"), make_file("b.h5ad", seed=1), tmp_path / "store", tmp_path / "run"
+    assert cli("prepare", first, "--out", store, "--quiet").code == 0
+    said = cli("pretrain", store, second, "--backed", "--out", run, *TINY)
+    assert said.code == 0, said.err
+    assert "60 cells: 60 of unknown state" in said.err
+    assert "1 source in 1 shard" in said.err
+    assert "b.h5ad, which stays on disk" in said.err
+    told = json.loads((run / "data.json").read_text())
+    assert [one["name"] for one in told["datasets"]] == ["a.h5ad", "b.h5ad"]
+    assert told["stores"][0]["name"] == "store"
+    assert "120 cells" in (run / "report.html").read_text()
+    assert settings(run).data.backed_above == 0
+    assert cli("pretrain", store, second, "--out", run, "--resume").code == 0
+
+
+def test_a_store_that_is_said_to_be_tumour_or_is_not_finished_is_refused(
+    cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    assert cli("prepare", make_file(), "--out", store, "--quiet").code == 0
+    assert "it is a store" in cli("pretrain", "--tumour-file", store, "--out", tmp_path / "run").error
+    assert "no state column is read" in cli("pretrain", store, "--state-column=x", "--out", tmp_path / "run").error
+    (store / "manifest.json").unlink()
+    assert "not finished" in cli("pretrain", store, "--out", tmp_path / "run").error

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_lm.data import EpochSampler, split
+from cell_lm.data.sampler import Order, sample
 from cell_lm.errors import ConfigError
 
 
@@ -93,3 +94,31 @@ def test_a_split_depends_on_the_seed_and_is_not_the_first_batch() -> None:
 def test_a_split_that_cannot_be_is_refused(n: int, fraction: float) -> None:
     with pytest.raises(ConfigError):
         split(n, fraction, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 300), block=st.integers(1, 20), window=st.integers(1, 80), seed=st.integers(0, 99))
+def test_an_order_in_blocks_holds_every_cell_once(n: int, block: int, window: int, seed: int) -> None:
+    order = Order(block, window)
+    assert sorted(order.shuffled(n, seed, 2).tolist()) == list(range(n))
+    assert order.shuffled(n, seed, 2).tolist() == order.shuffled(n, seed, 2).tolist()
+
+
+def test_blocks_keep_neighbours_in_one_window_and_windows_mix_blocks() -> None:
+    cells = Order(block=8, window=64).shuffled(640, 0, 0)
+    for start in range(0, 640, 64):
+        window = np.sort(cells[start : start + 64])
+        assert all((np.diff(run) == 1).all() for run in np.split(window, 8))
+        assert (np.diff(cells[start : start + 64]) != 1).mean() > 0.8
+        assert window.max() - window.min() > 100
+
+
+def test_true_random_order_keeps_no_neighbours() -> None:
+    assert (np.diff(Order().shuffled(10_000, 0, 0).astype(int)) == 1).mean() < 0.01
+
+
+def test_a_sample_is_sorted_and_without_repeats() -> None:
+    cells = sample(1000, 50, 3)
+    assert (np.diff(cells.astype(int)) > 0).all()
+    assert len(cells) == 50
+    assert sample(20, 50, 3).tolist() == list(range(20))

@@ -224,7 +224,7 @@ class _Matrix:
         with self._lock, guarded(str(self.path)):
             blocks.extend(self._block(first, last) for first, last in _runs(rows))
         if not blocks:
-            return sparse.csr_matrix((0, self.genes), dtype=np.float32)
+            return sparse.csr_matrix(np.empty((0, self.genes), np.float32))
         return sparse.csr_matrix(sparse.vstack(blocks, format="csr")) if len(blocks) > 1 else blocks[0]
 
     def _block(self, first: int, last: int) -> sparse.csr_matrix[Any]:

@@ -49,8 +49,7 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, evenness: floa
         if not full.any():
             return wanted
         result[full], open_ = have[full], open_ & ~full
-    result[-1] = batch_size - result[:-1].sum()  # all groups are used up: cells of no group fill the batch
-    return result
+    return result  # all groups are used up: the batch is all cells
 
 
 class BalancedSampler(Sampler):

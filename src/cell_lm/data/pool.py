@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,10 +82,10 @@ class CellPool:
         """Read those of some cells that are in files, at once and in the order of the files; the others need not be."""
         if not self.reads_files:
             return {}
-        index = np.unique(np.asarray(index, np.int64))
-        which = self._which(index)
+        cells = np.unique(np.asarray(index, np.int64))
+        which = self._which(cells)
         return {
-            number: self._read(part, index[which == number] - self.starts[number])
+            number: self._read(part, cells[which == number] - self.starts[number])
             for number, part in enumerate(self.parts)
             if in_file(part)
         }
@@ -103,10 +103,10 @@ class CellPool:
         fetched
             What :meth:`fetch` returned for these cells, or for more; default: what is in files is read now.
         """
-        index = np.asarray(index, np.int64)
+        cells = np.asarray(index, np.int64)
         if fetched is None:
-            fetched = self.fetch(index)
-        parts, announce = list(self._parts(index, fetched)), self._ahead.begin()
+            fetched = self.fetch(cells)
+        parts, announce = list(self._parts(cells, fetched)), self._ahead.begin()
         if announce:
             for part in parts:
                 if hasattr(part.cells, "announce"):
@@ -132,4 +132,4 @@ class CellPool:
                 held = fetched[int(number)]
                 yield Part(held.cells, np.searchsorted(held.rows, rows), places)
             else:
-                yield Part(part, rows, places)
+                yield Part(cast("Cells", part), rows, places)

@@ -82,9 +82,9 @@ class Tokeniser:
         values = np.empty(offsets[-1], np.float32)
         for cells, rows, places in parts:
             X = cells.X
-            limits = (self.max_genes, self.bins, len(cells.vocabulary), X.data.dtype.kind in "iu")
-            bounds = offsets[places], offsets[places + 1]
-            bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, *limits, genes, bins, values)
+            limits, whole = (self.max_genes, self.bins, len(cells.vocabulary)), X.data.dtype.kind in "iu"
+            bounds, tokens_of = (offsets[places], offsets[places + 1]), (genes, bins, values)
+            bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, whole, *limits, *tokens_of)
             if bad >= 0:
                 _refuse_row(cells, int(rows[bad]))
         tokens = torch.from_numpy(genes), torch.from_numpy(bins), torch.from_numpy(values)
@@ -105,10 +105,10 @@ def _fill(
     rows: NDArray[np.int64],
     starts: NDArray[np.int64],
     stops: NDArray[np.int64],
+    whole: bool,
     max_genes: int,
     n_bins: int,
     n_genes: int,
-    whole: bool,
     genes: NDArray[np.int64],
     bins: NDArray[np.int64],
     values: NDArray[np.float32],
@@ -178,9 +178,9 @@ def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
     held = np.zeros(_COUNTED, np.int64)
     whole = True
     for count in counts:
-        level = np.int64(count)
-        whole &= level == count
-        held[min(max(level, 0), _COUNTED - 1)] += 1
+        number = np.int64(count)
+        whole &= number == count
+        held[min(max(number, np.int64(0)), np.int64(_COUNTED - 1))] += 1
     level, above = _COUNTED - 1, 0
     while above + held[level] < most:
         above += held[level]

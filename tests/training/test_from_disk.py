@@ -153,7 +153,8 @@ def test_a_run_is_not_resumed_on_a_store_that_has_changed(store: Path, tmp_path:
 def test_what_a_run_was_begun_on_names_the_store_by_its_hash(store: Path, tmp_path: Path) -> None:
     pretrain([Store.open(store)], toy_config(), tmp_path / "run", progress=False, stop=after(1))
     told = json.loads((tmp_path / "run" / "data.json").read_text())["stores"]
-    assert told == [{"name": "store", "cells": 48, "hash": sha256(store / "manifest.json")}]
+    where = str(store.resolve())
+    assert told == [{"name": "store", "path": where, "cells": 48, "hash": sha256(store / "manifest.json")}]
 
 
 STEADY = """

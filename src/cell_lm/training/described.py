@@ -31,11 +31,13 @@ def describe_data(datasets: Sequence[Dataset], training: int, validation: int) -
     """Return the content of ``data.json``.
 
     The vocabulary's hash, cells to train on and held out, every dataset (of a store: every source) with its gene audit,
-    and every store with the hash of its manifest, which covers the hashes of all its files.
+    and every store with the hash of its manifest, which covers the hashes of all its files, and where it lay.
     """
     described: list[JSON] = [one for dataset in datasets for one in _describe(dataset)]
     stores: list[JSON] = [
-        {"name": store.name, "cells": len(store), "hash": store.hash} for store in datasets if isinstance(store, Store)
+        {"name": store.name, "path": str(store.path.resolve()), "cells": len(store), "hash": store.hash}
+        for store in datasets
+        if isinstance(store, Store)
     ]
     return {
         "vocabulary": datasets[0].vocabulary.hash,

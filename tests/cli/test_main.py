@@ -12,7 +12,7 @@ from typed import Cli, shell
 from cell_lm._version import __version__
 from cell_lm.cli import console
 from cell_lm.config import PRESETS
-from cell_lm.errors import InputError, TrainingError
+from cell_lm.errors import InputError, OtherRankError
 
 VERBS = [
     ("demo",),
@@ -154,7 +154,7 @@ def test_only_the_first_of_several_processes_speaks(
     says.note("a note")
     says.table(["a"], [["b"]])
     assert capfd.readouterr() == ("", "")
-    fail_with(monkeypatch, TrainingError("the first rank stopped"))
+    fail_with(monkeypatch, OtherRankError(0, "said already"))
     assert cli("report", "run") == (1, "", "")
     fail_with(monkeypatch, InputError("no such file", where="a.h5ad"))
     assert cli("report", "run").err == "rank 1: error: a.h5ad: no such file\n"

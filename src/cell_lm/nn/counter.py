@@ -155,18 +155,23 @@ def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
 
 
 def _drop(x: Tensor, keys: Tensor, place: int, rate: float, base: Tensor | None = None) -> Tensor:
-    """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [R, width] under dropout."""
-    scale = 1.0 / (1.0 - rate)
+    """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [..., width] under dropout, one key for each row."""
+    scale, width = 1.0 / (1.0 - rate), x.shape[-1]
     if x.device.type != "cpu" or x.dtype.itemsize < 4:
-        dropped = (x * keep_mask(keys, place, x.shape[-1], rate)).mul_(scale)
+        dropped = (x * keep_mask(keys, place, width, rate).view(x.shape)).mul_(scale)
         return dropped if base is None else base + dropped
-    x, out = x.detach().contiguous(), torch.empty(x.shape, dtype=x.dtype)
-    keyed = (mix(keys ^ place).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), x.numpy())
+    out = torch.empty(x.shape, dtype=x.dtype)  # whole, not a view of rows: FSDP warns of layers that return views
+    keyed = mix(keys ^ place).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), _rows(x)
     if base is None:
-        _drop_cpu(*keyed, out.numpy())
+        _drop_cpu(*keyed, _rows(out))
     else:
-        _drop_and_add_cpu(*keyed, base.detach().contiguous().numpy(), out.numpy())
+        _drop_and_add_cpu(*keyed, _rows(base), _rows(out))
     return out
+
+
+def _rows(x: Tensor) -> Any:
+    """Return [..., width] as an array of rows, on the same memory where it is contiguous."""
+    return x.detach().contiguous().view(-1, x.shape[-1]).numpy()
 
 
 class _CounterDropout(torch.autograd.Function):
@@ -200,7 +205,7 @@ class _AddDropped(torch.autograd.Function):
 
 
 def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
-    """Drop features of ``x`` [R, width] by counter and scale the others up; without keys or at rate 0, ``x`` itself."""
+    """Drop features of ``x`` [..., width] by counter, a key for each row; without keys or at rate 0, ``x`` itself."""
     if keys is None or rate == 0.0:
         return x
     result: Tensor = _CounterDropout.apply(x, keys, place, rate)  # type: ignore[no-untyped-call]
@@ -208,7 +213,7 @@ def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
 
 
 def add_dropped(base: Tensor, x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
-    """Return ``base`` plus :func:`dropout` of ``x``, both [R, width], in the dtype of ``base``."""
+    """Return ``base`` plus :func:`dropout` of ``x``, both [..., width], in the dtype of ``base``."""
     if keys is None or rate == 0.0:
         return base + x
     result: Tensor = _AddDropped.apply(base, x, keys, place, rate)  # type: ignore[no-untyped-call]

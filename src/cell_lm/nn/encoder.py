@@ -94,8 +94,7 @@ class Layer(nn.Module):
 
     def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, place: int) -> Tensor:
         """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
-        rows = x.flatten(0, -2), branch.flatten(0, -2)
-        return add_dropped(*rows, keys, self.place + place, self.rate).view_as(x)
+        return add_dropped(x, branch, keys, self.place + place, self.rate)
 
     def start_silent(self, *, attention: bool) -> Self:
         """Let the branches add nothing until they have learned to: the last linear layer of each starts at zero."""

@@ -38,6 +38,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,7 +70,16 @@ from cell_lm.training.footprint import TensorMemory
 BUDGET = 32_768
 CONTRASTIVE = ObjectivesConfig.model_validate({"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
 KINDS = ("full", "latent", "performer")
-FILES = ("baron_human", "qian2020_ovarian", "pbmc_frozen_donorA", "malt_lymphoma", "zheng_facs10", "pbmc3k")
+FILES = (
+    "baron_human",
+    "qian2020_ovarian",
+    "pbmc_frozen_donorA",
+    "malt_lymphoma",
+    "zheng_facs10",
+    "pbmc3k",
+    "kang_pbmc",
+    "pc9_erlotinib",
+)
 
 
 def read(data: Path | None) -> list[CellData]:
@@ -80,10 +90,19 @@ def read(data: Path | None) -> list[CellData]:
 
 
 def draw(datasets: Sequence[CellData], cells: int, seed: int = 0) -> CellBatch:
-    """Return so many of the cells, again and again where there are not enough of them."""
-    pool = CellPool(datasets, Tokeniser(PRESETS["small"].bins, PRESETS["small"].max_genes))
-    orders = [np.random.default_rng((seed, turn)).permutation(len(pool)) for turn in range(-(-cells // len(pool)))]
-    return pool.tokenise(np.concatenate(orders)[:cells])
+    """Return so many of the cells; where there are not enough, thinned copies of them, no two of them alike."""
+    rng, there = np.random.default_rng(seed), sum(map(len, datasets))
+    copies = [thin(each, rng) for _ in range(1, -(-cells // there)) for each in datasets]
+    pool = CellPool([*datasets, *copies], Tokeniser(PRESETS["small"].bins, PRESETS["small"].max_genes))
+    return pool.tokenise(rng.permutation(len(pool))[:cells])
+
+
+def thin(cells: CellData, rng: np.random.Generator) -> CellData:
+    """Keep each molecule with probability .8, as if the cells had been sequenced once more, less deeply."""
+    X = cells.X.copy()
+    X.data = rng.binomial(X.data.astype(np.int64), 0.8).astype(np.float32)
+    X.eliminate_zeros()
+    return replace(cells, X=X)
 
 
 def gradient(model: CellLM) -> Tensor:

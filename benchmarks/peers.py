@@ -4,8 +4,9 @@ The two packages take batches that can be cut along their first dimension. Packe
 numbers of cells, and a wrapper of the encoder looks the cells up: their code is theirs, unchanged. GradCache's package
 (``gradcache`` 0.0.1) imports itself under another name than it installs; it is given that name.
 
-All get the same encoder, cells, views, dropout and masks. Dropout and masks are ours, by counter, so that every one of
-them must come to the same gradient; the random states that the two packages save and restore cost them their usual.
+All get the same encoder, cells, views, dropout and masks. Dropout and masks are ours, by counter, so that end to end
+and GradCache must come to our gradient (the benchmark checks it); the random states that the two packages save and
+restore cost them their usual. Sentence-transformers' loss is another one: first views against second ones only.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import importlib
 import importlib.util
 import sys
 import types
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,10 +30,12 @@ from cell_lm.objectives.masked import choose_hidden, choose_read
 SEED, STEP = 3, 5
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def nt_xent(
+    first: Tensor, second: Tensor, temperature: float, product: Callable[[Tensor, Tensor], Tensor] = F.linear
+) -> Tensor:
     """The contrastive loss by its definition: one softmax over all logits, in place where autograd allows it."""
     z = torch.cat([first, second])
-    logits = z @ z.T / temperature
+    logits = product(z / temperature, z)
     logits = logits.fill_diagonal_(-torch.inf)
     return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(first)))
 
@@ -104,7 +108,7 @@ def _columns(cells: int, view: int) -> dict[str, Tensor]:
 
 
 class GradCachePeer:
-    """A contrastive step by the package gradcache, views in chunks of as many cells as ours."""
+    """A contrastive step by the package gradcache; its chunks are of one view, of twice the cells of one of ours."""
 
     def __init__(self, model: CellLM, batch: CellBatch, cells_a_chunk: int) -> None:
         self.cells, looked = len(batch), Looked(model, batch)

@@ -74,6 +74,13 @@ def test_what_the_user_settled_is_kept() -> None:
     assert find(0.4e9, token_budget=4096, keep=7).keep_chunks == 7
 
 
+def test_kept_graphs_that_the_user_settled_leave_smaller_chunks() -> None:
+    for keep in (1, 5, 10):
+        found = find(0.8e9, keep=keep)
+        assert found.keep_chunks == keep
+        assert found.predicted_bytes <= 0.8e9
+
+
 def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     class Memory:
         available = 8000
@@ -95,6 +102,16 @@ def test_processes_of_one_machine_share_its_memory(monkeypatch: pytest.MonkeyPat
         ({"memory.max": "max\n", "memory.current": "400\n"}, None),
         ({"memory/memory.limit_in_bytes": "1000", "memory/memory.usage_in_bytes": "1500"}, 0),
         ({"memory/memory.limit_in_bytes": str(2**63 - 4096), "memory/memory.usage_in_bytes": "1"}, None),
+        (
+            {
+                "memory.max": "1000",
+                "memory.current": "900",
+                "memory.stat": "active_file 200\ninactive_file 300\nanon 400",
+            },
+            600,
+        ),
+        ({"job/memory.max": "500", "job/memory.current": "100", "memory.max": "max", "memory.current": "1"}, 400),
+        ({"memory.max": "300", "memory.current": "100", "job/memory.max": "500", "job/memory.current": "100"}, 200),
         ({}, None),
     ],
 )
@@ -102,4 +119,7 @@ def test_the_limit_of_a_container_counts(files: dict[str, str], left: int | None
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    assert module._container_limit(tmp_path) == left
+    groups = tmp_path / "groups"
+    groups.write_text("9:name=systemd:/\n8:memory:/\n0::/job\n")
+    assert module._container_limit(tmp_path, groups) == left
+    assert module._container_limit(tmp_path, tmp_path / "not Linux") is None

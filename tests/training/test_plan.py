@@ -50,7 +50,14 @@ def test_a_resumed_run_keeps_its_cut_to_the_bit_without_measuring(
     assert all((whole[name] == cut[name]).all() for name in whole)
 
 
-def test_other_memory_is_planned_for_anew(tmp_path: Path) -> None:
+def test_a_run_goes_on_with_other_memory(tmp_path: Path) -> None:
+    pretrain([toy_cells()], open_config(memory="64GB"), tmp_path / "run", progress=False, stop=after(5))
+    result = pretrain([toy_cells()], open_config(memory="32GB"), tmp_path / "run", progress=False, resume=True)
+    assert (result.resumed_from, result.steps) == (5, 12)
+    assert settled(tmp_path / "run")["memory"] == 32_000_000_000
+
+
+def test_other_memory_is_planned_for_anew() -> None:
     before = toy_config(memory="1GB", token_budget=500, keep_chunks=3)
     assert adopt(open_config(memory="1GB"), before).training.token_budget == 500
     assert adopt(toy_config(memory="1GB", token_budget=9), before).training.token_budget == 9

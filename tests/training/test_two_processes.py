@@ -47,6 +47,8 @@ said["sharded"] = run("sharded", sharding="full").train.total
 said["shards stopped after"] = run("from shards", sharding="full", stop=after(6)).steps
 said["begun alone"] = run("begun alone", resume=True).train.total
 said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train.total
+said["open"] = run("open", token_budget="auto", keep_chunks="auto", memory="64GB").train.total
+said["open in shards"] = run("open in shards", token_budget="auto", keep_chunks="auto", sharding="full").train.total
 said["different"] = refused("nowhere", seed=rank)
 said["no cells on rank 1"] = refused("nowhere", cells=[] if rank else None)
 said["lost"] = None
@@ -114,6 +116,13 @@ def test_another_number_of_processes_or_shards_goes_on_with_the_same_losses(run:
         assert said[run] == pytest.approx(together["alone"], rel=1e-5)
     folder = {"resumed in shards": "stopped", "begun alone in shards": "begun alone too"}.get(run, run)
     same_losses(together["folder"] / folder, together["folder"] / "alone")
+
+
+@pytest.mark.parametrize("run", ["open", "open in shards"])
+def test_two_processes_settle_together_how_steps_are_cut(run: str, together: dict[str, Any]) -> None:
+    for said in together["said"]:
+        assert said[run] == pytest.approx(together["alone"], rel=1e-4)
+    assert json.loads((together["folder"] / run / "config.json").read_text())["training"]["token_budget"] == 32768
 
 
 def test_one_process_goes_on_with_what_two_left_in_shards(together: dict[str, Any]) -> None:

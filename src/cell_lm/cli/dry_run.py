@@ -33,7 +33,7 @@ def describe(found: Forecast, config: PretrainConfig) -> list[str]:
         f"{budget.chunks:,}; graphs kept: {kept:,}",
         f"memory: {gigabytes(budget.predicted_bytes)} of the {gigabytes(budget.limit)} it may take, "
         f"{gigabytes(budget.held_bytes)} of them for data, weights, optimiser and embeddings",
-        f"time: {budget.predicted_seconds:.2g} s a step, {whole} for {training.steps:,} steps, without validation and "
-        "checkpoints (measured now, on this machine as busy as it is)",
+        f"time: {budget.predicted_seconds:.2g} s a step, {whole} for {training.steps:,} steps, without optimiser, "
+        "validation and checkpoints (measured now, on this machine as busy as it is)",
         "nothing was written",
     ]

@@ -76,13 +76,7 @@ class _Tiles:
         for i, rows in enumerate(self.rows):
             for columns in self.columns[i:] if self.whole else self.columns:
                 similarity = linear(self.z[rows], self.z[columns], None).div_(self.temperature)
-                first, last = max(rows.start, columns.start), min(rows.stop, columns.stop)
-                if first < last:  # a view is not compared with itself
-                    at = (
-                        slice(first - rows.start, last - rows.start),
-                        slice(first - columns.start, last - columns.start),
-                    )
-                    similarity[at].diagonal().fill_(-torch.inf)
+                _leave_out_self(similarity, rows.start, columns.start)
                 yield _Tile(rows, columns, similarity, self.whole and rows != columns)
 
 

@@ -17,16 +17,12 @@ from cell_lm.errors import ConfigError
 from cell_lm.training.footprint import Footprint
 
 BUSY = {"cpu": 32_768, "cuda": 524_288}
-"""Genes over both views with which a chunk keeps a device busy: larger ones gain nothing."""
+"""Genes over both views (before they leave some out) with which a chunk keeps a device busy: more gain nothing."""
 SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Of the free memory that is taken where the user names none: on a laptop other programs live, too."""
 SLACK = 1.25
 """Of what the tensors of a chunk take, to what the process takes for them (allocators round and leave gaps)."""
 _ROUND = 1024
-_LIMITS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
 _COPIES = 6
 """Matrices of the size of all embeddings that the contrastive loss holds at once."""
 
@@ -70,7 +66,7 @@ class Budget:
     """How a step is cut, and what it is predicted to cost."""
 
     token_budget: int
-    """Genes over all views that a chunk may hold."""
+    """Genes over all views that a chunk may hold, before a view leaves some out (``objectives.contrastive.genes``)."""
     keep_chunks: int
     """Chunks whose graph is kept."""
     chunks: int
@@ -100,19 +96,38 @@ def free_memory(device: torch.device) -> int:
     return min(free, limit) // neighbours if limit is not None else free // neighbours
 
 
-def _container_limit(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return what is left of a container's own limit (cgroup version 2 or 1), None where it has none."""
-    for most, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            limit, taken = (root / most).read_text().strip(), (root / used).read_text().strip()
-        except OSError:
+def _container_limit(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the least that is left of the limits of the control groups this process is in; None where none has one.
+
+    Version 2 and 1 of Linux's control groups: containers, systemd and SLURM set such limits, on any level.
+    """
+    left = []
+    for line in groups.read_text().splitlines() if groups.is_file() else []:
+        number, controllers, path = line.split(":", 2)
+        if number == "0":
+            top, names = root, ("memory.max", "memory.current", "")
+        elif "memory" in controllers.split(","):
+            top, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        else:
             continue
-        if limit.isdigit() and int(limit) < 1 << 60:
-            return max(0, int(limit) - int(taken))
-    return None
+        inner = top / path.lstrip("/")
+        folders = [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+        left += [found for folder in folders if (found := _left_of(folder, *names)) is not None]
+    return min(left, default=None)
+
+
+def _left_of(group: Path, most: str, used: str, prefix: str) -> int | None:
+    """Return what is left of a group's limit; pages of files count as free, since the kernel gives them up."""
+    try:
+        limit, taken = (group / most).read_text().strip(), int((group / used).read_text())
+        if not limit.isdigit() or int(limit) >= 1 << 60:
+            return None
+        lines = (group / "memory.stat").read_text().splitlines() if (group / "memory.stat").is_file() else []
+    except OSError:
+        return None
+    files = {f"{prefix}active_file", f"{prefix}inactive_file"}
+    cached = sum(int(size) for name, size in (line.split() for line in lines) if name in files)
+    return max(0, int(limit) - max(0, taken - cached))
 
 
 def held_memory(device: torch.device) -> int:
@@ -143,7 +158,7 @@ def find_budget(
     device
         ``cpu`` or ``cuda``.
     token_budget, keep
-        What is settled already; the other is found, and nothing is refused for what is settled.
+        What is settled already; the other is found so that both fit. Where both are settled nothing is refused.
 
     Raises
     ------
@@ -151,7 +166,7 @@ def find_budget(
         Not even the longest cell fits; the message says how much would do.
     """
     if token_budget is None:
-        token_budget = _largest_chunk(cost, work, limit, device)
+        token_budget = _largest_chunk(cost, work, limit, device, 1 if keep is None else max(1, keep))
     whole = max(token_budget // work.views, work.longest)
     chunks = max(1, -(-work.genes // whole))
     genes = min(whole, work.genes)
@@ -172,12 +187,13 @@ def find_budget(
     )
 
 
-def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str) -> int:
-    """Return the token budget of the largest chunk that fits, or of one that keeps the device busy."""
+def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str, graphs: int) -> int:
+    """Return the token budget of chunks of which ``graphs`` fit at once, or of one that keeps the device busy."""
     left = (limit - work.fixed) / SLACK - cost.chunk_bytes
-    genes = int(left / cost.bytes_per_gene) if cost.bytes_per_gene else BUSY[device]
+    graphs = graphs if work.views == 2 else 1
+    genes = int(left / (graphs * cost.bytes_per_gene)) if cost.bytes_per_gene else BUSY[device]
     if genes < work.longest:
-        needed = work.fixed + SLACK * (cost.chunk_bytes + cost.bytes_per_gene * work.longest)
+        needed = work.fixed + SLACK * (cost.chunk_bytes + graphs * cost.bytes_per_gene * work.longest)
         found = f"{gigabytes(limit)} of memory, and a step takes {gigabytes(needed)} at least"
         held = f"{gigabytes(work.fixed)} for data, weights, optimiser and embeddings, the rest for the longest cell"
         raise ConfigError(

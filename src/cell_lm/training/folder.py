@@ -18,6 +18,7 @@ from cell_lm.training.disk import remove_partial, writing
 
 CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "model"
 MAY_CHANGE = (
+    "training.memory",
     "training.token_budget",
     "training.keep_chunks",
     "training.checkpoint_every",

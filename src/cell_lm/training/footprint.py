@@ -27,16 +27,17 @@ from torch.utils._pytree import tree_leaves
 from cell_lm.config import ObjectivesConfig
 from cell_lm.data.batch import CellBatch
 from cell_lm.model import CellLM
-from cell_lm.objectives.contrastive import info_nce
+from cell_lm.objectives.contrastive import TILE, info_nce
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 
 LONGEST_PROBE = 1.0
 """Seconds of a step past which no larger one is tried."""
 LARGEST_PROBE = 8_192
-"""Genes past which no larger step is tried: the measurement is to take less memory than the run."""
+"""Genes past which no larger step is tried: the measurement is to take no more memory than a chunk."""
 _FEWEST, _GROWTH, _ROUNDS = 4, 2, 2
 _NEVER = 1 << 62
-_SIMILAR = 1024
+_SIMILAR = 4 * TILE
+"""Views whose loss is timed: tiles on the diagonal and off it."""
 
 
 class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -163,6 +164,7 @@ def measure(
     sample: CellBatch,
     *,
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+    slow: Callable[[bool], bool] = bool,
 ) -> Footprint:
     """Measure what a step costs.
 
@@ -176,9 +178,12 @@ def measure(
         Some dozen of the cells to be trained on, at least 4; those beyond a second's work are not used.
     autocast
         Makes the context under which the model runs.
+    slow
+        Given whether a step took long here, returns whether it did on any rank: all must measure the same steps, since
+        each is one of all ranks together.
     """
     probe = _Probe(model, objectives, autocast)
-    cells = _enough(probe, sample)
+    cells = _enough(probe, sample, slow)
     graph, peak = probe.memory(cells)
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     first, replay = probe.passes(cells)
@@ -192,11 +197,13 @@ def measure(
     )
 
 
-def _enough(probe: _Probe, sample: CellBatch) -> CellBatch:
+def _enough(probe: _Probe, sample: CellBatch, slow: Callable[[bool], bool]) -> CellBatch:
     """Return as many of the cells as a second's work takes; a first step compiles kernels and makes the gradients."""
     cells = sample[:_FEWEST]
     probe.seconds(cells)
-    while len(cells) < len(sample) and cells.tokens < LARGEST_PROBE and probe.seconds(cells) < LONGEST_PROBE / 2:
+    while len(cells) < len(sample) and cells.tokens < LARGEST_PROBE:
+        if slow(probe.seconds(cells) > LONGEST_PROBE / 2):
+            break
         cells = sample[: _GROWTH * len(cells)]
     return cells
 

@@ -66,7 +66,9 @@ def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) 
     work = _work(model, batches, config, ranks, held_memory(device))
     limit = memory_limit(device, training.memory)
     sample = batches.sample(SAMPLE).to(device)
-    cost = measure(model, config.objectives, sample, autocast=precision(config, device))
+    cost = measure(
+        model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
+    )
     settled = [None if number == "auto" else number for number in (training.token_budget, training.keep_chunks)]
     found = ranks.everywhere(
         lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
@@ -138,6 +140,8 @@ def _work(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks,
     cells = -(-config.training.batch_size // ranks.size)
     genes = int(lengths.mean() * cells)
     trained = model.parameter_count()
+    if config.training.sharding == "full":
+        trained = -(-trained // ranks.size)
     return Work(
         cells=cells,
         genes=genes,

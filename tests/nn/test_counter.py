@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cell_lm.nn.counter import Counter, _keep_anywhere, dropout, keep_mask, mix
+from cell_lm.nn.counter import Counter, _keep_anywhere, add_dropped, dropout, keep_mask, mix
 
 
 def keys(rows: int, seed: int = 0) -> torch.Tensor:
@@ -67,3 +67,26 @@ def test_without_keys_or_rate_nothing_is_dropped() -> None:
     x = torch.randn(5, 4)
     assert dropout(x, None, 0, 0.5) is x
     assert dropout(x, keys(5), 0, 0.0) is x
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_adding_what_survives_is_dropout_and_a_sum_in_one(dtype: torch.dtype) -> None:
+    k, generator = keys(50), torch.Generator().manual_seed(0)
+    wide = torch.promote_types(dtype, torch.float32)
+    base = torch.randn(50, 12, dtype=wide, generator=generator, requires_grad=True)
+    x = torch.randn(50, 12, dtype=wide, generator=generator).to(dtype).requires_grad_()
+    out = add_dropped(base, x, k, 4, 0.25)
+    assert out.dtype == wide
+    assert torch.allclose(out, base + dropout(x.to(wide), k, 4, 0.25), rtol=0, atol=4 * torch.finfo(wide).eps)
+    assert torch.equal(out == base, ~keep_mask(k, 4, 12, 0.25))
+    pull = torch.randn(50, 12, dtype=wide, generator=generator)
+    (out * pull).sum().backward()
+    assert torch.equal(base.grad, pull)
+    assert x.grad.dtype == dtype
+    assert torch.equal(x.grad, dropout(pull, k, 4, 0.25).to(dtype))
+
+
+def test_adding_reads_rows_as_they_lie_in_memory() -> None:
+    k, base, x = keys(12), torch.randn(8, 12).T, torch.randn(8, 24)[:, ::2].T
+    assert torch.allclose(add_dropped(base, x, k, 1, 0.5), base + dropout(x.contiguous(), k, 1, 0.5))
+    assert torch.equal(add_dropped(base, x, None, 1, 0.5), base + x)

@@ -11,8 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cell_lm.nn.linear import Linear
+
+
+def _wide(x: Tensor) -> Tensor:
+    # the CPU's half-precision kernels of attention are slower than the float32 ones, the backward pass up to ten times
+    return x.to(torch.promote_types(x.dtype, torch.float32)) if x.device.type == "cpu" else x
+
 
 def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values; on the CPU in float32 at least."""
+    with torch.autocast(query.device.type, enabled=False):
+        return F.scaled_dot_product_attention(_wide(query), _wide(key), _wide(value)).to(query.dtype)
+
+
+def _one_cell(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Exact attention of one cell: [n, H, K] queries over [m, H, K] keys and values."""
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
     return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
@@ -27,8 +40,8 @@ def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
 def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
     """Exact attention, each cell's queries over its own keys only.
 
-    One call a cell on the CPU, where padding costs more than calls do; on CUDA in half precision the variable-length
-    kernel.
+    One call a cell on the CPU, where padding costs more than calls do, and in float32 at least; on CUDA in half
+    precision the variable-length kernel.
 
     Parameters
     ----------
@@ -44,8 +57,9 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequenc
     """
     if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
         return _flash(query, key, value, queries, keys)
-    cells = zip(_cells(query, queries), _cells(key, keys), _cells(value, keys), strict=True)
-    return torch.cat([scaled_dot_product(*cell) for cell in cells])
+    with torch.autocast(query.device.type, enabled=False):
+        cells = zip(_cells(_wide(query), queries), _cells(_wide(key), keys), _cells(_wide(value), keys), strict=True)
+        return torch.cat([_one_cell(*cell) for cell in cells]).to(query.dtype)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
@@ -66,9 +80,9 @@ class Projections(nn.Module):
         super().__init__()
         self.shape = (heads, head_width)
         inner = heads * head_width
-        self.query = nn.Linear(width, inner)
-        self.key_value = nn.Linear(width, 2 * inner)
-        self.out = nn.Linear(inner, width)
+        self.query = Linear(width, inner)
+        self.key_value = Linear(width, 2 * inner)
+        self.out = Linear(inner, width)
 
     def queries(self, x: Tensor) -> Tensor:
         """[..., width] to [..., H, K]."""
@@ -150,8 +164,8 @@ class PerformerAttention(Projections):
 class LatentAttention(Projections):
     """Exact attention among the latents of each cell, all cells having equally many."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend within [C, L, width]."""
+    def forward(self, x: Tensor, wanted: int | None = None) -> Tensor:
+        """Attend within [C, L, width]; where ``wanted`` is given, only the first so many latents ask."""
         key, value = self.keys_values(x)
-        query, key, value = (part.transpose(1, 2) for part in (self.queries(x), key, value))
-        return self.back(F.scaled_dot_product_attention(query, key, value).transpose(1, 2))
+        query, key, value = (part.transpose(1, 2) for part in (self.queries(x[:, :wanted]), key, value))
+        return self.back(scaled_dot_product(query, key, value).transpose(1, 2))

@@ -24,10 +24,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
+
+from cell_lm.data.compiled import compiled
 
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
@@ -77,18 +78,45 @@ class Counter:
         return mix(self.cells[cell] ^ token)
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled
+def _survives(low: Any, high: Any, column: int, threshold: Any) -> Any:
+    x = np.uint32(low + np.uint32(column) * np.uint32(_GOLDEN))
+    x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(_MIX_1))
+    x = np.uint32(x ^ high)
+    x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(_MIX_2))
+    x = np.uint32(x ^ (x >> np.uint32(16)))
+    return x >= threshold
+
+
+@compiled
 def _keep_cpu(keys: Any, width: int, threshold: Any, out: Any) -> None:
     for row in range(keys.shape[0]):
         low = np.uint32(keys[row] & 0xFFFFFFFF)
         high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
         for column in range(width):
-            x = np.uint32(low + np.uint32(column) * np.uint32(_GOLDEN))
-            x = np.uint32((x ^ (x >> np.uint32(16))) * np.uint32(_MIX_1))
-            x = np.uint32(x ^ high)
-            x = np.uint32((x ^ (x >> np.uint32(15))) * np.uint32(_MIX_2))
-            x = np.uint32(x ^ (x >> np.uint32(16)))
-            out[row, column] = x >= threshold
+            out[row, column] = _survives(low, high, column, threshold)
+
+
+@compiled
+def _drop_cpu(keys: Any, threshold: Any, scale: Any, x: Any, out: Any) -> None:
+    nought = scale * 0
+    for row in range(keys.shape[0]):
+        low = np.uint32(keys[row] & 0xFFFFFFFF)
+        high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
+        for column in range(x.shape[1]):
+            factor = scale if _survives(low, high, column, threshold) else nought
+            out[row, column] = x[row, column] * factor
+
+
+@compiled
+def _drop_and_add_cpu(keys: Any, threshold: Any, scale: Any, x: Any, base: Any, out: Any) -> None:
+    nought = scale * 0
+    for row in range(keys.shape[0]):
+        low = np.uint32(keys[row] & 0xFFFFFFFF)
+        high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
+        for column in range(x.shape[1]):
+            factor = scale if _survives(low, high, column, threshold) else nought
+            out[row, column] = base[row, column] + x[row, column] * factor
 
 
 def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
@@ -98,6 +126,10 @@ def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
     x = x ^ high
     x = ((x ^ (x >> 15)) * _MIX_2) & _WORD
     return (x ^ (x >> 16)) >= threshold
+
+
+def _threshold(rate: float) -> int:
+    return min(round(rate * 2**32), _WORD)
 
 
 def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
@@ -114,12 +146,26 @@ def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
     rate
         Probability that a feature is dropped, in [0, 1); resolved to 2**-32.
     """
-    keys = mix(keys ^ place)
-    threshold = min(round(rate * 2**32), _WORD)
+    keys, threshold = mix(keys ^ place), _threshold(rate)
     if keys.device.type != "cpu":
         return _keep_anywhere(keys, width, threshold)
     out = torch.empty(len(keys), width, dtype=torch.bool)
     _keep_cpu(keys.numpy(), width, np.uint32(threshold), out.numpy())
+    return out
+
+
+def _drop(x: Tensor, keys: Tensor, place: int, rate: float, base: Tensor | None = None) -> Tensor:
+    """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [R, width] under dropout."""
+    scale = 1.0 / (1.0 - rate)
+    if x.device.type != "cpu" or x.dtype.itemsize < 4:
+        dropped = (x * keep_mask(keys, place, x.shape[-1], rate)).mul_(scale)
+        return dropped if base is None else base + dropped
+    x, out = x.detach().contiguous(), torch.empty(x.shape, dtype=x.dtype)
+    keyed = (mix(keys ^ place).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), x.numpy())
+    if base is None:
+        _drop_cpu(*keyed, out.numpy())
+    else:
+        _drop_and_add_cpu(*keyed, base.detach().contiguous().numpy(), out.numpy())
     return out
 
 
@@ -130,16 +176,27 @@ class _CounterDropout(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
         ctx.save_for_backward(keys)
         ctx.place, ctx.rate = place, rate
-        return _CounterDropout._drop(x, keys, place, rate)
+        return _drop(x, keys, place, rate)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (keys,) = ctx.saved_tensors
-        return _CounterDropout._drop(grads[0], keys, ctx.place, ctx.rate), None, None, None
+        return _drop(grads[0], keys, ctx.place, ctx.rate), None, None, None
+
+
+class _AddDropped(torch.autograd.Function):
+    """A residual connection with dropout in one pass over memory."""
 
     @staticmethod
-    def _drop(x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
-        return (x * keep_mask(keys, place, x.shape[-1], rate)).mul_(1.0 / (1.0 - rate))
+    def forward(ctx: Any, base: Tensor, x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
+        ctx.save_for_backward(keys)
+        ctx.place, ctx.rate, ctx.dtype = place, rate, x.dtype
+        return _drop(x.to(base.dtype), keys, place, rate, base)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        (keys,) = ctx.saved_tensors
+        return grads[0], _drop(grads[0], keys, ctx.place, ctx.rate).to(ctx.dtype), None, None, None
 
 
 def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
@@ -147,4 +204,12 @@ def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
     if keys is None or rate == 0.0:
         return x
     result: Tensor = _CounterDropout.apply(x, keys, place, rate)  # type: ignore[no-untyped-call]
+    return result
+
+
+def add_dropped(base: Tensor, x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+    """Return ``base`` plus :func:`dropout` of ``x``, both [R, width], in the dtype of ``base``."""
+    if keys is None or rate == 0.0:
+        return base + x
+    result: Tensor = _AddDropped.apply(base, x, keys, place, rate)  # type: ignore[no-untyped-call]
     return result

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data.batch import CellBatch
+from cell_lm.nn.linear import Linear
 
 
 class BinnedExpression(nn.Module):
@@ -34,7 +35,7 @@ class ContinuousExpression(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.network = nn.Sequential(nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
+        self.network = nn.Sequential(Linear(1, width), nn.SiLU(), Linear(width, width))
         self.mask = nn.Parameter(torch.empty(width).normal_(std=0.02))
 
     def forward(self, batch: CellBatch, hidden: Tensor | None) -> Tensor:
@@ -66,7 +67,7 @@ class CellEmbedding(nn.Module):
         self.genes = nn.Embedding(genes, config.gene_width)
         nn.init.normal_(self.genes.weight, std=0.02)
         same = config.gene_width == config.width
-        self.project = nn.Identity() if same else nn.Linear(config.gene_width, config.width, bias=False)
+        self.project = nn.Identity() if same else Linear(config.gene_width, config.width, bias=False)
         self.expression = (
             BinnedExpression(config.bins, config.width)
             if config.expression == "bins"

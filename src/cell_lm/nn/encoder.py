@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from cell_lm.config import EncoderConfig
 from cell_lm.data.batch import CellBatch
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
-from cell_lm.nn.counter import Counter, dropout
+from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding
+from cell_lm.nn.linear import Linear
 
 PLACES_PER_LAYER = 8
 """Numbers of dropout places a layer may use; place 0 is the embedding."""
@@ -73,7 +74,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.rise, self.out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.rise, self.out = Linear(width, hidden), Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Transform each row, [..., width]."""
@@ -93,8 +94,8 @@ class Layer(nn.Module):
 
     def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, place: int) -> Tensor:
         """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
-        dropped = dropout(branch.flatten(0, -2), keys, self.place + place, self.rate)
-        return x + dropped.view_as(x)
+        rows = x.flatten(0, -2), branch.flatten(0, -2)
+        return add_dropped(*rows, keys, self.place + place, self.rate).view_as(x)
 
     def start_silent(self, *, attention: bool) -> Self:
         """Let the branches add nothing until they have learned to: the last linear layer of each starts at zero."""
@@ -187,9 +188,13 @@ class ReadLayer(Layer):
 class LatentLayer(Layer):
     """A layer among the latents of each cell."""
 
-    def forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
-        """Transform latents [C, L, width]."""
-        return self.feed_forward(self.add(x, self.attention(self.norm_attention(x)), keys, 0), keys)
+    def forward(self, x: Tensor, keys: Tensor | None, wanted: int | None = None) -> Tensor:
+        """Transform latents [C, L, width]; where ``wanted`` is given, only the first so many are computed."""
+        attended = self.attention(self.norm_attention(x), wanted)
+        if wanted is not None:
+            keys = None if keys is None else keys.view(x.shape[:2])[:, :wanted].flatten()
+            x = x[:, :wanted]
+        return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
 class LatentEncoder(nn.Module):
@@ -231,7 +236,8 @@ class LatentEncoder(nn.Module):
             if str(i) in self.reads:
                 rows = self.reads[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths)
                 x = rows.view(cells, count, width)
-            x = layer(x, latent_keys)
+            wanted = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
+            x = layer(x, latent_keys, wanted)
         if only_cls or hidden is None:
             return Encoded(self.norm(x[:, 0]), None)
         return Encoded(self.norm(x[:, 0]), self._answers(batch, hidden, gene_keys, x))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cell_lm.nn.linear import Linear
+
 
 class ExpressionHead(nn.Sequential):
     """From the state of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
 
     def __init__(self, width: int, bins: int) -> None:
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, bins))
+        super().__init__(Linear(width, width), nn.GELU(), nn.LayerNorm(width), Linear(width, bins))
 
 
 class StateHead(nn.Module):
@@ -18,7 +20,7 @@ class StateHead(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.logit = nn.Linear(width, 1)
+        self.logit = Linear(width, 1)
 
     def forward(self, cls: Tensor) -> Tensor:
         """Return the logits, [C]."""
@@ -31,7 +33,7 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, width: int, projection: int) -> None:
         super().__init__()
-        layers = [nn.Linear(width, width), nn.GELU(), nn.Linear(width, projection)] if projection else [nn.Identity()]
+        layers = [Linear(width, width), nn.GELU(), Linear(width, projection)] if projection else [nn.Identity()]
         self.network = nn.Sequential(*layers)
 
     def forward(self, cls: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ def find(limit: float, **changes: int) -> Budget:
     return find_budget(COST, WORK, int(limit), "cpu", **changes)
 
 
-@pytest.mark.parametrize("limit", [0.54e9, 0.6e9, 1e9, 2e9, 5e9, 1e11])
+@pytest.mark.parametrize("limit", [0.56e9, 0.6e9, 1e9, 2e9, 5e9, 1e11])
 def test_what_is_predicted_fits(limit: float) -> None:
     found = find(limit)
     assert found.predicted_bytes <= limit
@@ -43,7 +43,7 @@ def test_more_memory_keeps_more_graphs_and_takes_less_time() -> None:
 
 def test_memory_left_over_is_not_left_unused() -> None:
     found = find(2e9)
-    graph = SLACK * COST.bytes_per_gene * found.token_budget / 2
+    graph = SLACK["cpu"] * COST.bytes_per_gene * found.token_budget / 2
     assert 0 < found.keep_chunks < found.chunks
     assert 2e9 - found.predicted_bytes < graph
 
@@ -56,17 +56,17 @@ def test_the_time_saved_is_the_first_pass_of_the_chunks_kept() -> None:
 
 
 def test_little_memory_cuts_smaller_chunks_down_to_the_longest_cell() -> None:
-    found = find(0.54e9)
+    found = find(0.56e9)
     assert found.token_budget < BUSY["cpu"]
     assert found.token_budget // 2 >= WORK.longest
 
 
 def test_too_little_memory_says_how_much_would_do() -> None:
     with pytest.raises(
-        ConfigError, match=r"0\.51 GB of memory, and a step takes 0\.53 GB at least.*3,000 genes.*--memory"
+        ConfigError, match=r"0\.51 GB of memory, and a step takes 0\.55 GB at least.*3,000 genes.*--memory"
     ):
         find(0.51e9)
-    assert find(0.54e9).predicted_bytes <= 0.54e9
+    assert find(0.56e9).predicted_bytes <= 0.56e9
 
 
 def test_what_the_user_settled_is_kept() -> None:
@@ -75,7 +75,7 @@ def test_what_the_user_settled_is_kept() -> None:
 
 
 def test_kept_graphs_that_the_user_settled_leave_smaller_chunks() -> None:
-    for keep in (1, 5, 10):
+    for keep in (1, 5, 8):
         found = find(0.8e9, keep=keep)
         assert found.keep_chunks == keep
         assert found.predicted_bytes <= 0.8e9

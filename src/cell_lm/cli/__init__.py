@@ -23,6 +23,7 @@ import typer
 from cell_lm._version import __version__
 from cell_lm.cli import annotate, check, demo, download, embed, inspect, prepare, pretrain, report
 from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
+from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
 from cell_lm.errors import CellLMError, OtherRankError
 
@@ -94,6 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Words after ``cell-lm``; default: those of the process.
     """
     sleep_when_idle()
+    keep_few_kernels()
     code = _guarded(list(sys.argv[1:] if arguments is None else arguments))
     _skip_teardown_of_ranks(code)
     return code

@@ -20,8 +20,11 @@ BUSY = {"cpu": 32_768, "cuda": 524_288}
 """Genes over both views (before they leave some out) with which a chunk keeps a device busy: more gain nothing."""
 SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Of the free memory that is taken where the user names none: on a laptop other programs live, too."""
-SLACK = 1.25
-"""Of what the tensors of a chunk take, to what the process takes for them (allocators round and leave gaps)."""
+SLACK = {"cpu": 1.9, "cuda": 1.15}
+"""What a process takes for its tensors, in steady state, over what those take: allocators round and leave gaps.
+
+On the CPU it was measured (docs/decisions/0014); on CUDA it is a guess.
+"""
 _ROUND = 1024
 _COPIES = 6
 """Matrices of the size of all embeddings that the contrastive loss holds at once."""
@@ -170,8 +173,8 @@ def find_budget(
     whole = max(token_budget // work.views, work.longest)
     chunks = max(1, -(-work.genes // whole))
     genes = min(whole, work.genes)
-    chunk = SLACK * (cost.chunk_bytes + cost.bytes_per_gene * genes)
-    graph = SLACK * cost.bytes_per_gene * genes if work.views == 2 else 0.0  # one view needs no first pass
+    chunk = SLACK[device] * (cost.chunk_bytes + cost.bytes_per_gene * genes)
+    graph = SLACK[device] * cost.bytes_per_gene * genes if work.views == 2 else 0.0  # one view needs no first pass
     if keep is None:  # a chunk that is computed is one of those kept, so that the first of them costs nothing more
         keep = min(chunks, 1 + max(0, int((limit - work.fixed - chunk) / graph))) if graph else 0
     share = min(1.0, keep / chunks)
@@ -189,11 +192,11 @@ def find_budget(
 
 def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str, graphs: int) -> int:
     """Return the token budget of chunks of which ``graphs`` fit at once, or of one that keeps the device busy."""
-    left = (limit - work.fixed) / SLACK - cost.chunk_bytes
+    left = (limit - work.fixed) / SLACK[device] - cost.chunk_bytes
     graphs = graphs if work.views == 2 else 1
     genes = int(left / (graphs * cost.bytes_per_gene)) if cost.bytes_per_gene else BUSY[device]
     if genes < work.longest:
-        needed = work.fixed + SLACK * (cost.chunk_bytes + graphs * cost.bytes_per_gene * work.longest)
+        needed = work.fixed + SLACK[device] * (cost.chunk_bytes + graphs * cost.bytes_per_gene * work.longest)
         found = f"{gigabytes(limit)} of memory, and a step takes {gigabytes(needed)} at least"
         held = f"{gigabytes(work.fixed)} for data, weights, optimiser and embeddings, the rest for the longest cell"
         raise ConfigError(

@@ -16,6 +16,6 @@ CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 
 
 def keep_few_kernels() -> None:
-    """Bound both caches, unless the user said otherwise; it has to be said before the first product."""
+    """Bound both caches, unless the user said otherwise; it has to be said before torch is imported."""
     for name in CACHES:
         os.environ.setdefault(name, str(KERNELS))

@@ -34,6 +34,16 @@ def test_tensors_are_counted_while_they_live() -> None:
     assert (memory.now, memory.peak) == (0, 6000)
 
 
+def test_what_was_there_before_is_not_counted_through_a_view() -> None:
+    there = torch.zeros(1000)
+    with TensorMemory() as memory:
+        view = there[10:]
+        view += 1
+        assert memory.now == 0
+        copy = view.clone()
+        assert memory.now == copy.numel() * 4
+
+
 def test_memory_of_a_backward_pass_is_counted() -> None:
     weight = torch.ones(100, 100, requires_grad=True)
     with TensorMemory() as memory:

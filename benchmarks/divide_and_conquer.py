@@ -71,7 +71,7 @@ from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.training.footprint import TensorMemory
 
-BUDGET = 32_768
+BUDGET = 65_536
 CONTRASTIVE = ObjectivesConfig.model_validate({"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
 KINDS = ("full", "latent", "performer")
 FILES = (

@@ -166,7 +166,7 @@ def test_a_dry_run_tells_memory_and_time_and_writes_nothing(cli: Cli, make_file:
     before = set(tmp_path.iterdir())
     said = cli("pretrain", file, "--preset=tiny", "--batch-size=8", "--steps=500", "--memory=64GB", "--dry-run")
     assert said.code == 0
-    assert "a step: 8 cells; chunks of at most 32,768 genes over both views: 1; graphs kept: 1" in said.out
+    assert "a step: 8 cells; chunks of at most 65,536 genes over both views: 1; graphs kept: 1" in said.out
     assert re.search(r"memory: \d+\.\d\d GB of the 64\.00 GB it may take", said.out)
     assert re.search(r"time: \S+ s a step, .* for 500 steps", said.out)
     assert said.out.endswith("nothing was written\n")

@@ -26,9 +26,9 @@ def settled(out: Path) -> dict[str, object]:
 def test_a_run_writes_down_how_it_was_cut_and_says_so(tmp_path: Path) -> None:
     pretrain([toy_cells()], open_config(memory="64GB"), tmp_path / "run", progress=False)
     found = settled(tmp_path / "run")
-    assert found == {"memory": 64_000_000_000, "token_budget": 32768, "keep_chunks": 1}
+    assert found == {"memory": 64_000_000_000, "token_budget": 65536, "keep_chunks": 1}
     notes = [row["message"] for row in rows(tmp_path / "run", "note")]
-    assert any("chunks of at most 32,768 genes" in note for note in notes)
+    assert any("chunks of at most 65,536 genes" in note for note in notes)
 
 
 def test_an_open_run_gives_the_losses_of_a_settled_one(tmp_path: Path) -> None:

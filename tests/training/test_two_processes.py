@@ -122,7 +122,7 @@ def test_another_number_of_processes_or_shards_goes_on_with_the_same_losses(run:
 def test_two_processes_settle_together_how_steps_are_cut(run: str, together: dict[str, Any]) -> None:
     for said in together["said"]:
         assert said[run] == pytest.approx(together["alone"], rel=1e-4)
-    assert json.loads((together["folder"] / run / "config.json").read_text())["training"]["token_budget"] == 32768
+    assert json.loads((together["folder"] / run / "config.json").read_text())["training"]["token_budget"] == 65536
 
 
 def test_one_process_goes_on_with_what_two_left_in_shards(together: dict[str, Any]) -> None:

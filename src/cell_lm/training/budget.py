@@ -16,7 +16,7 @@ import torch
 from cell_lm.errors import ConfigError
 from cell_lm.training.footprint import Footprint
 
-BUSY = {"cpu": 32_768, "cuda": 524_288}
+BUSY = {"cpu": 65_536, "cuda": 524_288}
 """Genes over both views (before they leave some out) with which a chunk keeps a device busy: more gain nothing."""
 SHARE = {"cpu": 0.5, "cuda": 0.9}
 """Of the free memory that is taken where the user names none: on a laptop other programs live, too."""

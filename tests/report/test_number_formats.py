@@ -49,3 +49,10 @@ def test_scores_have_three_decimals_and_a_true_minus() -> None:
 def test_what_is_undefined_is_a_dash_not_a_number(write: object, undefined: float | None) -> None:
     assert callable(write)
     assert write(undefined) == "–"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(7.012e9, "7.01 GB"), (3_400_000, "3.4 MB"), (999, "0.999 kB"), (1e9, "1 GB")]
+)
+def test_bytes_are_told_in_the_unit_that_fits(size: float, text: str) -> None:
+    assert plain(numbers.size(size)) == text

@@ -164,12 +164,14 @@ def _lines(store: Store) -> Iterator[tuple[str, str]]:
     yield "genes", f"{manifest.vocabulary.genes:,} in the vocabulary: {known}"
     for label, counts in label_counts(store).items():
         yield label.replace("_", " "), _counted(counts)
+    from cell_lm.report import numbers
+
     narrow = {kind: sum(s.cells for s in manifest.shards if s.counts == kind) for kind in COUNT_KINDS}
     kinds = ", ".join(f"{number:,} cells as {kind}" for kind, number in narrow.items() if number)
     per_cell = store.size / max(manifest.cells, 1)
     yield (
         "on disk",
-        f"{store.size / 1e9:.2f} GB in {len(manifest.shards):,} shards ({kinds}); {per_cell:,.0f} bytes a cell",
+        f"{numbers.size(store.size)} in {len(manifest.shards):,} shards ({kinds}); {per_cell:,.0f} bytes a cell",
     )
 
 

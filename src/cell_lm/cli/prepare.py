@@ -162,12 +162,14 @@ def prepare(
 
 
 def _tell(manifest: Manifest, out: Path, says: Messages) -> None:
+    from cell_lm.report import numbers
+
     tell_sources(manifest, says)
     says.result()
     for line in remarks(manifest):
         says.result(line)
     size = sum(file.size for shard in manifest.shards for file in shard.files.values())
-    says.result(f"written: {out} ({manifest.cells:,} cells, {len(manifest.shards):,} shards, {size / 1e9:.2f} GB)")
+    says.result(f"written: {out} ({manifest.cells:,} cells, {len(manifest.shards):,} shards, {numbers.size(size)})")
     says.note("next:")
     says.note(f"cell-lm inspect {out}", indent=2)
     says.note(f"cell-lm pretrain {out} --out run", indent=2)

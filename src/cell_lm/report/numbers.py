@@ -45,6 +45,12 @@ def amount(value: float | None) -> str:
     return NONE if value is None or _undefined(value) else compact(value)
 
 
+def size(value: float) -> str:
+    """Write a number of bytes in the unit that fits, as ``7.01 GB``."""
+    unit, name = next(((u, n) for u, n in ((1e9, "GB"), (1e6, "MB")) if value >= u), (1e3, "kB"))
+    return f"{value / unit:.3g}{_GAP}{name}"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time in its two largest units, as ``6 min 12 s``."""
     if seconds is None or _undefined(seconds):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cell_lm.errors import InputError
+from cell_lm.files import held
 
 
 class WriteError(InputError):
@@ -29,19 +28,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the lock goes with the process, however it ends, and leaves no file behind."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            found = "another process is preparing a store in this folder"
-            raise InputError(found, where=str(folder), fix="Wait for it, or stop it first") from None
-        except OSError:
-            pass  # some network file systems know no locks
+    """Hold the folder of a store for this process."""
+    found = "another process is preparing a store in this folder"
+    with held(folder, InputError(found, where=str(folder), fix="Wait for it, or stop it first")):
         yield
-    finally:
-        os.close(handle)
 
 
 def remove_partial(folder: Path) -> None:

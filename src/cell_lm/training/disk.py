@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from cell_lm.errors import TrainingError
+from cell_lm.files import held
 
 
 @contextmanager
@@ -30,20 +29,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the lock goes with the process, however it ends, and leaves no file behind."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise TrainingError(
-                "another process is training in this run folder", where=str(folder), fix="Wait for it, or stop it first"
-            ) from None
-        except OSError:
-            pass  # some network file systems know no locks
+    """Hold a run folder for this process."""
+    found = "another process is training in this run folder"
+    with held(folder, TrainingError(found, where=str(folder), fix="Wait for it, or stop it first")):
         yield
-    finally:
-        os.close(handle)
 
 
 def remove_partial(folder: Path) -> int:

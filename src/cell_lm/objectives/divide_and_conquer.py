@@ -5,8 +5,7 @@ batches, optimises something else. This engine computes the gradient of the whol
 
 1. **Divide.** Every chunk goes through the encoder without a graph; only the embeddings z of its views are kept.
 2. **Conquer.** The loss of all N cells is computed on z alone, with :math:`g = \partial L / \partial z`. Over several
-ranks,
-   z is gathered first, so the negatives span all of them.
+   ranks z is gathered first, so the negatives span all of them.
 3. **Replay.** Every chunk goes through the encoder again, now with a graph, and :math:`\langle z, g \rangle` is
    back-propagated, together with the chunk's share of the masked-LM and discrimination losses, which cost no further
    forward.

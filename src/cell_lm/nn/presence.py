@@ -105,11 +105,12 @@ def present_attention(query: Tensor, key: Tensor, value: Tensor, presence: CellP
     if not key.shape[0]:
         return torch.zeros_like(query)
     shares = (logits - logits.detach().amax(-1, keepdim=True)).exp()
-    variants = shares.unflatten(1, (len(presence.keys), -1))
+    variants = shares.view(len(shares), len(presence.keys), -1, len(key))
     nothing = variants[..., presence.own :].sum(-1) * presence.nothing[:, None]
     weighted = variants * presence.keys[:, None]
     total = (weighted.sum(-1) + nothing).flatten(1).T
     attended = torch.einsum("hnm,mhk->nhk", weighted.flatten(1, 2), value)
     if presence.own:
         attended = attended + nothing.flatten(1).T[..., None] * value[0]
-    return attended / total.clamp(min=torch.finfo(total.dtype).tiny)[..., None]
+    result: Tensor = attended / total.clamp(min=torch.finfo(total.dtype).tiny)[..., None]
+    return result

@@ -102,7 +102,7 @@ class Network:
             raise InputError(f"first genes, second genes and scores do not belong together: {shapes}", where=name)
         _refuse_strange_positions(a, b, vocabulary, name)
         _refuse_strange_scores(scores, name)
-        low, high, best = _each_once(a, b, scores, len(vocabulary))
+        low, high, best = each_once(a, b, scores, len(vocabulary))
         selves = int(np.count_nonzero(a == b))
         again = len(a) - selves - len(low)
         notes += _counted(selves, "pairs of a gene with itself were dropped")
@@ -196,7 +196,7 @@ def join_networks(networks: Sequence[Network]) -> Network:
         raise GeneError("the networks are of different vocabularies", where=name, fix="Read all with the same one")
     columns = ([getattr(network, key) for network in networks] for key in ("first", "second", "score"))
     first, second, score = (np.concatenate(column) for column in columns)
-    low, high, best = _each_once(first.astype(np.int64), second.astype(np.int64), score, len(vocabulary))
+    low, high, best = each_once(first.astype(np.int64), second.astype(np.int64), score, len(vocabulary))
     source = "; ".join(dict.fromkeys(network.source for network in networks if network.source))
     notes = tuple(f"{network.name}: {note}" for network in networks for note in network.notes)
     return Network(vocabulary, low, high, best, name, source, notes)
@@ -206,7 +206,7 @@ def _keys(low: NDArray[np.signedinteger], high: NDArray[np.signedinteger], genes
     return low.astype(np.int64) * genes + high
 
 
-def _each_once(
+def each_once(
     a: NDArray[np.int64], b: NDArray[np.int64], score: NDArray[np.float32], genes: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Return the different pairs of different genes in order, each with its highest score."""

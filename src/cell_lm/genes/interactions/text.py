@@ -45,11 +45,6 @@ class Table:
     above: int = 0
     headed: bool = True
 
-    @property
-    def packed(self) -> bool:
-        """Whether it is gzipped."""
-        return _starts_with(self.path, _GZIP)
-
     def without_header(self) -> Table:
         """Return the same table with its first line as a row: gene_1, gene_2, score if that is a number, 4, 5, …."""
         third = "score" if len(self.columns) > 2 and _is_number(self.columns[2]) else "3"
@@ -64,7 +59,7 @@ class Table:
         InputError
             A row has more or fewer fields than there are columns, or the file cannot be read to its end.
         """
-        with _explained(self.path):
+        with explained(self.path):
             return self._read_text(columns) if self.separator else self._read_parquet(columns)
 
     def _read_parquet(self, columns: Sequence[str]) -> Rows:
@@ -78,7 +73,7 @@ class Table:
         from pyarrow import csv as reader
 
         wrong = _WrongRows()
-        with pa.input_stream(str(self.path), compression="gzip" if self.packed else None) as stream:
+        with pa.input_stream(str(self.path), compression="gzip" if is_gzipped(self.path) else None) as stream:
             table = reader.read_csv(
                 stream,
                 # one thread, or the handler is not told which row it is
@@ -167,7 +162,7 @@ def open_table(path: Path) -> Table:
         raise InputError("it is a folder", where=str(path), fix="Name the file in it")
     if not path.exists():
         raise InputError("there is no such file", where=str(path), fix="Check the path")
-    with _explained(path):
+    with explained(path):
         return _open_parquet(path) if _starts_with(path, _PARQUET) else _open_text(path)
 
 
@@ -195,7 +190,7 @@ def _open_text(path: Path) -> Table:
 
 def _first_lines(path: Path) -> list[str]:
     """Return the lines that the first bytes of a text hold, without their ends."""
-    with gzip.open(path) if _starts_with(path, _GZIP) else path.open("rb") as file:
+    with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(_ZIP):
         fix = "Save the sheet as CSV, or unpack the archive"
@@ -214,19 +209,24 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def is_gzipped(path: Path) -> bool:
+    """Tell whether a file is gzipped, by its first bytes."""
+    return _starts_with(path, _GZIP)
+
+
 def _starts_with(path: Path, magic: bytes) -> bool:
     with path.open("rb") as file:
         return file.read(len(magic)) == magic
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Say in one line why a file cannot be read."""
     try:
         yield
     except InputError:
         raise
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # those of pyarrow are OSError or ValueError
+    except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:  # those of pyarrow are of these kinds
         reason = " ".join(str(error).split())[:160]
         found = f"it cannot be read ({type(error).__name__}: {reason})"
         raise InputError(found, where=str(path), fix=f"It is damaged or cut off. {_AGAIN}") from None

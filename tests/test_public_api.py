@@ -7,7 +7,7 @@ import pytest
 
 import cell_lm
 
-PUBLIC = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "pl", "pp", "tl"]
+PUBLIC = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"]
 
 
 def run(code: str) -> str:
@@ -43,7 +43,8 @@ def test_another_name_is_an_attribute_error():
 
 def test_importing_the_package_loads_nothing_heavy():
     heavy = ("torch", "anndata", "scanpy", "pandas", "numpy", "matplotlib", "sklearn", "numba")
-    code = f"import sys, cell_lm; dir(cell_lm); print([name for name in {heavy} if name in sys.modules])"
+    use = "import sys, cell_lm, cell_lm.genes; dir(cell_lm), dir(cell_lm.genes)"
+    code = f"{use}; print([name for name in {heavy} if name in sys.modules])"
     assert run(code).strip() == "[]"
 
 

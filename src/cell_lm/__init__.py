@@ -5,6 +5,7 @@
 >>> cell_lm.tl.embed(adata, model)  # adata.obsm["X_cell_lm"]
 >>> classifier = cell_lm.CellTypeClassifier(model).fit(reference, "cell_type", groups="donor")
 >>> cell_lm.tl.annotate(adata, classifier)  # adata.obs["cell_lm_label"]
+>>> cell_lm.genes.similar("CD3D")  # genes near it in networks of genes
 
 Names are loaded when they are first used: torch and scanpy take seconds.
 """
@@ -17,14 +18,14 @@ from typing import TYPE_CHECKING
 from cell_lm._version import __version__
 
 if TYPE_CHECKING:
-    from cell_lm import errors, pl, pp, tl
+    from cell_lm import errors, genes, pl, pp, tl
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.model import CellLM
     from cell_lm.tasks.annotation import CellTypeClassifier
 
-__all__ = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "pl", "pp", "tl"]
+__all__ = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"]
 
-_MODULES = ("errors", "pl", "pp", "tl")
+_MODULES = ("errors", "genes", "pl", "pp", "tl")
 _HOMES = {
     "CellLM": "cell_lm.model",
     "CellTypeClassifier": "cell_lm.tasks.annotation",

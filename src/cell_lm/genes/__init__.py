@@ -1,13 +1,44 @@
-"""Genes: the vocabulary of human protein-coding genes, and the offline resolver that maps a file's gene names onto it.
+"""Genes: the vocabulary of human protein-coding genes, the offline resolver of gene names, and vectors of genes.
 
 The journey of a name: :mod:`~cell_lm.genes.nomenclature` knows what HGNC calls every gene,
 :mod:`~cell_lm.genes.spelling` undoes what programs do to names, :mod:`~cell_lm.genes.reader` puts both together,
 :mod:`~cell_lm.genes.resolver` reads all names of a file, :mod:`~cell_lm.genes.refusals` turns away what is no human
 gene, and :mod:`~cell_lm.genes.audit` accounts for every name.
+
+What is known of a gene beside its name: :mod:`~cell_lm.genes.vectors`, and ``similar`` to ask them.
+
+Names are loaded when they are first used.
 """
 
-from cell_lm.genes.audit import AuditSummary, GeneAudit
-from cell_lm.genes.resolver import resolve_genes
-from cell_lm.genes.vocabulary import Vocabulary
+from __future__ import annotations
 
-__all__ = ["AuditSummary", "GeneAudit", "Vocabulary", "resolve_genes"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cell_lm.genes.audit import AuditSummary, GeneAudit
+    from cell_lm.genes.neighbours import similar
+    from cell_lm.genes.resolver import resolve_genes
+    from cell_lm.genes.vectors import GeneVectors
+    from cell_lm.genes.vocabulary import Vocabulary
+
+__all__ = ["AuditSummary", "GeneAudit", "GeneVectors", "Vocabulary", "resolve_genes", "similar"]
+
+_HOMES = {
+    "AuditSummary": "audit",
+    "GeneAudit": "audit",
+    "GeneVectors": "vectors",
+    "Vocabulary": "vocabulary",
+    "resolve_genes": "resolver",
+    "similar": "neighbours",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cell_lm.genes' has no attribute '{name}'")
+    return getattr(import_module(f"cell_lm.genes.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,87 @@
+"""Genes whose vectors lie near that of a gene, and the gene that a name stands for."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.errors import GeneError
+from cell_lm.genes.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cell_lm.genes.vectors import GeneVectors
+
+
+def similar(gene: str, k: int = 10, vectors: GeneVectors | None = None) -> pd.DataFrame:
+    """Return the genes that are most like a gene in a network of genes, or by any vectors.
+
+    >>> cell_lm.genes.similar("CD3D", k=10)
+
+    Parameters
+    ----------
+    gene
+        Symbol, alias, previous symbol or Ensembl id.
+    k
+        Genes wanted.
+    vectors
+        Default: those that come with cell-lm, :meth:`GeneVectors.packaged`.
+
+    Returns
+    -------
+    DataFrame
+        ``gene`` and ``cosine``, nearest first.
+
+    Raises
+    ------
+    GeneError, InputError, ModelError
+        As :meth:`GeneVectors.similar` and :meth:`GeneVectors.packaged`.
+    """
+    from cell_lm.genes.vectors import GeneVectors
+
+    return (GeneVectors.packaged() if vectors is None else vectors).similar(gene, k)
+
+
+def nearest(
+    row: int, directions: NDArray[np.float32], known: NDArray[np.bool_], symbols: Sequence[str], k: int
+) -> pd.DataFrame:
+    """Return the ``k`` other known genes of largest cosine to that of ``row``; ``directions`` have length 1 or 0."""
+    import pandas as pd
+
+    cosine = directions @ directions[row]
+    others = np.flatnonzero(known & (np.arange(len(known)) != row))
+    best = others[np.argsort(-cosine[others], kind="stable")[:k]]
+    return pd.DataFrame({"gene": [symbols[i] for i in best], "cosine": np.clip(cosine[best], -1.0, 1.0)})
+
+
+def position(gene: str, vocabulary: Vocabulary, known: NDArray[np.bool_]) -> int:
+    """Return the position in the vocabulary of a known gene, by any name that :func:`resolve_genes` reads.
+
+    Raises
+    ------
+    GeneError
+        The name is of no gene, of several, or of one that is not known; close symbols of known genes are named.
+    """
+    from cell_lm.genes.reader import NameReader
+    from cell_lm.genes.spelling import as_text
+
+    name = as_text(gene)
+    account = NameReader(vocabulary, [name]).account(name)
+    if account.position >= 0 and known[account.position]:
+        return account.position
+    symbols = [symbol for symbol, has in zip(vocabulary.symbols, known, strict=True) if has]
+    if account.position >= 0:
+        found = f"{account.symbol} has no vector: it is none of these {len(symbols):,} genes"
+    else:
+        found = f"it is no gene of {len(vocabulary):,} ({account.how or account.status})"
+    raise GeneError(found, where=f"gene '{name.strip()[:60]}'", fix=_close(name, symbols))
+
+
+def _close(name: str, symbols: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.strip().upper()[:60], symbols, n=3, cutoff=0.7)
+    return f"Close symbols: {', '.join(close)}" if close else "Use an HGNC symbol, an alias or an Ensembl id"

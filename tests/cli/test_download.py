@@ -29,6 +29,17 @@ def test_a_set_is_fetched_and_what_to_do_next_is_said(
     assert f"cell-lm check {tmp_path / 'out' / 'cells.csv'}" in said.err
 
 
+def test_a_network_is_fetched_and_learning_gene_vectors_comes_next(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = RemoteFile("https://nowhere.invalid/links.txt", "links.txt")
+    monkeypatch.setitem(registry.REGISTRY, "my", Dataset("my", "a network", "mine", (file,), "network"))
+    (tmp_path / "links.txt").write_text("a b\n")
+    said = cli("download", "my", "--out", tmp_path / "out", "--mirror", tmp_path)
+    assert said.code == 0
+    assert f"cell-lm genes pretrain {tmp_path / 'out'}" in said.err
+
+
 def test_a_name_or_folder_that_is_missing_is_asked_for(cli: Cli) -> None:
     said = cli("download", "pbmc3k")
     assert (said.code, said.err.count("\n")) == (1, 1)

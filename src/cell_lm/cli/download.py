@@ -1,4 +1,4 @@
-"""``cell-lm download``: public sets of cells by name, held against their hashes."""
+"""``cell-lm download``: public sets of cells, and networks of genes, by name, held against their hashes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm download --list
   cell-lm download pbmc3k --out data
   cell-lm download panglao:SRA667466:SRS3059953 --out data
+  cell-lm download string --out string        [dim]# a network of proteins[/dim]
   cell-lm download zheng_sorted --out data --mirror /media/usb   [dim]# without a network[/dim]"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("download", help="Fetch a public set of cells, and check its hash.", epilog=_EPILOG)(download)
+    app.command(
+        "download", help="Fetch a public set of cells or a network of genes, and check its hash.", epilog=_EPILOG
+    )(download)
 
 
 def download(
@@ -57,17 +60,21 @@ def download(
         _list(says)
         return 0
     if name is None or out is None:
-        raise ConfigError("name a set of cells, and the folder for it", fix="cell-lm download pbmc3k --out data")
+        raise ConfigError(
+            "name a set of cells or a network, and the folder for it", fix="cell-lm download pbmc3k --out data"
+        )
     from cell_lm.data.downloads import download as fetch
 
     fetched = fetch(name, out, mirror=mirror, progress=not says.quiet, tell=says.note)
     for file in fetched.first_seen:
         says.note(f"{file}: no hash of it was published; it is noted in {out}, and later downloads must agree")
     says.result(f"{fetched.dataset.name}: {fetched.dataset.what} ({fetched.dataset.licence})")
+    network = fetched.dataset.kind == "network"
     for path in fetched.cells:
         says.result(f"  {path}")
     says.note("next:")
-    says.note(f"cell-lm check {fetched.cells[0]}", indent=2)
+    first = fetched.cells[0]
+    says.note(f"cell-lm genes pretrain {first} --out genes" if network else f"cell-lm check {first}", indent=2)
     return 0
 
 
@@ -80,4 +87,4 @@ def _list(says: Messages) -> None:
     ]
     rows.append(("zheng_sorted", "the ten sorted populations together", "noted on first download"))
     rows.append(("panglao:SRA…:SRS…", "a sample of PanglaoDB, by its ids", "noted on first download"))
-    says.table(("name", "cells", "hash"), rows)
+    says.table(("name", "what", "hash"), rows)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -14,6 +15,7 @@ import pytest
 
 from cell_lm.data.downloads import REGISTRY, Dataset, RemoteFile, download, find_dataset, registry
 from cell_lm.errors import InputError
+from cell_lm.genes.interactions import read_string
 
 MEMBERS = {"hg19/matrix.mtx": b"%%MatrixMarket\n", "hg19/genes.tsv": b"A\n", "hg19/barcodes.tsv": b"C\n"}
 
@@ -180,5 +182,35 @@ def test_hashes_are_whole_and_the_sorted_populations_are_ten() -> None:
             assert file.url.endswith(file.name)
     assert len(find_dataset("zheng_sorted").files) == 10
     assert {name for name, dataset in REGISTRY.items() if not dataset.pinned} == {
-        name for name in REGISTRY if name.startswith("zheng_")
+        name for name in REGISTRY if name.startswith(("zheng_", "string"))
     }
+
+
+def test_strings_files_are_fetched_into_the_folder_that_reads_them(tmp_path: Path) -> None:
+    mirror, out = tmp_path / "mirror", tmp_path / "out"
+    mirror.mkdir()
+    links = "protein1 protein2 combined_score\n9606.ENSP1 9606.ENSP2 990\n"
+    info = "#string_protein_id\tpreferred_name\n9606.ENSP1\tTP53\n9606.ENSP2\tMDM2\n"
+    for name, content in (("9606.protein.links.v12.0", links), ("9606.protein.info.v12.0", info)):
+        (mirror / f"{name}.txt.gz").write_bytes(gzip.compress(content.encode()))
+    fetched = download("string", out, mirror=str(mirror))
+    assert fetched.cells == (out,)
+    assert len(fetched.first_seen) == 2
+    assert len(read_string(out)) == 1
+    assert download("string", out, mirror=str(mirror)).first_seen == ()
+
+
+def test_the_networks_of_string_are_at_strings_own_address_with_the_names_of_their_proteins() -> None:
+    for name in ("string", "string_detailed"):
+        dataset = find_dataset(name)
+        assert dataset.kind == "network"
+        assert all(file.url.startswith("https://stringdb-downloads.org/download/protein.") for file in dataset.files)
+        assert dataset.files[1].name == "9606.protein.info.v12.0.txt.gz"
+    assert {dataset.kind for name, dataset in REGISTRY.items() if not name.startswith("string")} == {"cells"}
+
+
+def test_a_page_that_came_in_place_of_a_gzipped_file_is_refused_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "9606.protein.links.v12.0.txt.gz").write_bytes(b"<html>Please come again later</html>")
+    with pytest.raises(InputError, match="what came is not gzipped"):
+        download("string", tmp_path / "out", mirror=str(tmp_path))
+    assert list((tmp_path / "out").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Public sets of cells by name: where they lie, by which hash they are known, and how they are fetched."""
+"""Public sets of cells, and networks of genes, by name: where they lie, their hashes, and how they are fetched."""
 
 from cell_lm.data.downloads.fetch import Fetched, download
 from cell_lm.data.downloads.registry import REGISTRY, Dataset, RemoteFile, find_dataset

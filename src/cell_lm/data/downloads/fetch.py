@@ -23,6 +23,7 @@ from cell_lm.data.downloads.registry import Dataset, RemoteFile, find_dataset
 from cell_lm.data.formats.detect import Format, detect
 from cell_lm.errors import InputError
 from cell_lm.files import JSON, sha256, write_json
+from cell_lm.genes.interactions.text import is_gzipped
 
 LOCK = "downloads.lock.json"
 _TIMEOUT = 60
@@ -38,7 +39,7 @@ class Fetched:
     dataset : Dataset
         The set.
     cells : tuple of Path
-        What the readers take: folders with a matrix, or files.
+        What the readers take: folders with a matrix, or files; of a network, the folder of its files.
     first_seen : tuple of str
         Files whose hash nobody had published, and that were seen for the first time.
     """
@@ -81,6 +82,8 @@ def download(
         notes[file.name] = {"url": file.url, "sha256": sha256(path), "bytes": path.stat().st_size}
         write_json(folder / LOCK, notes)
         cells += unpack(path, folder / _stem(file.name), keep=file.keep) if file.archive else [path]
+    if dataset.kind == "network":
+        cells = [folder]
     return Fetched(dataset, tuple(cells), tuple(seen))
 
 
@@ -144,15 +147,20 @@ def _quiet() -> Iterator[None]:
 
 def _refuse_other_content(path: Path, url: str) -> None:
     """Refuse, and remove, a page of a website that came with status 200 in place of a file without known hash."""
-    if path.suffix != ".RData":
-        return
+    if path.suffix == ".RData" and not _is_of_r(path):
+        path.unlink()
+        raise InputError("what came is no file of R", where=url, fix="Check the ids of study and sample")
+    if path.suffix == ".gz" and not is_gzipped(path):
+        path.unlink()
+        raise InputError("what came is not gzipped", where=url, fix="Look at the address in a browser, or try later")
+
+
+def _is_of_r(path: Path) -> bool:
     try:
         kind: Format | None = detect(path)
     except InputError:
-        kind = None
-    if kind != "RData":
-        path.unlink()
-        raise InputError("what came is no file of R", where=url, fix="Check the ids of study and sample")
+        return False
+    return kind == "RData"
 
 
 def _refuse_changed(path: Path, known: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The public sets that can be named, each with its address and, where one was published, the hash of its file.
+"""The public sets that can be named, of cells and of interactions, each with its address and published hash, if any.
 
 A hash here was published by others, is stated with its source, and was never computed from a download of ours:
 
@@ -6,8 +6,8 @@ A hash here was published by others, is stated with its source, and was never co
   TENxPBMCData give them; for ``pbmc68k`` the SHA-256 that three public analyses of that archive agree on.
 - ``baron_pancreas``: SHA-256 of GSE84133_RAW.tar that two independent public analyses of it agree on.
 
-For the others (the sorted populations of Zheng et al. 2017, and PanglaoDB) none was found: their first download notes
-the hash beside the data, and every later one is held against that note.
+For the others (the sorted populations of Zheng et al. 2017, PanglaoDB, and the networks of STRING) none was found:
+their first download notes the hash beside the data, and every later one is held against that note.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from cell_lm.errors import InputError
 
 _TENX = "https://cf.10xgenomics.com/samples/cell-exp"
 _TENX_LICENCE = "10x Genomics, CC BY 4.0"
+_STRING_VERSION = "v12.0"
+_STRING_LICENCE = "STRING, CC BY 4.0"
 _PANGLAO = re.compile(r"panglao:(?P<sra>[SED]RA\d+)(?::(?P<srs>[SED]RS\d+|notused))?", re.IGNORECASE)
 
 
@@ -58,12 +61,15 @@ class Dataset:
         Its name, what it is in a few words, and whose it is.
     files : tuple of RemoteFile
         All of it.
+    kind : str
+        ``"cells"``, or ``"network"``: interactions of genes, whose files are read together from their folder.
     """
 
     name: str
     what: str
     licence: str
     files: tuple[RemoteFile, ...]
+    kind: Literal["cells", "network"] = "cells"
 
     @property
     def pinned(self) -> bool:
@@ -75,6 +81,16 @@ def _tenx(name: str, what: str, known: str | None, version: str = "1.1.0", folde
     folder = folder or name
     file = f"{folder}_filtered_gene_bc_matrices.tar.gz"
     return Dataset(name, what, _TENX_LICENCE, (RemoteFile(f"{_TENX}/{version}/{folder}/{file}", file, known),))
+
+
+def _string(name: str, what: str, links: str) -> Dataset:
+    files = (_string_file(links), _string_file("protein.info"))
+    return Dataset(name, what, _STRING_LICENCE, files, "network")
+
+
+def _string_file(kind: str) -> RemoteFile:
+    name = f"9606.{kind}.{_STRING_VERSION}.txt.gz"
+    return RemoteFile(f"https://stringdb-downloads.org/download/{kind}.{_STRING_VERSION}/{name}", name)
 
 
 _SORTED = {
@@ -119,6 +135,8 @@ _ALL = (
             ),
         ),
     ),
+    _string("string", "network of human proteins, STRING v12.0", "protein.links"),
+    _string("string_detailed", "the same with a score for each kind of evidence", "protein.links.detailed"),
 )
 
 REGISTRY: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
@@ -149,7 +167,7 @@ def find_dataset(name: str) -> Dataset:
         return REGISTRY[name]
     close = difflib.get_close_matches(name, [*REGISTRY, "zheng_sorted"], n=2)
     hint = f"Did you mean {' or '.join(close)}? " if close else ""
-    raise InputError(f"there is no set of cells called '{name}'", fix=f"{hint}cell-lm download --list names all")
+    raise InputError(f"there is no set called '{name}'", fix=f"{hint}cell-lm download --list names all")
 
 
 def _panglao(sra: str, srs: str) -> Dataset:

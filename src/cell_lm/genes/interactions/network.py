@@ -102,7 +102,7 @@ class Network:
             raise InputError(f"first genes, second genes and scores do not belong together: {shapes}", where=name)
         _refuse_strange_positions(a, b, vocabulary, name)
         _refuse_strange_scores(scores, name)
-        low, high, best = _each_once(a, b, scores, len(vocabulary))
+        low, high, best = each_once(a, b, scores, len(vocabulary))
         selves = int(np.count_nonzero(a == b))
         again = len(a) - selves - len(low)
         notes += _counted(selves, "pairs of a gene with itself were dropped")
@@ -138,6 +138,19 @@ class Network:
         for array, kind in ((self.first, "<i4"), (self.second, "<i4"), (self.score, "<f4")):
             digest.update(np.ascontiguousarray(array, kind).tobytes())
         return digest.hexdigest()
+
+    def summary(self) -> str:
+        """Return a few lines: edges and genes, edges of a gene, scores, where it comes from, and what was dropped."""
+        lines = [f"{self.name}: {len(self):,} edges of {int(self.known.sum()):,} genes of {len(self.vocabulary):,}"]
+        if len(self):
+            degree = self.degree[self.known]
+            lines += [f"edges of a gene: median {np.median(degree):.0f}, most {degree.max():,}", self._spread()]
+        return "\n".join([*lines, *([f"source: {self.source}"] if self.source else []), *self.notes])
+
+    def _spread(self) -> str:
+        low, middle, high = np.quantile(self.score, (0, 0.5, 1))
+        sure = ", ".join(f"{int(np.count_nonzero(self.score >= s)):,} of at least {s}" for s in (0.3, 0.5, 0.7))
+        return f"scores: {low:.3f} to {high:.3f}, median {middle:.3f}; {sure}"
 
     def adjacency(self, power: float = 1.0) -> sparse.csr_matrix[np.float32]:
         """Return the symmetric matrix of ``score ** power``, float32 [G, G]; ``power=0`` weighs all edges alike."""
@@ -196,7 +209,7 @@ def join_networks(networks: Sequence[Network]) -> Network:
         raise GeneError("the networks are of different vocabularies", where=name, fix="Read all with the same one")
     columns = ([getattr(network, key) for network in networks] for key in ("first", "second", "score"))
     first, second, score = (np.concatenate(column) for column in columns)
-    low, high, best = _each_once(first.astype(np.int64), second.astype(np.int64), score, len(vocabulary))
+    low, high, best = each_once(first.astype(np.int64), second.astype(np.int64), score, len(vocabulary))
     source = "; ".join(dict.fromkeys(network.source for network in networks if network.source))
     notes = tuple(f"{network.name}: {note}" for network in networks for note in network.notes)
     return Network(vocabulary, low, high, best, name, source, notes)
@@ -206,7 +219,7 @@ def _keys(low: NDArray[np.signedinteger], high: NDArray[np.signedinteger], genes
     return low.astype(np.int64) * genes + high
 
 
-def _each_once(
+def each_once(
     a: NDArray[np.int64], b: NDArray[np.int64], score: NDArray[np.float32], genes: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Return the different pairs of different genes in order, each with its highest score."""

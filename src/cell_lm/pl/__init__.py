@@ -7,7 +7,8 @@ screen or the axes are the caller's. Figures that are not shown are never known 
 
 from __future__ import annotations
 
+from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
 from cell_lm.pl.results import confusion, coverage, training
 
-__all__ = ["confusion", "coverage", "embedding", "training"]
+__all__ = ["confusion", "coverage", "deletion_curve", "embedding", "gene_attribution", "training"]

@@ -9,6 +9,16 @@ from __future__ import annotations
 
 from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
+from cell_lm.pl.genes import gene_map, gene_neighbours
 from cell_lm.pl.results import confusion, coverage, training
 
-__all__ = ["confusion", "coverage", "deletion_curve", "embedding", "gene_attribution", "training"]
+__all__ = [
+    "confusion",
+    "coverage",
+    "deletion_curve",
+    "embedding",
+    "gene_attribution",
+    "gene_map",
+    "gene_neighbours",
+    "training",
+]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,11 +60,22 @@ def _claim(path: Path) -> Iterator[bool]:
 
 
 def run_workers(module: str, arguments: Mapping[str, JSON], processes: int) -> None:
-    """Call ``work(**arguments)`` of a module in some processes of one thread each; leave where one of them failed."""
+    """Call ``work(**arguments)`` of a module in some processes of one thread each; leave where one of them failed.
+
+    They are told to end, and waited for, when this process is.
+    """
     code = f"import json; from {module} import work; work(**json.loads({json.dumps(dict(arguments))!r}))"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(processes)]
-    codes = [worker.wait() for worker in workers]
+    try:
+        codes = [worker.wait() for worker in workers]
+    finally:
+        for worker in workers:
+            worker.terminate()
+        for worker in workers:
+            worker.wait()
+        signal.signal(signal.SIGTERM, before)
     if any(codes):
         raise SystemExit("a worker failed; the same command goes on")
 

@@ -180,7 +180,10 @@ class Study:
         config = configuration(arm, self.settings, seed, vectors)
         if not arm.trained:
             return initial_model(self.datasets, config), {}
-        if pretrain(self.datasets, config, out, resume=(out / "config.json").is_file(), progress=False).interrupted:
+        resume = any((out / "checkpoints").glob("*"))
+        if not resume:
+            shutil.rmtree(out, ignore_errors=True)
+        if pretrain(self.datasets, config, out, resume=resume, progress=False).interrupted:
             raise SystemExit("interrupted; the same command goes on")
         entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
         curve = {entry["step"]: entry["masked"] for entry in entries if entry.get("kind") == "valid"}

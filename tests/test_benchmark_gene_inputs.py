@@ -181,6 +181,10 @@ def test_a_study_keeps_each_result_once_and_reports_it(
     out.mkdir()
     jobs = seed_major(["logistic regression", "random", "graphmae frozen", "graphmae, before pretraining"], 1)
     call = partial(gene_inputs.work, "nowhere", str(out), TOY.to_json(), {"graphmae": str(vectors)}, jobs)
+    key = Settings.key(gene_inputs.job_settings("random", TOY, files))
+    half_made = result_file(out, "random", 0, key).with_suffix(".run")
+    half_made.mkdir()
+    (half_made / "config.json").write_text("{")
     call()
     kept = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
     assert sorted(Path(name).suffix for name in kept) == [".json"] * 4 + [".npz"] * 2

@@ -16,6 +16,7 @@ from cell_lm.config import (
     DataConfig,
     DiscriminationConfig,
     EncoderConfig,
+    GraphMAEConfig,
     MaskedConfig,
     TrainingConfig,
 )
@@ -64,11 +65,19 @@ def presets() -> str:
     return "\n".join(rows)
 
 
+GENES = """## Gene vectors
+
+Settings of `cell-lm genes pretrain`, given by its options and `--set name=value`. The resolved ones are saved as
+`config.json` in its folder.
+"""
+
+
 def page() -> str:
     parts = [HEAD, "## Presets\n", presets() + "\n"]
     for name, kind in SECTIONS.items():
         summary = " ".join((kind.__doc__ or "").split())
         parts += [f"## `[{name}]`\n", summary + "\n", table(kind) + "\n"]
+    parts += [GENES, table(GraphMAEConfig) + "\n"]
     return "\n".join(parts).replace("``", "`")
 
 

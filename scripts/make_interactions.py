@@ -60,20 +60,6 @@ def describe(path: Path) -> None:
         print(f"{source}: {len(rows):,} edges of {len(genes):,} names; {spread(scores)}")
 
 
-def report(network: Network, audit: GeneAudit) -> None:
-    degree = network.degree[network.known]
-    print(f"names: {audit.summary()}")
-    print("\n".join(network.notes))
-    print(f"{len(network):,} edges of {len(degree):,} genes of {len(network.vocabulary):,}")
-    print(f"edges of a gene: median {np.median(degree):.0f}, most {degree.max():,}")
-    print(
-        f"scores: {len(np.unique(network.score)):,} different, {network.score.min():.3f} to {network.score.max():.3f}"
-    )
-    for least in (0.3, 0.5, 0.7):
-        kept = network.above(least)
-        print(f"  at least {least}: {len(kept):,} edges of {int(kept.known.sum()):,} genes")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=Path, required=True, help="the table of interactions")
@@ -83,7 +69,7 @@ def main() -> None:
     if options.describe:
         describe(options.edges)
     network, audit = read(options.edges)
-    report(network, audit)
+    print(f"names: {audit.summary()}\n{network.summary()}")
     if not options.describe:
         content = pack(network)
         with atomic_file(options.out) as temporary:

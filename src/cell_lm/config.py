@@ -18,6 +18,8 @@ Attention = Literal["full", "latent", "performer"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+GENE_VECTORS = ("network", "network+coexpression", "coexpression", "random")
+"""What ``training.gene_vectors`` may say; anything else is the path of a file."""
 
 
 class _Section(BaseModel):
@@ -145,12 +147,19 @@ class TrainingConfig(_Section):
     """Steps between two checkpoints."""
     keep_checkpoints: Positive = 2
     """Checkpoints that are kept."""
-    gene_vectors: Literal["coexpression", "random"] = "coexpression"
-    """Where the gene vectors start: from the co-expression of the training cells, or at random."""
+    gene_vectors: Annotated[str, Field(min_length=1)] = "coexpression"
+    """Where they start: ``network``, ``coexpression``, ``network+coexpression``, ``random``, or the path of a file."""
+    freeze_gene_vectors: bool = False
+    """Leave the gene vectors as they start, those of genes that start at random too: nothing of them is trained."""
     sharding: Literal["none", "full"] = "none"
     """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
     patience: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds that a process of several waits for a silent one before it gives the run up."""
+
+    @property
+    def gene_vectors_file(self) -> Path | None:
+        """The user's own file of gene vectors; None where ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
+        return None if self.gene_vectors in GENE_VECTORS else Path(self.gene_vectors)
 
 
 class DataConfig(_Section):
@@ -170,6 +179,67 @@ class DataConfig(_Section):
     """Batches made ahead, in a thread, while the step is computed; 0: each when it is needed. Changes no result."""
     backed_above: Weight = 4.0
     """An h5ad file larger than this, in GB, stays on disk and is read as it is needed; 0: every one does."""
+
+
+class GraphMAEConfig(_Section):
+    """Gene vectors from networks by a graph masked autoencoder (``cell-lm genes pretrain``)."""
+
+    dim: Positive = 512
+    """Width of the gene vectors."""
+    encoder: Literal["gin", "gat"] = "gin"
+    """``gin``: sums over neighbours, weighted by score; ``gat``: attention that sees the score (slow on a CPU)."""
+    layers: Positive = 2
+    """Layers of the encoder."""
+    hidden: Positive = 512
+    """Width of its hidden layers."""
+    heads: Positive = 4
+    """``gat`` only: attention heads; must divide ``hidden``."""
+    features: Literal["structure", "random"] = "structure"
+    """What a gene is described by: NetMF of the networks (and co-expression, where cells are given), or noise."""
+    window: Positive = 10
+    """NetMF: steps of a walk that count as company."""
+    negative: Annotated[float, Field(gt=0.0)] = 1.0
+    """NetMF: number of negative samples."""
+    beside: Literal["first", "nothing"] = "first"
+    """What the learned codes are joined with: the NetMF of the first network, or nothing (GraphMAE's own)."""
+    mask_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Share of the genes whose features are hidden in a step."""
+    replace_rate: Fraction = 0.05
+    """Share of the hidden ones that get the features of another gene, not the mask."""
+    gamma: Annotated[float, Field(ge=1.0)] = 2.0
+    """Exponent of the scaled cosine error."""
+    edge_rate: Fraction = 0.3
+    """Share of the edges over which nothing is passed in a step; they are what ``links`` asks for."""
+    links: Weight = 1.0
+    """Weight of telling such edges from chance pairs by the cosine of the codes; 0: GraphMAE's own loss alone."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.1
+    """Temperature of that."""
+    pairs: Positive = 4096
+    """Edges a step that are asked for; each one's partners are the others' chance pairs."""
+    dropout: Fraction = 0.1
+    """Dropout on the input of each layer."""
+    steps: Positive = 50
+    """Optimiser steps, each on the whole graph."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    """Peak learning rate of AdamW."""
+    warmup: Fraction = 0.1
+    """Share of the steps in which the learning rate rises; it then falls along a cosine."""
+    final_rate: Fraction = 0.05
+    """Learning rate at the end, as a share of the peak."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest gradient norm."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of everything random."""
+    checkpoint_every: Positive = 10
+    """Steps between two checkpoints."""
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> GraphMAEConfig:
+        if self.encoder == "gat" and self.hidden % self.heads:
+            raise ValueError(f"heads = {self.heads} does not divide hidden = {self.hidden}")
+        return self
 
 
 class PretrainConfig(_Section):

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from cell_lm._version import __version__
-from cell_lm.cli import annotate, check, demo, download, embed, inspect, prepare, pretrain, report
+from cell_lm.cli import annotate, check, demo, download, embed, genes, inspect, prepare, pretrain, report
 from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
@@ -42,6 +42,7 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm prepare a.h5ad b.h5ad --out store      [dim]# many files, larger than memory[/dim]
   cell-lm inspect store                          [dim]# what is in it[/dim]
   cell-lm pretrain a.h5ad b.h5ad --out run       [dim]# a model of your own cells[/dim]
+  cell-lm genes similar CD3D                     [dim]# what the gene vectors know[/dim]
   cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
@@ -81,7 +82,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    for verb in (demo, download, check, prepare, inspect, pretrain, embed, annotate, report):
+    for verb in (demo, download, check, prepare, inspect, genes, pretrain, embed, annotate, report):
         verb.register(app)
     return app
 

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cell_lm.config import PretrainConfig, parse, resolve_config
+from cell_lm.config import GraphMAEConfig, PretrainConfig, parse, resolve_config
 from cell_lm.errors import ConfigError
+
+_EXAMPLES: dict[type[BaseModel], str] = {PretrainConfig: "training.steps", GraphMAEConfig: "steps"}
 
 
 def known_settings(section: type[BaseModel] = PretrainConfig, prefix: str = "") -> Iterator[str]:
@@ -20,11 +22,11 @@ def known_settings(section: type[BaseModel] = PretrainConfig, prefix: str = "") 
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             yield from known_settings(kind, f"{prefix}{name}.")
-        elif prefix:
+        elif prefix or section is not PretrainConfig:
             yield f"{prefix}{name}"
 
 
-def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
+def read_settings(pairs: Iterable[str], section: type[BaseModel] = PretrainConfig) -> dict[str, Any]:
     """Read ``name=value`` pairs into a flat dictionary; values are TOML, and text where they are not.
 
     Raises
@@ -32,11 +34,13 @@ def read_settings(pairs: Iterable[str]) -> dict[str, Any]:
     ConfigError
         There is no ``=``, no such setting (close names are told), or one is set twice.
     """
-    known, found = list(known_settings()), dict[str, Any]()
+    known, found = list(known_settings(section)), dict[str, Any]()
     for pair in pairs:
         name, equals, value = (part.strip() for part in pair.partition("="))
         if not equals or not name:
-            raise ConfigError(f"'{pair}' sets nothing", where="--set", fix="Write it as --set training.steps=100")
+            raise ConfigError(
+                f"'{pair}' sets nothing", where="--set", fix=f"Write it as --set {_EXAMPLES.get(section, known[0])}=100"
+            )
         if name not in known:
             raise ConfigError(f"there is no setting '{name}'", where="--set", fix=_advice(name, known))
         if name in found:
@@ -51,6 +55,8 @@ def _advice(name: str, known: list[str]) -> str:
     close = close or difflib.get_close_matches(name, known, n=1, cutoff=0.7)
     if close:
         return f"Did you mean {' or '.join(close)}"
+    if not any("." in setting for setting in known):
+        return f"The settings are {', '.join(known)}"
     return f"A setting begins with {', '.join(sorted({setting.partition('.')[0] + '.' for setting in known}))}"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch import Tensor
 
 NORMAL, TUMOUR, UNKNOWN = 0, 1, -1
@@ -73,6 +74,11 @@ class CellBatch:
             self.state[start:stop],
             self.slots[start:stop],
         )
+
+    def expression(self, genes: int) -> sparse.csr_matrix[np.float32]:
+        """Return the values as a sparse matrix, float32 [C, genes]; on the CPU."""
+        values, columns = self.values.cpu().numpy(), self.genes.cpu().numpy()
+        return sparse.csr_matrix((values, columns, self.offsets), shape=(len(self), genes))
 
     def keep(self, genes: Tensor) -> CellBatch:
         """Return the same cells with only some of their genes, given as bool [T]; a cell that keeps none keeps all."""

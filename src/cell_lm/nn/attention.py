@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cell_lm.nn.linear import Linear
+from cell_lm.nn.presence import CellPresence, Presence, present_attention
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -37,7 +38,14 @@ def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
     return cells
 
 
-def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    queries: Sequence[int],
+    keys: Sequence[int],
+    presence: Presence | None = None,
+) -> Tensor:
     """Exact attention, each cell's queries over its own keys only.
 
     One call a cell on the CPU, where padding costs more than calls do, and in float32 at least; on CUDA in half
@@ -49,17 +57,23 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, queries: Sequenc
         [R, H, K], the cells one after the other.
     queries, keys
         Rows of each cell in ``query``, and in ``key`` and ``value``.
+    presence
+        How much each key is there; None: all of them wholly. Of several variants each has equally many rows in
+        ``query``, within each cell one variant after the other.
 
     Returns
     -------
     Tensor
         [R, H, K], rows as in ``query``.
     """
-    if query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
+    if presence is None and query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
         return _flash(query, key, value, queries, keys)
     with torch.autocast(query.device.type, enabled=False):
         cells = zip(_cells(_wide(query), queries), _cells(_wide(key), keys), _cells(_wide(value), keys), strict=True)
-        return torch.cat([_one_cell(*cell) for cell in cells]).to(query.dtype)
+        if presence is None:
+            return torch.cat([_one_cell(*cell) for cell in cells]).to(query.dtype)
+        parts = zip(cells, presence.cells(keys), strict=True)
+        return torch.cat([present_attention(*cell, part) for cell, part in parts]).to(query.dtype)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
@@ -103,10 +117,17 @@ class Projections(nn.Module):
 class FullAttention(Projections):
     """Softmax attention, exact."""
 
-    def forward(self, x: Tensor, context: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor,
+        queries: Sequence[int],
+        keys: Sequence[int],
+        presence: Presence | None = None,
+    ) -> Tensor:
         """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
         key, value = self.keys_values(context)
-        return self.back(packed_attention(self.queries(x), key, value, queries, keys))
+        return self.back(packed_attention(self.queries(x), key, value, queries, keys, presence))
 
 
 class PerformerAttention(Projections):
@@ -149,7 +170,28 @@ class PerformerAttention(Projections):
         total = torch.einsum("nhf,hf->nh", query, key.sum(0))
         return torch.einsum("nhf,hfk->nhk", query, summary) / total.unsqueeze(-1)
 
-    def forward(self, x: Tensor, context: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
+    def _present_cell(self, query: Tensor, key: Tensor, value: Tensor, presence: CellPresence) -> Tensor:
+        """As :meth:`_cell`, of one variant and with CLS in front; absent keys do not take part in the stabiliser."""
+        weight = presence.keys[0, :, None, None]
+        # not detached: next to 1e-6 the constants do not cancel quite, and the slope is to be the true one
+        query = (query - query.amax(-1, keepdim=True)).exp() + 1e-6
+        key = key.masked_fill(weight == 0, -torch.inf)
+        key = (key - key.amax((0, 2), keepdim=True)).exp() + 1e-6
+        here = key * weight
+        nothing = torch.einsum("nhf,hf->nh", query, key[1:].sum(0)) * presence.nothing[0]
+        summary = torch.einsum("nhf,nhk->hfk", here, value)
+        total = torch.einsum("nhf,hf->nh", query, here.sum(0)) + nothing
+        attended = torch.einsum("nhf,hfk->nhk", query, summary) + nothing[..., None] * value[0]
+        return attended / total[..., None]
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor,
+        queries: Sequence[int],
+        keys: Sequence[int],
+        presence: Presence | None = None,
+    ) -> Tensor:
         """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
         key, value = self.keys_values(context)
         query = self.queries(x)
@@ -157,7 +199,11 @@ class PerformerAttention(Projections):
             wide = torch.promote_types(query.dtype, torch.float32)
             query_logits, key_logits = self._logits(query.to(wide)), self._logits(key.to(wide))
             parts = (_cells(query_logits, queries), _cells(key_logits, keys), _cells(value.to(wide), keys))
-            attended = torch.cat([self._cell(*cell) for cell in zip(*parts, strict=True)])
+            if presence is None:
+                attended = torch.cat([self._cell(*cell) for cell in zip(*parts, strict=True)])
+            else:
+                there = presence.cells(keys)
+                attended = torch.cat([self._present_cell(*cell) for cell in zip(*parts, there, strict=True)])
         return self.back(attended.to(query.dtype))
 
 

@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.batch import CellBatch, concatenate
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding
 from cell_lm.nn.linear import Linear
+from cell_lm.nn.presence import Presence
 
 PLACES_PER_LAYER = 8
 """Numbers of dropout places a layer may use; place 0 is the embedding."""
@@ -48,7 +49,15 @@ class Encoded:
 class Encoder(Protocol):
     """What the model asks of an encoder."""
 
-    def __call__(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+    def __call__(
+        self,
+        batch: CellBatch,
+        *,
+        hidden: Tensor | None,
+        counter: Counter | None,
+        only_cls: bool,
+        presence: Tensor | None = None,
+    ) -> Encoded:
         """Encode a batch.
 
         Parameters
@@ -61,6 +70,10 @@ class Encoder(Protocol):
             Where dropout comes from; None: no dropout.
         only_cls
             Compute no more than the embedding needs; ``Encoded.hidden`` is None.
+        presence
+            How much each gene is there, [V, T] in V variants: 0 as if the cell did not have it, 1 as ever, and
+            differentiable between (:mod:`cell_lm.nn.presence`). ``Encoded.cls`` is then [V, C, width]. Only without
+            dropout and hidden genes.
         """
 
 
@@ -111,14 +124,21 @@ class Layer(nn.Module):
 class TokenLayer(Layer):
     """A layer over packed rows."""
 
-    def forward(self, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor | None,
+        lengths: list[int],
+        rows: Tensor | None,
+        presence: Presence | None = None,
+    ) -> Tensor:
         """Transform rows [R, width]; where ``rows`` [C] names one row a cell, only those are computed and returned."""
         context = self.norm_attention(x)
         if rows is None:
-            attended = self.attention(context, context, lengths, lengths)
+            attended = self.attention(context, context, lengths, lengths, presence)
         else:
             x, keys = x[rows], None if keys is None else keys[rows]
-            attended = self.attention(context[rows], context, [1] * len(rows), lengths)
+            attended = self.attention(context[rows], context, [1] * len(rows), lengths, presence)
         return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
@@ -146,10 +166,21 @@ class TokenEncoder(nn.Module):
         order = np.insert(np.arange(genes), batch.offsets[:-1], genes + np.arange(cells))
         return torch.from_numpy(order).to(batch.genes.device)
 
-    def forward(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+    def forward(
+        self,
+        batch: CellBatch,
+        *,
+        hidden: Tensor | None,
+        counter: Counter | None,
+        only_cls: bool,
+        presence: Tensor | None = None,
+    ) -> Encoded:
         """See :class:`Encoder`."""
+        if presence is not None:
+            batch = concatenate([batch] * len(presence))
         cells, device = len(batch), batch.genes.device
         order = self._order(batch)
+        there = None if presence is None else Presence.of(presence.reshape(1, -1), batch.offsets).with_cls(order)
         first = torch.from_numpy(batch.offsets[:-1] + np.arange(cells)).to(device)
         x = torch.cat([self.embedding(batch, hidden), self.cls.expand(cells, -1)])[order]
         keys = None
@@ -160,10 +191,11 @@ class TokenEncoder(nn.Module):
         x = dropout(x, keys, 0, self.rate)
         lengths = [int(n) + 1 for n in batch.lengths]
         for layer in self.layers[:-1]:
-            x = layer(x, keys, lengths, None)
+            x = layer(x, keys, lengths, None, there)
         if only_cls or hidden is None:
-            return Encoded(self.norm(self.layers[-1](x, keys, lengths, first)), None)
-        x = self.layers[-1](x, keys, lengths, None)
+            cls = self.norm(self.layers[-1](x, keys, lengths, first, there))
+            return Encoded(cls if presence is None else cls.unflatten(0, (len(presence), -1)), None)
+        x = self.layers[-1](x, keys, lengths, None, there)
         where = torch.nonzero(hidden).squeeze(1)
         row_of_gene = where + cell_of_gene(batch)[where] + 1
         return Encoded(self.norm(x[first]), self.norm(x[row_of_gene]))
@@ -177,10 +209,16 @@ class ReadLayer(Layer):
         self.norm_context = nn.LayerNorm(config.width)
 
     def forward(
-        self, x: Tensor, context: Tensor, keys: Tensor | None, queries: list[int], lengths: list[int]
+        self,
+        x: Tensor,
+        context: Tensor,
+        keys: Tensor | None,
+        queries: list[int],
+        lengths: list[int],
+        presence: Presence | None = None,
     ) -> Tensor:
         """Transform packed rows ``x`` [R, width] by what they read in ``context`` [R', width]."""
-        attended = self.attention(self.norm_attention(x), self.norm_context(context), queries, lengths)
+        attended = self.attention(self.norm_attention(x), self.norm_context(context), queries, lengths, presence)
         return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
@@ -224,21 +262,32 @@ class LatentEncoder(nn.Module):
         # Only what the latents read reaches CLS at first: a mean of gene vectors, which tells cells apart by itself.
         return ReadLayer(config, place).start_silent(attention=False)
 
-    def forward(self, batch: CellBatch, *, hidden: Tensor | None, counter: Counter | None, only_cls: bool) -> Encoded:
+    def forward(
+        self,
+        batch: CellBatch,
+        *,
+        hidden: Tensor | None,
+        counter: Counter | None,
+        only_cls: bool,
+        presence: Tensor | None = None,
+    ) -> Encoded:
         """See :class:`Encoder`."""
         cells, count, width = len(batch), *self.latents.shape
+        there = None if presence is None else Presence.of(presence, batch.offsets)
+        variants = 1 if presence is None else len(presence)  # the genes are embedded once for all of them
         gene_keys, latent_keys = self._keys(batch, counter)
         genes = dropout(self.embedding(batch, hidden), gene_keys, 0, self.rate)
-        lengths, each = batch.lengths.tolist(), [count] * cells
-        x = self.latents.expand(cells, -1, -1)
+        lengths, each = batch.lengths.tolist(), [variants * count] * cells
+        x = self.latents.expand(cells * variants, -1, -1)
         for i, layer in enumerate(self.layers):
             if str(i) in self.reads:
-                rows = self.reads[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths)
-                x = rows.view(cells, count, width)
+                rows = self.reads[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths, there)
+                x = rows.view(cells * variants, count, width)
             wanted = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
             x = layer(x, latent_keys, wanted)
         if only_cls or hidden is None:
-            return Encoded(self.norm(x[:, 0]), None)
+            cls = self.norm(x[:, 0])
+            return Encoded(cls if presence is None else cls.unflatten(0, (cells, variants)).transpose(0, 1), None)
         return Encoded(self.norm(x[:, 0]), self._answers(batch, hidden, gene_keys, x))
 
     def _keys(self, batch: CellBatch, counter: Counter | None) -> tuple[Tensor | None, Tensor | None]:

@@ -127,7 +127,11 @@ class RunLog:
     def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
         """Write the losses after ``step`` steps, and other numbers beside them."""
         values = asdict(losses)
-        row = {name: _finite(values[name]) for name in LOSSES} | {name: _finite(v) for name, v in numbers.items()}
+        self.numbers(kind, step, {name: values[name] for name in LOSSES} | numbers)
+
+    def numbers(self, kind: Kind, step: int, numbers: Mapping[str, float]) -> None:
+        """Write numbers measured after ``step`` steps."""
+        row = {name: _finite(value) for name, value in numbers.items()}
         self._write({"kind": kind, "step": step, **row})
         if self._board is not None:
             with writing(self.folder):

@@ -26,8 +26,8 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
-        """Show that ``done`` steps are done."""
+    def step(self, done: int, described: str) -> None:
+        """Show that ``done`` steps are done, and how it goes."""
 
     def note(self, message: str) -> None:
         """Say something."""
@@ -50,7 +50,7 @@ class Silent:
     ) -> None:
         """Do nothing."""
 
-    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+    def step(self, done: int, described: str) -> None:
         """Do nothing."""
 
     def note(self, message: str) -> None:
@@ -75,7 +75,7 @@ class Lines(Silent):
         self.first, self.began = done, clock()
         self.spoken = -math.inf
 
-    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+    def step(self, done: int, described: str) -> None:
         """Show that ``done`` steps are done, if it is time."""
         now = self.clock()
         if now - self.spoken < SECONDS_BETWEEN_LINES and done < self.steps:
@@ -83,7 +83,7 @@ class Lines(Silent):
         self.spoken = now
         left = timedelta(seconds=round((now - self.began) / (done - self.first) * (self.steps - done)))
         ahead = f", {left} left" if done < self.steps else ""
-        self.note(f"step {done}/{self.steps}: {describe(losses, cells_per_second)}{ahead}")
+        self.note(f"step {done}/{self.steps}: {described}{ahead}")
 
     def note(self, message: str) -> None:
         """Print a line."""
@@ -109,9 +109,9 @@ class Bar(Lines):
         """Leave the bar as it stands."""
         self.bar.stop()
 
-    def step(self, done: int, losses: Losses, cells_per_second: float) -> None:
+    def step(self, done: int, described: str) -> None:
         """Move the bar."""
-        self.bar.update(self.task, completed=done, description=describe(losses, cells_per_second))
+        self.bar.update(self.task, completed=done, description=described)
 
 
 def make_display(steps: int, done: int, *, progress: bool, console: Console | None = None) -> Display:

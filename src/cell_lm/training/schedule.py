@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
-from cell_lm.config import TrainingConfig
+
+class Schedule(Protocol):
+    """Settings that a learning rate follows from; those of every kind of training have them."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+
+    @property
+    def warmup(self) -> float:
+        """Share of the steps in which it rises."""
+
+    @property
+    def final_rate(self) -> float:
+        """The end, as a share of the peak."""
 
 
-def learning_rate(step: int, training: TrainingConfig) -> float:
+def learning_rate(step: int, training: Schedule) -> float:
     """Return the learning rate of a step: a linear rise, then a cosine down to ``final_rate`` of the peak.
 
     Parameters

@@ -23,7 +23,7 @@ from cell_lm.training.batches import Batches
 from cell_lm.training.checkpoint import Checkpoint
 from cell_lm.training.log import Log
 from cell_lm.training.optimiser import build_optimiser, load_optimiser_tensors, optimiser_tensors
-from cell_lm.training.progress import Display
+from cell_lm.training.progress import Display, describe
 from cell_lm.training.ranks import Ranks
 from cell_lm.training.schedule import learning_rate
 from cell_lm.training.sharding import gather, load_weights, whole
@@ -196,7 +196,7 @@ class Trainer:
         speed = losses.cells / seconds
         numbers = {"learning_rate": rate, "norm": norm, "cells_per_second": speed, "seconds": state.seconds}
         self.log.losses("train", state.step, losses, **numbers)
-        self.display.step(state.step, losses, speed)
+        self.display.step(state.step, describe(losses, speed))
 
     def _note(self, message: str) -> None:
         self.log.note(self.state.step, message)

@@ -47,6 +47,21 @@ def test_every_separator_and_line_ending_is_read_gzipped_or_not(tmp_path, separa
     assert network.name == "my"
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"gene_a"\t"gene_b"\t"score"\n"TP53"\t"MDM2"\t0.9\n',
+        '"gene_a" "gene_b" "score"\n"TP53" "MDM2" "0.9"\n',
+        "gene_a, gene_b, score\nTP53, MDM2, 0.9\n",
+        "\ufeffgene_a,gene_b,score\nTP53,MDM2,0.9",
+        "\ufeffTP53,MDM2,0.9",
+        'gene_a\tgene_b\tscore\tremark\nTP53\tMDM2\t0.9\t"unclosed\n',
+    ],
+)
+def test_quotes_blanks_and_byte_order_marks_do_not_matter(tmp_path, content):
+    assert named(read_edges(text(tmp_path / "x.txt", content))) == {frozenset(("TP53", "MDM2")): 0.9}
+
+
 def test_parquet_is_read_with_categories_and_an_index(tmp_path):
     frame = table().astype({"gene_a": "category", "score": "float32"})
     frame.index = [5, 6, 9]
@@ -278,6 +293,10 @@ def test_the_order_of_rows_and_of_the_two_genes_does_not_matter(tmp_path, rows, 
 BAD = {
     "empty.csv": (b"", "it is empty"),
     "blank.csv": (b"\n\n", "it is empty"),
+    "self.csv": (b"gene_a,gene_b\nTP53,TP53\n", "none of its 1 interactions is left"),
+    "zero.csv": (b"gene_a,gene_b,score\nTP53,MDM2,1e-60\n", "1 of 1 rows have score 0"),
+    "aligned.txt": (b"gene_a   gene_b\nTP53     MDM2\n", "apart by several spaces"),
+    "wide.csv": ("gene_a,gene_b\nTP53,MDM2\n".encode("utf-16"), "text in UTF-8"),
     "header.csv": (b"gene_a,gene_b,score\n", "it has no interactions"),
     "single.csv": (b"gene\nTP53\n", "a single column, 'gene'"),
     "ragged.csv": (b"gene_a,gene_b\nTP53,MDM2\nTP53\nCD3D,CD3E,1\n", "2 rows have more or fewer .* line 3 has 1 of 2"),

@@ -87,6 +87,18 @@ def test_dropped_pairs_are_counted_in_the_notes():
     assert made.above(0.05).notes == made.notes
 
 
+def test_the_summary_counts_edges_genes_and_scores_and_says_what_was_dropped():
+    made = network([(0, 1, 0.5), (0, 2, 0.25), (3, 3, 1.0)], source="somewhere")
+    assert made.summary().splitlines() == [
+        "test: 2 edges of 3 genes of 8",
+        "edges of a gene: median 1, most 2",
+        "scores: 0.250 to 0.500, median 0.375; 1 of at least 0.3, 1 of at least 0.5, 0 of at least 0.7",
+        "source: somewhere",
+        "1 pairs of a gene with itself were dropped",
+    ]
+    assert network([]).summary() == "test: 0 edges of 0 genes of 8"
+
+
 def test_a_threshold_keeps_the_edges_that_have_just_it():
     assert len(network([(0, 1, 0.7), (0, 2, 0.6999)]).above(0.7)) == 1
 

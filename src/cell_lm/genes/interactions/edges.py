@@ -13,7 +13,7 @@ from cell_lm.genes.interactions.columns import choose_columns, find_genes, liste
 from cell_lm.genes.interactions.names import read_pairs
 from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.interactions.scores import read_scores
-from cell_lm.genes.interactions.text import Table, open_table
+from cell_lm.genes.interactions.text import Rows, Table, open_table
 from cell_lm.genes.vocabulary import Vocabulary
 
 _ENSEMBL = re.compile(r"ENSG\d{11}(?:\.\d+)?")
@@ -79,28 +79,25 @@ def read_edges(
     rows = table.read([name for name in columns if name is not None])
     if not rows.count:
         raise InputError("it has no interactions", where=where, fix="Give a file of one interaction per line")
-    scores, notes = np.ones(rows.count), [] if table.headed else [_NO_HEADER]
-    if columns.score is None:
-        notes.append(_NO_SCORES)
-    else:
-        scores = read_scores(rows, columns.score, where, full_score=full_score)
+    scores = _scores(rows, columns.score, where, full_score)
     pairs = read_pairs(rows.columns[columns.gene_a], rows.columns[columns.gene_b], vocabulary, where)
-    known = (pairs.first >= 0) & (pairs.second >= 0)
-    enough, left_out = _kept(scores, min_score)
-    notes += [*pairs.notes, *left_out]
-    kept = known & enough
-    if not kept.any():
-        found = f"none of its {rows.count:,} interactions is left ({'; '.join(notes)})"
-        raise InputError(found, where=where, fix="Lower min_score, or check the columns of the genes")
-    return Network.from_pairs(
+    enough, left_out = _enough(scores, min_score)
+    kept = enough & (pairs.first >= 0) & (pairs.second >= 0)
+    unnamed = () if table.headed else (_NO_HEADER,)
+    unscored = () if columns.score else (_NO_SCORES,)
+    network = Network.from_pairs(
         pairs.first[kept],
         pairs.second[kept],
         scores[kept],
         vocabulary=vocabulary,
         name=_stem(path),
         source=f"{path.name}, columns {', '.join(name for name in columns if name)}",
-        notes=tuple(notes),
+        notes=(*unnamed, *unscored, *pairs.notes, *left_out),
     )
+    if not len(network):
+        found = f"none of its {rows.count:,} interactions is left ({'; '.join(network.notes)})"
+        raise InputError(found, where=where, fix="Lower min_score, or check the columns of the genes")
+    return network
 
 
 def _headed(table: Table, vocabulary: Vocabulary) -> Table:
@@ -116,14 +113,20 @@ def _headed(table: Table, vocabulary: Vocabulary) -> Table:
     return table
 
 
-def _kept(scores: NDArray[np.float64], least: float) -> tuple[NDArray[np.bool_], list[str]]:
-    """Return which edges have score enough, and notes about the others; as float32, as networks keep them."""
-    none, low = scores <= 0, scores.astype(np.float32) < np.float32(least)
-    counts = ((none, "have score 0"), (low & ~none, f"have a score under {least:g}"))
-    notes = [
+def _scores(rows: Rows, column: str | None, where: str, full_score: float | None) -> NDArray[np.float32]:
+    if column is None:
+        return np.ones(rows.count, np.float32)
+    return read_scores(rows, column, where, full_score=full_score)
+
+
+def _enough(scores: NDArray[np.float32], least: float) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Return which edges have score enough, and notes about the others."""
+    none, low = scores == 0, (scores > 0) & (scores < np.float32(least))
+    counts = ((none, "have score 0"), (low, f"have a score under {least:g}"))
+    notes = (
         f"{int(some.sum()):,} of {len(scores):,} rows {what}, and were left out" for some, what in counts if some.any()
-    ]
-    return ~none & ~low & (scores.astype(np.float32) > 0), notes
+    )
+    return ~(none | low), tuple(notes)
 
 
 def _stem(path: Path) -> str:

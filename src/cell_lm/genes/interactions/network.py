@@ -139,6 +139,19 @@ class Network:
             digest.update(np.ascontiguousarray(array, kind).tobytes())
         return digest.hexdigest()
 
+    def summary(self) -> str:
+        """Return a few lines: edges and genes, edges of a gene, scores, where it comes from, and what was dropped."""
+        lines = [f"{self.name}: {len(self):,} edges of {int(self.known.sum()):,} genes of {len(self.vocabulary):,}"]
+        if len(self):
+            degree = self.degree[self.known]
+            lines += [f"edges of a gene: median {np.median(degree):.0f}, most {degree.max():,}", self._spread()]
+        return "\n".join([*lines, *([f"source: {self.source}"] if self.source else []), *self.notes])
+
+    def _spread(self) -> str:
+        low, middle, high = np.quantile(self.score, (0, 0.5, 1))
+        sure = ", ".join(f"{int(np.count_nonzero(self.score >= s)):,} of at least {s}" for s in (0.3, 0.5, 0.7))
+        return f"scores: {low:.3f} to {high:.3f}, median {middle:.3f}; {sure}"
+
     def adjacency(self, power: float = 1.0) -> sparse.csr_matrix[np.float32]:
         """Return the symmetric matrix of ``score ** power``, float32 [G, G]; ``power=0`` weighs all edges alike."""
         rows, columns = np.concatenate([self.first, self.second]), np.concatenate([self.second, self.first])

@@ -13,8 +13,8 @@ _NO_STRING = 100
 """Whole numbers up to here may be percent; STRING has no score under 150."""
 
 
-def read_scores(rows: Rows, column: str, where: str, *, full_score: float | None) -> NDArray[np.float64]:
-    """Return the scores of a column, 0 to 1, float64 [rows].
+def read_scores(rows: Rows, column: str, where: str, *, full_score: float | None) -> NDArray[np.float32]:
+    """Return the scores of a column, 0 to 1, float32 [rows].
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def read_scores(rows: Rows, column: str, where: str, *, full_score: float | None
     if not scale > 0:
         raise InputError(f"full_score is {scale:g}", where=where, fix="Name the score of a sure interaction, over 0")
     _refuse(values > scale, f"over full_score ({scale:g})", rows, column, where)
-    return values / scale
+    return (values / scale).astype(np.float32)
 
 
 def _numbers(rows: Rows, column: str, where: str) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Table:
         Lines over the first row: comments (``##``) and the names of the columns.
     headed : bool
         Whether the names are those of the file.
+    quoted : bool
+        Whether fields may stand in quotes: in CSV, and where the first line has some.
     """
 
     path: Path
@@ -44,12 +46,13 @@ class Table:
     separator: str = ""
     above: int = 0
     headed: bool = True
+    quoted: bool = False
 
     def without_header(self) -> Table:
         """Return the same table with its first line as a row: gene_1, gene_2, score if that is a number, 4, 5, …."""
         third = "score" if len(self.columns) > 2 and _is_number(self.columns[2]) else "3"
         columns = ("gene_1", "gene_2", third, *(str(i) for i in range(4, len(self.columns) + 1)))
-        return Table(self.path, columns[: len(self.columns)], self.separator, self.above - 1, headed=False)
+        return replace(self, columns=columns[: len(self.columns)], above=self.above - 1, headed=False)
 
     def read(self, columns: Sequence[str]) -> Rows:
         """Read some of the columns.
@@ -95,7 +98,7 @@ class Table:
     def _parsing(self, wrong: _WrongRows) -> Any:
         from pyarrow import csv as reader
 
-        quote: str | bool = '"' if self.separator in ",;" else False
+        quote: str | bool = '"' if self.quoted else False
         return reader.ParseOptions(
             delimiter=self.separator, quote_char=quote, ignore_empty_lines=False, invalid_row_handler=wrong.see
         )
@@ -183,9 +186,12 @@ def _open_text(path: Path) -> Table:
     if separator is None:
         found = f"it has a single column, '{line.strip()[:60]}'"
         raise InputError(found, where=str(path), fix="Give two columns of genes, separated by tabs or commas")
+    if separator == " " and "  " in line.strip():
+        fix = "Separate them by tabs or commas"
+        raise InputError("its columns are apart by several spaces", where=str(path), fix=fix)
     first = tuple(name.strip() for name in next(csv.reader([line], delimiter=separator)))
     names = (first[0].lstrip("#").strip(), *first[1:])
-    return Table(path, names, separator, comments + 1)
+    return Table(path, names, separator, comments + 1, quoted=separator in ",;" or '"' in line)
 
 
 def _first_lines(path: Path) -> list[str]:
@@ -196,7 +202,7 @@ def _first_lines(path: Path) -> list[str]:
         fix = "Save the sheet as CSV, or unpack the archive"
         raise InputError("it is an Excel workbook or a zip archive", where=str(path), fix=fix)
     if b"\0" in head:
-        fix = "Give text (CSV, TSV; may be gzipped) or parquet"
+        fix = "Give text in UTF-8 (CSV, TSV; may be gzipped) or parquet"
         raise InputError("it is binary, not a table of text", where=str(path), fix=fix)
     return head.decode("utf-8-sig", errors="replace").splitlines()
 

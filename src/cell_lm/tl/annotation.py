@@ -1,34 +1,18 @@
-"""Tools in the manner of scanpy: they take an AnnData and write what they find into it, X excepted.
-
-Everything is computed before anything is written: after an error the AnnData is as it was.
-"""
+"""Embedding and annotation of an AnnData."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 from anndata import AnnData
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cell_lm._version import __version__
-from cell_lm.data.cells import CellData
 from cell_lm.data.counts import Scale
-from cell_lm.errors import InputError
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells, embed_cells
-
-Shown: TypeAlias = "bool | Callable[[int], None]"
-_OURS = "cell_lm_version"
-"""Key that marks entries of ``uns`` as ours."""
+from cell_lm.tl.shared import Shown, about, copy_of, params, record_key, refuse_other_kinds, shown
 
 
 def embed(
@@ -89,22 +73,22 @@ def embed(
     ModelError
         The model is missing or damaged.
     """
-    _refuse_other_kinds(adata)
-    record = _record_key(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
+    refuse_other_kinds(adata)
+    record = record_key(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
     path, model = ("", model) if isinstance(model, CellLM) else (str(model), CellLM.from_pretrained(model))
     cells = as_cells(
         adata, model.vocabulary, layer=layer, input=input, gene_column=gene_column, min_overlap=min_overlap
     )
-    with _shown(progress, len(cells), "embedding") as done:
+    with shown(progress, len(cells), "embedding") as done:
         embedding = embed_cells(model, cells, token_budget=token_budget, progress=done)
-    about = _about(cells, model) | {
+    found = about(cells, model) | {
         "key": key_added,
         "model_path": path,
-        "params": _params(layer, input, gene_column, min_overlap),
+        "params": params(layer, input, gene_column, min_overlap),
     }
-    target = _copy(adata) if copy else adata
+    target = copy_of(adata) if copy else adata
     target.obsm[key_added] = embedding
-    target.uns[record] = about
+    target.uns[record] = found
     return target if copy else None
 
 
@@ -167,8 +151,8 @@ def annotate(
     CoverageWarning
         The cells have less than half of the genes that the reference had.
     """
-    _refuse_other_kinds(adata)
-    record = _record_key(adata, key_added, f"{key_added}_annotation")
+    refuse_other_kinds(adata)
+    record = record_key(adata, key_added, f"{key_added}_annotation")
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     reference = classifier.reference_
@@ -180,17 +164,17 @@ def annotate(
         gene_column=gene_column,
         min_overlap=min_overlap,
     )
-    with _shown(progress, len(cells), "annotating") as done:
+    with shown(progress, len(cells), "annotating") as done:
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
-    about = _about(cells, classifier.model) | {
+    found = about(cells, classifier.model) | {
         "key": key_added,
         "classes": np.array(classifier.classes_, dtype=object),
         "classifier_path": path,
         "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
         "reference_coverage": classifier.coverage(cells).share,
-        "params": _params(layer, input, gene_column, min_overlap),
+        "params": params(layer, input, gene_column, min_overlap),
     }
-    target = _copy(adata) if copy else adata
+    target = copy_of(adata) if copy else adata
     # By position: names of cells need not be unique.
     target.obs[f"{key_added}_label"] = pd.Categorical.from_codes(
         proba.argmax(axis=1), categories=pd.Index(classifier.classes_, dtype=object)
@@ -198,70 +182,5 @@ def annotate(
     target.obs[f"{key_added}_confidence"] = proba.max(axis=1).astype(np.float32)
     if probabilities:
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
-    target.uns[record] = about
+    target.uns[record] = found
     return target if copy else None
-
-
-def weights_hash(model: CellLM) -> str:
-    """Return the SHA-256 that the weights have as a file, the one in ``config.json`` of the model's folder."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
-
-
-def _refuse_other_kinds(adata: object) -> None:
-    if not isinstance(adata, AnnData):
-        fix = "Read a file with anndata.read_h5ad(path) first"
-        raise InputError(f"expected an AnnData, found {type(adata).__name__}", fix=fix)
-
-
-def _record_key(adata: AnnData, key_added: object, record: str) -> str:
-    """Return ``record``, unless that would destroy an entry of ``uns`` that is somebody else's."""
-    if not isinstance(key_added, str) or not key_added or not record:
-        raise InputError(f"key_added is {key_added!r}", fix="Give it a name, as X_cell_lm")
-    there = adata.uns.get(record)
-    if there is not None and not (isinstance(there, dict) and _OURS in there):
-        found = f"uns['{record}'], which is to describe the result, holds something else"
-        raise InputError(found, where="adata", fix="Choose another key_added")
-    return record
-
-
-def _about(cells: CellData, model: CellLM) -> dict[str, Any]:
-    """Return what is to be known of a result, in types that h5ad can hold."""
-    config, audit = model.config, cells.audit
-    return {
-        _OURS: __version__,
-        "model": f"{config.attention} attention, {config.layers} layers of width {config.width}",
-        "weights_sha256": weights_hash(model),
-        "vocabulary": model.vocabulary.hash,
-        "genes_given": len(audit),
-        "genes_used": audit.used,
-        "genes_found": len(audit.found),
-        "coverage": audit.coverage,
-        "genes": audit.counts(),
-        "input": cells.scale,
-        "evidence": cells.report.evidence if cells.report else "",
-    }
-
-
-def _params(layer: str | None, scale: Scale, gene_column: str | None, min_overlap: int | None) -> dict[str, str | int]:
-    """Return how the cells were read; what was not said is left out, as h5ad holds no None."""
-    said = {"layer": layer, "input": scale, "gene_column": gene_column, "min_overlap": min_overlap}
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def _copy(adata: AnnData) -> AnnData:
-    return adata.to_memory(copy=True) if adata.isbacked else adata.copy()
-
-
-@contextmanager
-def _shown(progress: Shown, cells: int, what: str) -> Iterator[Callable[[int], None] | None]:
-    """Yield what is to be told of the cells done: the caller's function, a bar's, or nothing."""
-    if not isinstance(progress, bool):
-        yield progress
-    elif not progress:
-        yield None
-    else:
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(what, total=cells)
-            yield lambda done: bar.advance(task, done)

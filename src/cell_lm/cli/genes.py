@@ -1,0 +1,191 @@
+"""``cell-lm genes``: gene vectors from networks, and what they know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.console import Messages, messages
+from cell_lm.cli.options import READING, WRITING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from scipy import sparse
+
+    from cell_lm.config import GraphMAEConfig
+    from cell_lm.genes.interactions import Network
+
+_LEARNING = "How it is learned"
+
+_PRETRAIN = """[bold]Examples[/bold]
+
+  cell-lm genes pretrain anat --out genes            [dim]# the packaged network[/dim]
+  cell-lm genes pretrain edges.parquet --dim 512 --out genes
+  cell-lm download string --out string && cell-lm genes pretrain string anat --out genes
+  cell-lm genes pretrain edges.tsv --gene-a A --gene-b B --score weight --out genes
+  cell-lm pretrain cells.h5ad --gene-vectors genes/vectors.safetensors --out run
+
+[dim]Ctrl-C saves and leaves; --resume goes on.[/dim]"""
+
+_SIMILAR = """[bold]Examples[/bold]
+
+  cell-lm genes similar CD3D
+  cell-lm genes similar ENSG00000167286 -k 20 --vectors genes/vectors.safetensors"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    genes = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    genes.command("pretrain", help="Learn gene vectors on networks of genes (GraphMAE).", epilog=_PRETRAIN)(pretrain)
+    genes.command("similar", help="Name the genes that are most like a gene.", epilog=_SIMILAR)(similar)
+    app.add_typer(genes, name="genes", help="Gene vectors from gene networks.")
+
+
+def pretrain(
+    context: typer.Context,
+    networks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NETWORK",
+            help="'anat' (packaged), a file of edges (csv, tsv, parquet), or a folder of STRING's download. Of "
+            "several, the first counts most.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Folder to make.", show_default=False, rich_help_panel=WRITING),
+    ],
+    dim: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the vectors. \\[default: 512]")] = None,
+    cells: Annotated[
+        list[Path] | None,
+        typer.Option(
+            readable=False,
+            metavar="CELLS",
+            help="File of cells whose co-expression takes part. May be given again.",
+            show_default=False,
+            rich_help_panel=READING,
+        ),
+    ] = None,
+    gene_a: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the first gene.", rich_help_panel=READING)
+    ] = None,
+    gene_b: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the second gene.", rich_help_panel=READING)
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Column of the scores.", rich_help_panel=READING)
+    ] = None,
+    no_scores: Annotated[
+        bool, typer.Option("--no-scores", help="Leave scores out: all edges count alike.", rich_help_panel=READING)
+    ] = False,
+    full_score: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="The score of a certain edge, as 1000 in STRING.", rich_help_panel=READING),
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, metavar="X", help="Leave out edges below this.", rich_help_panel=READING),
+    ] = None,
+    encoder: Annotated[
+        Literal["gin", "gat"] | None,
+        typer.Option(help="Layers. \\[default: gin]", show_default=False, rich_help_panel=_LEARNING),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Optimiser steps. \\[default: 50]", rich_help_panel=_LEARNING),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Seed of everything random.", rich_help_panel=_LEARNING),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="One setting, as mask_rate=0.7 (docs/configuration.md). May be given again.",
+            rich_help_panel=_LEARNING,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out: same networks, same settings.")
+    ] = False,
+) -> int:
+    """Read the networks, learn, save."""
+    keep_large_blocks()
+    says = messages(context)
+    config = _configure(settings or [], {"dim": dim, "encoder": encoder, "steps": steps, "seed": seed})
+    options = {"gene_a": gene_a, "gene_b": gene_b, "score": score, "full_score": full_score, "min_score": min_score}
+    named = {name: value for name, value in options.items() if value is not None}
+    read = _read_networks(networks, named | ({"no_scores": True} if no_scores else {}), says)
+    expression = _read_expression(cells, says) if cells else None
+    from cell_lm.training.gene_run import pretrain_genes
+
+    result = pretrain_genes(read, config, out, expression=expression, resume=resume, progress=not says.quiet)
+    if result.vectors is not None:
+        says.result(f"{result.path}: {len(result.vectors):,} genes, width {result.vectors.width}")
+        says.note("next:")
+        says.note(f"cell-lm genes similar CD3D --vectors {result.path}", indent=2)
+        says.note(f"cell-lm pretrain CELLS --gene-vectors {result.path} --out run", indent=2)
+    return result.exit_code
+
+
+def _configure(pairs: list[str], options: dict[str, int | str | None]) -> GraphMAEConfig:
+    from cell_lm.cli.settings import read_settings
+    from cell_lm.config import GraphMAEConfig, parse
+
+    named = {name: value for name, value in options.items() if value is not None}
+    return parse(GraphMAEConfig, read_settings(pairs, GraphMAEConfig) | named, where="settings of the command line")
+
+
+def _read_networks(names: list[str], options: dict[str, Any], says: Messages) -> list[Network]:
+    """Read every network; what options say of columns and scores holds for the files among them."""
+    from cell_lm.genes.interactions import read_network
+
+    networks = []
+    for name in names:
+        of_files = len(names) > 1 and (name == "anat" or Path(name).is_dir())
+        network = read_network(name, **{key: options[key] for key in options if key == "min_score" or not of_files})
+        networks.append(network)
+        says.note(f"{network.name}: {len(network):,} edges of {int(network.known.sum()):,} genes")
+        for note in network.notes:
+            says.note(note, indent=2)
+    return networks
+
+
+def _read_expression(files: list[Path], says: Messages) -> sparse.csr_matrix[np.float32]:
+    """Return the expression of the cells, float32 [cells, genes], log1p of counts per 10,000."""
+    from cell_lm.cli.inputs import Inputs, Reading
+    from cell_lm.config import DataConfig
+    from cell_lm.data.expression import expression_matrix
+
+    reading = Reading(None, "counts", None, 200, DataConfig().backed_above)
+    return expression_matrix(Inputs.gather(files, [], [], None).read(reading, says))
+
+
+def similar(
+    context: typer.Context,
+    gene: Annotated[str, typer.Argument(help="Symbol, alias or Ensembl id.", show_default=False)],
+    k: Annotated[int, typer.Option("-k", min=1, metavar="N", help="How many.")] = 10,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            readable=False,
+            metavar="FILE",
+            help="Vectors of cell-lm genes pretrain. \\[default: the packaged ones]",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Print the nearest genes by cosine."""
+    from cell_lm.genes.vectors import GeneVectors
+
+    held = GeneVectors.packaged() if vectors is None else GeneVectors.load(vectors)
+    table = held.similar(gene, k)
+    rows = [(str(row.gene), f"{row.cosine:.3f}") for row in table.itertuples()]
+    messages(context).table(("gene", "cosine"), rows, numbers=1)
+    return 0

@@ -1,0 +1,308 @@
+"""Which genes made the calls of a classifier, and deletion curves that check it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.cells import CellData
+from cell_lm.data.counts import Scale
+from cell_lm.errors import InputError
+from cell_lm.tasks.annotation import CellTypeClassifier
+from cell_lm.tasks.attribution import Method, attribute, check_method, choose_cells, deletion_curves, gene_table
+from cell_lm.tasks.attribution.curves import SHARES
+from cell_lm.tasks.attribution.methods import STEPS
+from cell_lm.tasks.labels import read_labels
+from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells
+from cell_lm.tl.shared import Shown, about, params, record_key, refuse_other_kinds, shown
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """Cells [n] that are explained: their places in the AnnData, the class of each, and the label it counts for."""
+
+    cells: CellData
+    rows: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    labels: NDArray[np.object_]
+
+
+def gene_attribution(
+    adata: AnnData,
+    classifier: CellTypeClassifier | str | Path,
+    *,
+    method: Method = "integrated_gradients",
+    target: str | None = None,
+    groupby: str | None = None,
+    n_cells: int | None = 100,
+    steps: int = STEPS,
+    seed: int = 0,
+    key_added: str = "cell_lm_attribution",
+    per_cell: bool = False,
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    gene_column: str | None = None,
+    min_overlap: int | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    progress: Shown = False,
+) -> pd.DataFrame:
+    """Tell which genes made the calls of a cell type classifier.
+
+    What is explained is the logit of one class less the mean of the others. A gene is taken away as a token; the
+    expression of the other genes, scaled to the total of the cell, stays as it was. What it means is in
+    ``docs/attribution.md``.
+
+    Parameters
+    ----------
+    adata
+        Cells by human genes. A view becomes an AnnData of its own, as ever when something is written into one.
+    classifier
+        A fitted classifier, or the path of its folder.
+    method
+        ``"integrated_gradients"`` (sums to the difference from a cell without genes), ``"gradient"``, ``"occlusion"``
+        (a forward pass a gene: slow) or ``"attention"`` (roll-out; knows no classes, not for ``performer``).
+    target
+        The class to explain: None, that which each cell is called; the name of a class, the same one for all cells; or
+        a column of ``obs`` that holds classes (cells without one are left out).
+    groupby
+        Column of ``obs`` over whose labels attributions are averaged (cells without one are left out); by default the
+        label that cells are called, or the ``target`` where that is a column.
+    n_cells
+        Most cells of a label that are explained, chosen at random; None: all.
+    steps
+        ``"integrated_gradients"`` only: points at which slopes are taken.
+    seed
+        Of the choice of cells.
+    key_added
+        Where in ``uns`` the table goes, and in ``layers`` the single cells.
+    per_cell
+        Keep the attributions of single cells, too.
+    layer, input, gene_column, min_overlap
+        How the cells are read; see :func:`cell_lm.tl.embed`.
+    token_budget
+        Genes that one pass may hold: bounds memory, changes no result.
+    progress
+        Show a bar; or a function that is told the number of cells done, a chunk at a time.
+
+    Returns
+    -------
+    DataFrame
+        One row for each label and gene: ``label``, ``gene``, ``attribution`` (mean over the cells of the label, in
+        logits; 0 where a cell does not express it), ``expressed`` (share of the cells that do), ``cells`` (explained).
+        The genes of a label begin with the one that speaks most for it. ``adata`` has new entries:
+
+        ``uns["cell_lm_attribution"]``
+            ``table`` (that one), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
+            the scores, as a share of it), ``cells`` (explained), and all that :func:`cell_lm.tl.embed` notes.
+        ``layers["cell_lm_attribution"]``
+            float32 [cells, genes], sparse, where asked for: 0 for cells that were not chosen and genes that were not
+            read; genes that were merged into one share its attribution equally.
+
+    Raises
+    ------
+    InputError, CountsError, GeneError
+        The cells cannot be read as they are; there is no such method, class or column; or no cell is left.
+    ModelError
+        The classifier is missing, damaged or not fitted.
+    """
+    refuse_other_kinds(adata)
+    record = record_key(adata, key_added, key_added)
+    path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
+    classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
+    check_method(method, classifier)
+    cells = as_cells(
+        adata,
+        classifier.model.vocabulary,
+        layer=layer,
+        input=input,
+        gene_column=gene_column,
+        min_overlap=min_overlap,
+    )
+    asked = _asked(cells, classifier, target, groupby, n_cells, seed)
+    with shown(progress, len(asked.rows), "explaining") as done:
+        found = attribute(
+            classifier,
+            asked.cells,
+            asked.targets,
+            method=method,
+            steps=steps,
+            token_budget=token_budget,
+            progress=done,
+        )
+    table = gene_table(found.values, asked.cells.X, asked.labels, cells.vocabulary.symbols)
+    kept = _to_columns(found.values, asked.rows, cells) if per_cell else None
+    adata.uns[record] = about(cells, classifier.model) | {
+        "key": key_added,
+        "table": table.copy(),
+        "method": method,
+        "target": target or "",
+        "gap": found.gap,
+        "cells": len(asked.rows),
+        "classifier_path": path,
+        "params": params(layer, input, gene_column, min_overlap),
+    }
+    if kept is not None:
+        adata.layers[key_added] = kept
+    return table
+
+
+def deletion_curve(
+    adata: AnnData,
+    classifier: CellTypeClassifier | str | Path,
+    *,
+    methods: Sequence[Method] = ("integrated_gradients",),
+    n_cells: int | None = 20,
+    shares: Sequence[float] = SHARES,
+    seeds: int = 3,
+    steps: int = STEPS,
+    seed: int = 0,
+    key_added: str = "cell_lm_deletion",
+    layer: str | None = None,
+    input: Scale = "counts",  # noqa: A002
+    gene_column: str | None = None,
+    min_overlap: int | None = None,
+    token_budget: int = TOKEN_BUDGET,
+    progress: Shown = False,
+) -> pd.DataFrame:
+    """Check attributions: take the genes of each cell away in their order, and watch the probability of the call fall.
+
+    Parameters
+    ----------
+    adata
+        Cells by human genes.
+    classifier
+        A fitted classifier, or the path of its folder.
+    methods
+        Methods of :func:`gene_attribution` to check.
+    n_cells
+        Most cells of each called label, chosen at random; None: all.
+    shares
+        Shares of a cell's genes that are taken away, rising from 0 to 1.
+    seeds
+        Random orders that are averaged.
+    steps, seed, layer, input, gene_column, min_overlap, token_budget, progress
+        As in :func:`gene_attribution`.
+    key_added
+        Where in ``uns`` the curves go.
+
+    Returns
+    -------
+    DataFrame
+        ``order`` (the methods, then ``random`` and ``random, equally expressed``, which takes as many genes of each
+        expression bin as the first method), ``deleted`` (share of the genes), ``probability`` (of the class that the
+        whole cell is called, mean over the cells), ``area`` (under the whole curve of the order: lower is better).
+        ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what :func:`cell_lm.tl.embed` notes.
+
+    Raises
+    ------
+    InputError, CountsError, GeneError, ModelError
+        As :func:`gene_attribution`; or no method, or shares that do not rise from 0 to 1.
+    """
+    refuse_other_kinds(adata)
+    record = record_key(adata, key_added, key_added)
+    classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
+    for method in methods:
+        check_method(method, classifier)
+    cells = as_cells(
+        adata,
+        classifier.model.vocabulary,
+        layer=layer,
+        input=input,
+        gene_column=gene_column,
+        min_overlap=min_overlap,
+    )
+    asked = _asked(cells, classifier, None, None, n_cells, seed)
+    with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
+        orders = {
+            str(method): attribute(
+                classifier,
+                asked.cells,
+                asked.targets,
+                method=method,
+                steps=steps,
+                token_budget=token_budget,
+                progress=done,
+            ).values
+            for method in methods
+        }
+        curves = deletion_curves(
+            classifier,
+            asked.cells,
+            orders,
+            shares=shares,
+            seeds=seeds,
+            seed=seed,
+            token_budget=token_budget,
+            progress=done,
+        )
+    table = curves.table()
+    table["area"] = table["order"].map({name: curves.area(name) for name in curves.probability})
+    adata.uns[record] = about(cells, classifier.model) | {
+        "key": key_added,
+        "table": table.copy(),
+        "cells": len(asked.rows),
+        "params": params(layer, input, gene_column, min_overlap),
+    }
+    return table
+
+
+def _asked(
+    cells: CellData,
+    classifier: CellTypeClassifier,
+    target: str | None,
+    groupby: str | None,
+    n_cells: int | None,
+    seed: int,
+) -> _Asked:
+    if n_cells is not None and n_cells < 1:
+        raise InputError(f"n_cells is {n_cells}", where="adata", fix="Explain at least 1 cell of each label, or all")
+    classes = np.array(classifier.classes_, object)
+    wanted, column = _targets(cells, classes, target)
+    labels = None if groupby is None else read_labels(cells.obs, groupby, where=cells.name).text
+    called = np.asarray(classifier.predict_proba(cells)).argmax(axis=1)
+    targets = called if wanted is None else wanted
+    if labels is None:
+        labels = np.where(targets < 0, "", classes[targets]) if column else classes[called]
+    rows = choose_cells(np.where(targets < 0, "", labels), n_cells, seed=seed)
+    if not len(rows):
+        found = f"none of the {len(cells):,} cells has both a target and a label"
+        raise InputError(found, where=cells.name, fix="Choose other columns")
+    return _Asked(cells[rows], rows, targets[rows].astype(np.int64), labels[rows])
+
+
+def _targets(
+    cells: CellData, classes: NDArray[np.object_], target: str | None
+) -> tuple[NDArray[np.int64] | None, bool]:
+    """Return the class of each cell that is asked for (-1: none; None: the one it is called), and if it is a column."""
+    index = {str(name): place for place, name in enumerate(classes)}
+    if target is None:
+        return None, False
+    if target in index:
+        return np.full(len(cells), index[target]), False
+    if target not in cells.columns:
+        found = f"target '{target}' is neither a class of the classifier nor a column of obs"
+        raise InputError(found, where=cells.name, fix=f"The classes are {', '.join(index)}")
+    labels = read_labels(cells.obs, target, where=cells.name)
+    strange = sorted(set(labels.text[labels.known]) - set(index))
+    if strange:
+        found = f"obs column '{target}' holds {len(strange):,} labels the classifier does not know ('{strange[0]}')"
+        raise InputError(found, where=cells.name, fix=f"Its classes are {', '.join(index)}")
+    return np.array([index.get(str(text), -1) for text in labels.text], np.int64), True
+
+
+def _to_columns(values: sparse.csr_matrix, rows: NDArray[np.int64], cells: CellData) -> sparse.csr_matrix:
+    """Put attributions [chosen cells, vocabulary] where cells and genes of the AnnData are, [cells, genes]."""
+    columns = cells.audit.columns
+    used = np.flatnonzero(columns >= 0)
+    share = 1.0 / np.bincount(columns[used], minlength=len(cells.vocabulary))[columns[used]]
+    to_genes = sparse.csr_matrix((share, (columns[used], used)), shape=(len(cells.vocabulary), len(columns)))
+    ones = np.ones(len(rows), np.float32)
+    to_cells = sparse.csr_matrix((ones, (rows, np.arange(len(rows)))), shape=(len(cells), len(rows)))
+    return sparse.csr_matrix(to_cells @ (values @ to_genes), dtype=np.float32)

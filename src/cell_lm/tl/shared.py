@@ -1,0 +1,90 @@
+"""What all tools share: what they refuse, how progress is shown, what is noted of a result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import safetensors.torch
+from anndata import AnnData
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cell_lm._version import __version__
+from cell_lm.data.cells import CellData
+from cell_lm.data.counts import Scale
+from cell_lm.errors import InputError
+from cell_lm.model import CellLM
+
+Shown: TypeAlias = "bool | Callable[[int], None]"
+_OURS = "cell_lm_version"
+"""Key that marks entries of ``uns`` as ours."""
+
+
+def weights_hash(model: CellLM) -> str:
+    """Return the SHA-256 that the weights have as a file, the one in ``config.json`` of the model's folder."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
+
+
+def refuse_other_kinds(adata: object) -> None:
+    """Raise :class:`InputError` for what is no AnnData."""
+    if not isinstance(adata, AnnData):
+        fix = "Read a file with anndata.read_h5ad(path) first"
+        raise InputError(f"expected an AnnData, found {type(adata).__name__}", fix=fix)
+
+
+def record_key(adata: AnnData, key_added: object, record: str) -> str:
+    """Return ``record``, unless that would destroy an entry of ``uns`` that is somebody else's."""
+    if not isinstance(key_added, str) or not key_added or not record:
+        raise InputError(f"key_added is {key_added!r}", fix="Give it a name, as X_cell_lm")
+    there = adata.uns.get(record)
+    if there is not None and not (isinstance(there, dict) and _OURS in there):
+        found = f"uns['{record}'], which is to describe the result, holds something else"
+        raise InputError(found, where="adata", fix="Choose another key_added")
+    return record
+
+
+def about(cells: CellData, model: CellLM) -> dict[str, Any]:
+    """Return what is to be known of a result, in types that h5ad can hold."""
+    config, audit = model.config, cells.audit
+    return {
+        _OURS: __version__,
+        "model": f"{config.attention} attention, {config.layers} layers of width {config.width}",
+        "weights_sha256": weights_hash(model),
+        "vocabulary": model.vocabulary.hash,
+        "genes_given": len(audit),
+        "genes_used": audit.used,
+        "genes_found": len(audit.found),
+        "coverage": audit.coverage,
+        "genes": audit.counts(),
+        "input": cells.scale,
+        "evidence": cells.report.evidence if cells.report else "",
+    }
+
+
+def params(layer: str | None, scale: Scale, gene_column: str | None, min_overlap: int | None) -> dict[str, str | int]:
+    """Return how the cells were read; what was not said is left out, as h5ad holds no None."""
+    said = {"layer": layer, "input": scale, "gene_column": gene_column, "min_overlap": min_overlap}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def copy_of(adata: AnnData) -> AnnData:
+    """Return a copy in memory."""
+    return adata.to_memory(copy=True) if adata.isbacked else adata.copy()
+
+
+@contextmanager
+def shown(progress: Shown, cells: int, what: str) -> Iterator[Callable[[int], None] | None]:
+    """Yield what is to be told of the cells done: the caller's function, a bar's, or nothing."""
+    if not isinstance(progress, bool):
+        yield progress
+    elif not progress:
+        yield None
+    else:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(what, total=cells)
+            yield lambda done: bar.advance(task, done)

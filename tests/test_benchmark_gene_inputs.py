@@ -19,7 +19,7 @@ from cell_lm.training.run import initial_model
 from typed_cells import TYPES, tiny_model, typed_adata
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")
-from benchmarks import gene_inputs, probes
+from benchmarks import gene_inputs, netmf_vectors, probes
 from benchmarks.arms import result_file, seed_major, spread, unclaimed
 from benchmarks.gene_inputs import Arm, configuration, default_arms, vectors_setting, with_baselines
 from benchmarks.gene_inputs_report import report
@@ -227,6 +227,18 @@ def test_results_of_other_settings_and_of_older_vectors_are_not_mixed_in(tmp_pat
         os.utime(newest, (place, place))
     summaries = [json.loads(line) for line in report(tmp_path, {}) if line.startswith("{")]
     assert [each["arms"]["graphmae"]["probe"]["mean"] for each in summaries] == [0.2, 0.3]
+
+
+def test_netmf_of_an_edge_file_becomes_a_file_of_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    symbols = Vocabulary.human().symbols[:40]
+    edges, out = tmp_path / "edges.csv", tmp_path / "netmf.safetensors"
+    rows = [f"{symbols[i]},{symbols[(i * step + 1) % 40]},0.9" for i in range(40) for step in (1, 3)]
+    edges.write_text("gene_a,gene_b,score\n" + "\n".join(rows) + "\n")
+    monkeypatch.setattr("sys.argv", ["netmf_vectors", str(edges), "--out", str(out), "--width", "8"])
+    netmf_vectors.main()
+    vectors = GeneVectors.load(out)
+    assert (len(vectors), vectors.width) == (40, 8)
+    assert np.square(vectors.values[vectors.known]).mean() == pytest.approx(1.0, rel=0.01)
 
 
 def test_spread_is_mean_and_deviation_over_seeds() -> None:

@@ -8,6 +8,7 @@ screen or the axes are the caller's. Figures that are not shown are never known 
 from __future__ import annotations
 
 from cell_lm.pl.cells import embedding
+from cell_lm.pl.genes import gene_map, gene_neighbours
 from cell_lm.pl.results import confusion, coverage, training
 
-__all__ = ["confusion", "coverage", "embedding", "training"]
+__all__ = ["confusion", "coverage", "embedding", "gene_map", "gene_neighbours", "training"]

@@ -18,6 +18,8 @@ Attention = Literal["full", "latent", "performer"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+GENE_VECTORS = ("network", "network+coexpression", "coexpression", "random")
+"""What ``training.gene_vectors`` may say; anything else is the path of a file."""
 
 
 class _Section(BaseModel):
@@ -145,12 +147,19 @@ class TrainingConfig(_Section):
     """Steps between two checkpoints."""
     keep_checkpoints: Positive = 2
     """Checkpoints that are kept."""
-    gene_vectors: Literal["coexpression", "random"] = "coexpression"
-    """Where the gene vectors start: from the co-expression of the training cells, or at random."""
+    gene_vectors: Annotated[str, Field(min_length=1)] = "coexpression"
+    """Where they start: ``network``, ``coexpression``, ``network+coexpression``, ``random``, or the path of a file."""
+    freeze_gene_vectors: bool = False
+    """Leave the gene vectors as they start, those of genes that start at random too: nothing of them is trained."""
     sharding: Literal["none", "full"] = "none"
     """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
     patience: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds that a process of several waits for a silent one before it gives the run up."""
+
+    @property
+    def gene_vectors_file(self) -> Path | None:
+        """The user's own file of gene vectors; None where ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
+        return None if self.gene_vectors in GENE_VECTORS else Path(self.gene_vectors)
 
 
 class DataConfig(_Section):

@@ -17,6 +17,7 @@ from typed import TINY, Cli, shell
 from cell_lm import training
 from cell_lm.config import PretrainConfig
 from cell_lm.data.batch import CellBatch
+from cell_lm.genes import GeneVectors, Vocabulary
 from cell_lm.training.batches import Batches
 
 MakeFile = Callable[..., Path]
@@ -105,6 +106,7 @@ def test_a_stopped_run_leaves_with_the_signal_and_goes_on_under_its_own_settings
         (["--gene-column", "symbol"], "var has no column 'symbol'"),
         (["--min-genes", "5000"], "Lower min_genes (--min-genes)"),
         (["--batch-size", "500"], "500"),
+        (["--gene-vectors", "netwrok"], "'netwrok' is none of network, network+coexpression"),
         (["--resume"], "there is no run here that could go on"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -117,6 +119,23 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
     assert says in said.error
     assert said.out == ""
     assert untouched(tmp_path, "cells.h5ad")
+
+
+def test_gene_vectors_start_from_a_file_and_stay_frozen(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    human, run = Vocabulary.human(), tmp_path / "run"
+    values = np.random.default_rng(0).normal(size=(len(human), 8))
+    vectors = GeneVectors.from_values(values, np.arange(len(human)) % 2 > 0, human, source="a test")
+    vectors.save(tmp_path / "v.safetensors")
+    words = ["--gene-vectors", tmp_path / "v.safetensors", "--freeze-gene-vectors"]
+    said = cli("pretrain", make_file(), "--out", run, *TINY, "--no-report", *words)
+    assert said.code == 0, said.err
+    assert settings(run).training.freeze_gene_vectors
+    flat = " ".join(said.err.split())
+    assert "9,640 of 19,281 start from" in flat
+    assert "the other 9,641 at random; all are frozen" in flat
+    table = load_file(run / "model" / "model.safetensors")["encoder.embedding.genes.weight"]
+    start = 0.02 * GeneVectors.load(tmp_path / "v.safetensors").project(table.shape[1])
+    assert np.allclose(table[vectors.known], start[vectors.known], atol=1e-8)
 
 
 def test_one_bad_file_among_several_stops_it_before_anything_is_written(

@@ -36,6 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     "labels on one rank only": {"attention": "full", "objectives": {"masked": {"weight": 0}}, "unknown": True},
     "one view": {"attention": "latent", "objectives": {"contrastive": {"weight": 0}}},
     "accumulated": {"attention": "full", "accumulate": True},
+    "frozen gene vectors": {"attention": "full", "frozen": True},
+    "frozen gene vectors, graphs kept": {"attention": "latent", "frozen": True, "keep": 2},
 }
 
 
@@ -45,7 +47,9 @@ def build(case: dict[str, Any]) -> CellLM:
         | {"gene_width": 8, "latents": 4, "features": 16}
     )
     objectives = ObjectivesConfig.model_validate(case.get("objectives", {}))
-    return CellLM(config, VOCABULARY, objectives, seed=1).to(getattr(torch, case.get("dtype", "float64")))
+    model = CellLM(config, VOCABULARY, objectives, seed=1).to(getattr(torch, case.get("dtype", "float64")))
+    model.encoder.embedding.genes.weight.requires_grad_(not case.get("frozen"))
+    return model
 
 
 def batch_of(case: dict[str, Any]) -> CellBatch:
@@ -96,6 +100,7 @@ def work(rank: int, folder: str) -> None:
             "chunks": [[len(chunk), chunk.tokens] for chunk in chunks],
             "held": sum(p.to_local().numel() for p in model.parameters()),
             "weights": list(gather(model.state_dict(), keep=rank == 0)),
+            "without gradient": [key for key, p in model.named_parameters() if p.grad is None],
         }
         np.save(Path(folder) / f"{name}-{rank}.npy", gradient(model))
     try:
@@ -130,6 +135,12 @@ def test_shards_give_the_gradient_and_losses_of_one_process(name: str, folder: P
         assert np.linalg.norm(found - expected) <= tolerance * np.linalg.norm(expected)
         assert said[rank][name]["trained"] == pytest.approx(trained, rel=tolerance, nan_ok=True)
         assert said[rank][name]["evaluated"] == pytest.approx(evaluated, rel=tolerance, nan_ok=True)
+
+
+def test_frozen_gene_vectors_get_no_gradient_in_any_shard(said: Any) -> None:
+    for rank in range(2):
+        assert said[rank]["frozen gene vectors"]["without gradient"] == ["encoder.embedding.genes.weight"]
+        assert said[rank]["full"]["without gradient"] == []
 
 
 @pytest.mark.parametrize("name", CASES)

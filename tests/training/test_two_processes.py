@@ -49,6 +49,8 @@ said["begun alone"] = run("begun alone", resume=True).train.total
 said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train.total
 said["open"] = run("open", token_budget="auto", keep_chunks="auto", memory="64GB").train.total
 said["open in shards"] = run("open in shards", token_budget="auto", keep_chunks="auto", sharding="full").train.total
+said["frozen"] = run("frozen", freeze_gene_vectors=True).train.total
+said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train.total
 said["different"] = refused("nowhere", seed=rank)
 said["no cells on rank 1"] = refused("nowhere", cells=[] if rank else None)
 said["lost"] = None
@@ -86,6 +88,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All that two processes did, one thing after the other, in one pair of them."""
     folder = tmp_path_factory.mktemp("together")
     alone = pretrain([toy_cells()], toy_config(), folder / "alone", progress=False)
+    pretrain([toy_cells()], toy_config(freeze_gene_vectors=True), folder / "frozen alone", progress=False)
     pretrain([toy_cells()], toy_config(), folder / "begun alone", progress=False, stop=after(5))
     shutil.copytree(folder / "begun alone", folder / "begun alone too")
     ended = launch(SCRIPT, folder)
@@ -97,6 +100,17 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.parametrize("run", ["run", "sharded"])
 def test_two_processes_train_as_one_does(run: str, together: dict[str, Any]) -> None:
     same_losses(together["folder"] / run, together["folder"] / "alone")
+
+
+@pytest.mark.parametrize("run", ["frozen", "frozen in shards"])
+def test_frozen_gene_vectors_stay_frozen_in_two_processes(run: str, together: dict[str, Any]) -> None:
+    same_losses(together["folder"] / run, together["folder"] / "frozen alone")
+    name = "encoder.embedding.genes.weight"
+    ours, theirs, trained = (tensors(together["folder"] / path, 12) for path in (run, "frozen alone", "run"))
+    assert np.array_equal(ours[name], theirs[name])
+    assert not np.array_equal(ours[name], trained[name])
+    assert not [key for key in ours if key.startswith(f"optimizer/{name}")]
+    assert ours.keys() == theirs.keys()
 
 
 def test_only_the_first_one_speaks(together: dict[str, Any]) -> None:

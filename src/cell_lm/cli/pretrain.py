@@ -26,6 +26,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain ovary.h5ad lung.h5ad --out run \\
       --state-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
+  cell-lm pretrain pbmc.h5ad --out run --gene-vectors network
   cell-lm pretrain pbmc.h5ad --out run --resume
   cell-lm pretrain pbmc.h5ad --batch-size 4096 --memory 8GB --dry-run
   cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
@@ -63,6 +64,8 @@ def pretrain(
     batch_size: run.BatchSize = None,
     learning_rate: run.LearningRate = None,
     seed: run.Seed = None,
+    gene_vectors: run.GeneVectors = None,
+    freeze_gene_vectors: run.FreezeGeneVectors = None,
     memory: run.Memory = None,
     dry_run: run.DryRun = False,
     backed: run.Backed = False,
@@ -80,6 +83,7 @@ def pretrain(
 
     options: dict[str, float | str | None] = {"steps": steps, "batch_size": batch_size, "seed": seed}
     options |= {"learning_rate": learning_rate, "memory": memory}
+    options |= {"gene_vectors": gene_vectors, "freeze_gene_vectors": freeze_gene_vectors}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
     resolved = _configure(out, preset, config, pairs, options, resume=resume)
     column = read_state_options(
@@ -140,11 +144,13 @@ def _configure(
     if not resume or out is None:
         resolved = run_config(preset, file, settings)
     from cell_lm.training.folder import RunFolder
+    from cell_lm.training.start import vectors_file
 
     if resume and out is not None:
-        return run_config(preset, file, settings, begun=RunFolder(out).read_config())
-    if out is not None:
+        resolved = run_config(preset, file, settings, begun=RunFolder(out).read_config())
+    elif out is not None:
         RunFolder(out).refuse_to_begin()
+    vectors_file(resolved)
     return resolved
 
 

@@ -170,6 +170,27 @@ Seed = Annotated[
     ),
 ]
 
+GeneVectors = Annotated[
+    str | None,
+    typer.Option(
+        metavar="START",
+        help="Where gene vectors start: network (gene networks, packaged), coexpression (of the training cells), "
+        "network+coexpression, random, or a file that cell-lm genes pretrain wrote.",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
+FreezeGeneVectors = Annotated[
+    bool | None,
+    typer.Option(
+        "--freeze-gene-vectors/--train-gene-vectors",
+        help="Leave the gene vectors as they start, or train them with all else. \\[default: train]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
 Backed = Annotated[
     bool,
     typer.Option(

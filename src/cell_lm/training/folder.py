@@ -28,6 +28,8 @@ MAY_CHANGE = (
     "data.prefetch",
 )
 """Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""
+VECTORS = "training.gene_vectors"
+"""Where that is a file, it may have another path: its content is compared."""
 
 
 def _flat(values: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
@@ -42,12 +44,16 @@ def _config_values(config: PretrainConfig) -> dict[str, JSON]:
 
 
 def config_hash(config: PretrainConfig) -> str:
-    """Return the SHA-256 of all settings that decide the result; those of [data] count where they are not default.
+    """Return the SHA-256 of all settings that decide the result; newer ones count where they are not default.
 
-    Runs of cell-lm 0.1, which had no such settings, so go on.
+    Runs of cell-lm 0.1, which had no ``[data]`` and froze nothing, so go on. Where a file of gene vectors lies decides
+    nothing: its hash is in ``data.json``.
     """
-    default = {f"data.{key}": value for key, value in DataConfig().model_dump(mode="json").items()}
+    default: dict[str, JSON] = {f"data.{key}": value for key, value in DataConfig().model_dump(mode="json").items()}
+    default["training.freeze_gene_vectors"] = False
     values = _config_values(config)
+    if config.training.gene_vectors_file is not None:
+        values[VECTORS] = "file"
     values = {key: value for key, value in values.items() if key not in MAY_CHANGE and default.get(key) != value}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -125,8 +131,11 @@ class RunFolder:
         InputError
             The data differ; the dataset is named.
         """
-        changed = changed_settings(self.read_config(), config)
-        fixed = [f"{key}: {change}" for key, change in changed.items() if key not in MAY_CHANGE]
+        begun = self.read_config()
+        changed = changed_settings(begun, config)
+        files = [one.training.gene_vectors_file is not None for one in (begun, config)]
+        may_change = (*MAY_CHANGE, VECTORS) if all(files) else MAY_CHANGE
+        fixed = [f"{key}: {change}" for key, change in changed.items() if key not in may_change]
         if fixed:
             raise ConfigError(
                 f"{len(fixed)} settings are not those of the run ({'; '.join(fixed)})",
@@ -137,10 +146,12 @@ class RunFolder:
         self.notes += [f"{key} was {change}" for key, change in changed.items()]
 
     def _refuse_other_data(self, data: Mapping[str, JSON]) -> None:
-        before = self._read(DATA)
+        before, key = self._read(DATA), "gene_vectors"
         found: str | None = None
         if before.get("vocabulary") != data["vocabulary"]:
             found = "the cells are aligned to another vocabulary than the run's"
+        elif (was := _essence(before.get(key)))[1:] != (now := _essence(data.get(key)))[1:]:
+            found = f"the gene vectors of '{now[0]}' are not those that the run was begun with, of '{was[0]}'"
         else:
             found = _difference(before, data, "stores", "stores") or _difference(before, data, "datasets", "datasets")
         if found is not None:

@@ -17,6 +17,7 @@ from cell_lm.training.batches import Batches
 from cell_lm.training.budget import Budget, Work, find_budget, held_memory, memory_limit
 from cell_lm.training.footprint import measure
 from cell_lm.training.ranks import Ranks
+from cell_lm.training.start import fresh_model, vectors_file
 
 SAMPLE = 64
 """Cells that the costs are measured on, at most."""
@@ -121,10 +122,13 @@ def forecast(datasets: Sequence[Dataset], config: PretrainConfig) -> Forecast:
     ------
     InputError, ConfigError
         Cells and configuration do not fit together, or not even one cell at a time fits into the memory.
+    ModelError
+        The gene vectors it is to start from are not there.
     """
     ranks = Ranks()
     batches = Batches(datasets, config, ranks)
-    model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=config.training.seed)
+    vectors_file(config)
+    model = fresh_model(config, datasets[0].vocabulary)
     budget = plan(model.to(ranks.device), batches, config, ranks)
     return Forecast(
         budget=budget,

@@ -25,7 +25,7 @@ from cell_lm.training.plan import adopt, chosen, is_settled, plan, precision, se
 from cell_lm.training.progress import Display, Silent, make_display
 from cell_lm.training.ranks import Ranks
 from cell_lm.training.sharding import shard
-from cell_lm.training.start import MOST_CELLS, start_from_coexpression
+from cell_lm.training.start import describe_vectors, fresh_model, read_vectors, start_gene_vectors
 from cell_lm.training.stopping import stop_on_signals
 from cell_lm.training.trainer import Trainer
 
@@ -146,15 +146,10 @@ def pretrain(
 
 def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM:
     """Return the model that :func:`pretrain` starts from, before its first step."""
-    training = config.training
-    model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
-    _start(model, Batches(datasets, config, Ranks()), config)
+    vocabulary = datasets[0].vocabulary
+    model = fresh_model(config, vocabulary)
+    start_gene_vectors(model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).sample)
     return model.eval()
-
-
-def _start(model: CellLM, batches: Batches, config: PretrainConfig) -> None:
-    if config.training.gene_vectors == "coexpression":
-        start_from_coexpression(model, batches.sample(MOST_CELLS), seed=config.training.seed)
 
 
 class _Run:
@@ -168,14 +163,14 @@ class _Run:
         self.checkpoints = Checkpoints(out / CHECKPOINTS, config.training.keep_checkpoints)
         self.log: Log = SilentLog()
         self.display: Display = Silent()
-        training = config.training
-        model = CellLM(config.encoder, datasets[0].vocabulary, config.objectives, seed=training.seed)
-        self.model = model.to(ranks.device)
+        vocabulary = datasets[0].vocabulary
+        self.vectors, self.described_vectors = read_vectors(config, vocabulary), describe_vectors(config)
+        self.model = fresh_model(config, vocabulary).to(ranks.device)
 
     def refuse_to_differ(self) -> None:
         """Raise where the processes were not started with the same settings and cells: they would train on anything."""
         cells = [len(cells) for cells in self.datasets]
-        given = f"{config_hash(self.config)} {self.model.vocabulary.hash} {cells}"
+        given = f"{config_hash(self.config)} {self.model.vocabulary.hash} {cells} {self.described_vectors}"
         number = int.from_bytes(hashlib.sha256(given.encode()).digest()[:7])
         alike = self.ranks.same(number)
 
@@ -203,7 +198,8 @@ class _Run:
         return f"Its own message, if there is one, says why; {kept}. {again}"
 
     def _data(self) -> dict[str, JSON]:
-        return describe_data(self.datasets, len(self.batches.train_cells), len(self.batches.validation_cells))
+        described = describe_data(self.datasets, len(self.batches.train_cells), len(self.batches.validation_cells))
+        return described if self.described_vectors is None else described | {"gene_vectors": self.described_vectors}
 
     def open(self, stack: ExitStack, *, resume: bool, progress: bool) -> int:
         """Open run folder, log and display (only the first rank does); return the steps that are done."""
@@ -271,7 +267,7 @@ class _Run:
     def _prepare(self, done: int) -> None:
         """Give the model the weights it starts from, unless a checkpoint has them, and share it among the ranks."""
         if not done:
-            _start(self.model, self.batches, self.config)
+            self.say(0, start_gene_vectors(self.model, self.config, self.vectors, self.batches.sample))
             self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
         if self.config.training.sharding == "full":
             shard(self.model, self.ranks.device, self.ranks.size)

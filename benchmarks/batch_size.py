@@ -21,12 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +35,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.annotation import read_pretraining, read_target
+from benchmarks.arms import result_file, run_workers, seed_major, spread, unclaimed
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
 from cell_lm.data import CellBatch, CellData, Tokeniser
-from cell_lm.files import write_json
+from cell_lm.files import JSON, write_json
 from cell_lm.metrics import geometry
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
@@ -186,17 +184,13 @@ def logistic(cells: CellData, seed: int) -> float:
     return _macro_f1(labels[test_cells], predicted.to_numpy())
 
 
-def work(data: Path, out: Path, cells: int, jobs: Iterable[tuple[str, int]]) -> None:
-    """Do the jobs that no other process has begun."""
+def work(data: str, out: str, cells: int, jobs: Sequence[tuple[str, int]]) -> None:
+    """Do the jobs that no other process is at."""
     keep_large_blocks()
     torch.set_num_threads(1)
-    datasets = read_pretraining(data)
-    targets = {name: read_target(data, name) for name in TARGETS}
-    for name, seed in jobs:
-        result = result_file(out, name, seed)
-        claim = result.with_suffix(".claim")
-        if result.is_file() or not _claimed(claim):
-            continue
+    datasets = read_pretraining(Path(data))
+    targets = {name: read_target(Path(data), name) for name in TARGETS}
+    for name, seed, result in unclaimed(jobs, partial(result_file, Path(out))):
         if name == "logistic regression":
             figures = {target: {"linear": logistic(each, seed)} for target, each in targets.items()}
         else:
@@ -206,30 +200,11 @@ def work(data: Path, out: Path, cells: int, jobs: Iterable[tuple[str, int]]) -> 
         print(f"{name}, seed {seed}: {json.dumps(figures)}", flush=True)
 
 
-def result_file(out: Path, name: str, seed: int) -> Path:
-    return out / f"{name.replace(' ', '_').replace(',', '')}-{seed}.json"
-
-
-def _claimed(claim: Path) -> bool:
-    try:
-        claim.touch(exist_ok=False)
-    except FileExistsError:
-        return False
-    return True
-
-
 def run(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
     """Share the jobs among processes of one thread each, seeds in the outer loop."""
-    for claim in out.glob("*.claim"):
-        claim.unlink()
-    jobs = [(name, seed) for seed, name in product(range(options.seeds), names)]
-    call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.cells}, {jobs!r})"
-    code = f"from pathlib import Path; from benchmarks.batch_size import work; {call}"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(options.jobs)]
-    codes = [worker.wait() for worker in workers]
-    if any(codes):
-        raise SystemExit("a worker failed; the same command goes on")
+    jobs: list[JSON] = [list(job) for job in seed_major(names, options.seeds)]
+    arguments: dict[str, JSON] = {"data": str(options.data), "out": str(out), "cells": options.cells, "jobs": jobs}
+    run_workers("benchmarks.batch_size", arguments, options.jobs)
 
 
 def collect(out: Path, names: Sequence[str], seeds: int) -> dict[str, dict[str, list[float]]]:
@@ -256,11 +231,7 @@ def table(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[str]:
 
 
 def _spread(values: Sequence[float] | None) -> str:
-    if values is None:
-        return ""
-    digits = 1 if max(values) > 5 else 3
-    deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
-    return f"{np.mean(values):.{digits}f} ± {deviation:.{digits}f}"
+    return spread(values, 1 if values and max(values) > 5 else 3)
 
 
 def draw(found: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None:

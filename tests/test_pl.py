@@ -24,7 +24,7 @@ from cell_lm.report.figures import draw_confusion
 @pytest.fixture(autouse=True)
 def nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plot may leave a figure with pyplot; and none may wait for a real UMAP here."""
-    monkeypatch.setattr(pl, "umap_coordinates", lambda x, seed=0: np.asarray(x, np.float32)[:, :2] + seed)
+    monkeypatch.setattr(pl.cells, "umap_coordinates", lambda x, seed=0: np.asarray(x, np.float32)[:, :2] + seed)
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
@@ -70,7 +70,7 @@ def test_an_up_to_date_map_is_used_again_and_a_stale_one_is_not(
         calls.append(seed)
         return np.asarray(x, np.float32)[:, :2]
 
-    monkeypatch.setattr(pl, "umap_coordinates", counting)
+    monkeypatch.setattr(pl.cells, "umap_coordinates", counting)
     pl.embedding(adata, color="cell_type")
     pl.embedding(adata, color="confidence")
     assert calls == [0]
@@ -86,7 +86,7 @@ def test_the_map_survives_a_file(adata: AnnData, tmp_path: Path, monkeypatch: py
     pl.embedding(adata, color="flag")
     adata.write_h5ad(tmp_path / "a.h5ad")
     again = anndata.read_h5ad(tmp_path / "a.h5ad")
-    monkeypatch.setattr(pl, "umap_coordinates", None)
+    monkeypatch.setattr(pl.cells, "umap_coordinates", None)
     pl.embedding(again, color="flag")
 
 
@@ -161,7 +161,7 @@ def test_on_a_screen_own_figures_are_shown_as_scanpy_says_and_those_of_the_calle
 
     shown: list[int] = []
     monkeypatch.setattr(pyplot, "show", lambda: shown.append(1))
-    monkeypatch.setattr(pl, "get_backend", lambda: "QtAgg")
+    monkeypatch.setattr(pl.canvas, "get_backend", lambda: "QtAgg")
     before = scanpy.settings.autoshow
     try:
         scanpy.settings.autoshow = True
@@ -185,7 +185,7 @@ def test_save_writes_the_picture(tmp_path: Path) -> None:
 
 
 def test_confusion_draws_what_the_report_draws() -> None:
-    assert pl.figures.draw_confusion is draw_confusion
+    assert pl.results.figures.draw_confusion is draw_confusion
     ax = pl.confusion(["a", "a", "b"], ["a", "b", "b"])
     assert sorted(text.get_text() for text in ax.texts) == ["1", "1", "1"]
     assert ax.get_title(loc="left") == "macro-F1 0.667, accuracy 66.7%"

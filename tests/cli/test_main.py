@@ -24,6 +24,7 @@ VERBS = [
     ("embed",),
     ("annotate", "fit"),
     ("annotate", "predict"),
+    ("annotate", "explain"),
     ("report",),
 ]
 

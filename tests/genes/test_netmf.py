@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cell_lm.genes.interactions.network import Network
-from cell_lm.genes.netmf import netmf_vectors, walk_matrix
+from cell_lm.genes.netmf import leading_eigenpairs, netmf_vectors, walk_matrix
 from community_network import community_network
 
 
@@ -69,3 +69,15 @@ def test_a_network_smaller_than_the_width_fills_what_it_can():
     assert vectors[:, :7].any()
     assert not vectors[:, 7:].any()
     assert np.isfinite(vectors).all()
+
+
+@pytest.mark.parametrize(("size", "rank"), [(300, 40), (50, 40), (40, 40), (5, 1)])
+def test_the_decomposition_is_that_of_lapack_whatever_the_signs(size, rank):
+    generator = np.random.default_rng(0)
+    axes = np.linalg.qr(generator.standard_normal((size, size)))[0]
+    values = generator.choice([-1, 1], size) * (1 + np.arange(size)) ** -0.7  # falls slowly, as that of a network
+    matrix = ((axes * values) @ axes.T).astype(np.float32)
+    found, vectors = leading_eigenpairs(matrix, rank)
+    np.testing.assert_allclose(found, values[:rank], atol=1e-4)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(rank), atol=1e-5)
+    np.testing.assert_allclose(matrix @ vectors, vectors * found, atol=2e-4)

@@ -46,6 +46,7 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
+  cell-lm annotate explain my.h5ad --model ann --out why.csv
 
 [dim]Results go to standard output; notes and progress to standard error.
 cell-lm VERB --help tells more.[/dim]"""

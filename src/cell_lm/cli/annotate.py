@@ -1,4 +1,4 @@
-"""``cell-lm annotate fit`` and ``predict``: cell types from a reference to other cells."""
+"""``cell-lm annotate fit``, ``predict`` and ``explain``: cell types from a reference to other cells, and why."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.console import Messages, coverage, messages
 from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut, Model
 
@@ -32,9 +33,14 @@ _PREDICT = """[bold]Examples[/bold]
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
-    verbs = typer.Typer(help="Name cell types: fit on labelled cells, predict others.", rich_markup_mode="rich")
+    verbs = typer.Typer(
+        help="Name cell types: fit on labelled cells, predict others, explain why.", rich_markup_mode="rich"
+    )
     verbs.command("fit", help="Fit a classifier on labelled cells.", epilog=_FIT)(fit)
     verbs.command("predict", help="Predict cell types: a copy of the file with them in obs.", epilog=_PREDICT)(predict)
+    verbs.command("explain", help="Tell which genes made the calls: a table of genes by type.", epilog=EXAMPLES)(
+        explain
+    )
     app.add_typer(verbs, name="annotate")
 
 

@@ -39,7 +39,8 @@ class Features:
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale every row to length 1; rows of zeros stay."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    units: NDArray[np.float32] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return units
 
 
 def node_features(

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import GeneError
+from cell_lm.genes.reader import NameReader
+from cell_lm.genes.spelling import as_text
 from cell_lm.genes.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -59,29 +61,39 @@ def nearest(
     return pd.DataFrame({"gene": [symbols[i] for i in best], "cosine": np.clip(cosine[best], -1.0, 1.0)})
 
 
-def position(gene: str, vocabulary: Vocabulary, known: NDArray[np.bool_]) -> int:
-    """Return the position in the vocabulary of a known gene, by any name that :func:`resolve_genes` reads.
+def find(gene: str, reader: NameReader, known: NDArray[np.bool_]) -> int:
+    """Return the position in the reader's vocabulary of a gene, by any name that :func:`resolve_genes` reads.
+
+    Raises
+    ------
+    GeneError
+        The name is of no gene, or of several; close symbols of known genes are named.
+    """
+    name = as_text(gene)
+    account = reader.account(name)
+    if account.position < 0:
+        found = f"it is no gene of {len(known):,} ({account.how or account.status})"
+        raise GeneError(found, where=f"gene '{name.strip()[:60]}'", fix=_close(name, reader.vocabulary, known))
+    return account.position
+
+
+def position(gene: str, reader: NameReader, known: NDArray[np.bool_]) -> int:
+    """Return the position of a gene that is known, as :func:`find` does.
 
     Raises
     ------
     GeneError
         The name is of no gene, of several, or of one that is not known; close symbols of known genes are named.
     """
-    from cell_lm.genes.reader import NameReader
-    from cell_lm.genes.spelling import as_text
+    row = find(gene, reader, known)
+    if not known[row]:
+        symbol = reader.vocabulary.symbols[row]
+        found = f"{symbol} has no vector: it is none of these {int(known.sum()):,} genes"
+        raise GeneError(found, where=f"gene '{as_text(gene)[:60]}'", fix=_close(symbol, reader.vocabulary, known))
+    return row
 
-    name = as_text(gene)
-    account = NameReader(vocabulary, [name]).account(name)
-    if account.position >= 0 and known[account.position]:
-        return account.position
+
+def _close(name: str, vocabulary: Vocabulary, known: NDArray[np.bool_]) -> str:
     symbols = [symbol for symbol, has in zip(vocabulary.symbols, known, strict=True) if has]
-    if account.position >= 0:
-        found = f"{account.symbol} has no vector: it is none of these {len(symbols):,} genes"
-    else:
-        found = f"it is no gene of {len(vocabulary):,} ({account.how or account.status})"
-    raise GeneError(found, where=f"gene '{name.strip()[:60]}'", fix=_close(name, symbols))
-
-
-def _close(name: str, symbols: Sequence[str]) -> str:
     close = difflib.get_close_matches(name.strip().upper()[:60], symbols, n=3, cutoff=0.7)
     return f"Close symbols: {', '.join(close)}" if close else "Use an HGNC symbol, an alias or an Ensembl id"

@@ -16,7 +16,8 @@ from cell_lm.errors import InputError, ModelError
 from cell_lm.files import JSON
 from cell_lm.genes import vectors_file
 from cell_lm.genes.alignment import principal_components
-from cell_lm.genes.neighbours import nearest, position
+from cell_lm.genes.neighbours import find, nearest, position
+from cell_lm.genes.reader import NameReader
 from cell_lm.genes.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -196,7 +197,21 @@ class GeneVectors:
         GeneError
             The name is of no gene, of several, or of one without a vector; close symbols are named.
         """
-        return position(gene, self.vocabulary, self.known)
+        return position(gene, self._reader, self.known)
+
+    def find(self, gene: str) -> int:
+        """Return the position of a gene, whether it has a vector or not, by any of its names.
+
+        Raises
+        ------
+        GeneError
+            The name is of no gene, or of several; close symbols are named.
+        """
+        return find(gene, self._reader, self.known)
+
+    @cached_property
+    def _reader(self) -> NameReader:
+        return NameReader(self.vocabulary, ())
 
     @cached_property
     def directions(self) -> NDArray[np.float32]:

@@ -82,7 +82,7 @@ class GeneLearner:
         generator.manual_seed(int(mix(mix(torch.tensor(self.config.seed)) ^ number)) & 0x7FFF_FFFF_FFFF_FFFF)
         self.optimiser.zero_grad(set_to_none=True)
         error, links = self.model.losses(self.inputs, self.graph, generator)
-        (error + self.config.links * links).backward()
+        torch.autograd.backward(error + self.config.links * links)
         norm = clip_grad_norm_(self.model.parameters(), self.config.clip)
         losses = GeneLosses(error.item(), links.item(), norm.item())
         if not np.isfinite([losses.error, losses.links, losses.norm]).all():

@@ -1,0 +1,126 @@
+"""``cell-lm annotate explain``: which genes made the calls of a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.console import Messages, coverage, messages
+from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+EXAMPLES = """[bold]Examples[/bold]
+
+  cell-lm annotate explain my.h5ad --model ann --out attribution.csv
+  cell-lm annotate explain my.h5ad --model ann --out why.csv --label 'B cell' --method occlusion"""
+_SHOWN = 8
+"""Genes of each label that are told on the terminal."""
+
+
+def explain(
+    context: typer.Context,
+    cells: Cells,
+    model: Annotated[
+        Path,
+        typer.Option(readable=False, metavar="FOLDER", help="Classifier of cell-lm annotate fit.", show_default=False),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            readable=False,
+            metavar="FILE.csv",
+            help="Table to write: label, gene, attribution, expressed, cells.",
+            show_default=False,
+            rich_help_panel=WRITING,
+        ),
+    ],
+    method: Annotated[
+        Literal["integrated_gradients", "gradient", "occlusion", "attention"],
+        typer.Option(help="How the contribution of a gene is measured; occlusion takes a forward pass a gene."),
+    ] = "integrated_gradients",
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="Explain this type in all cells. \\[default: in each cell the type that it is called]",
+            show_default=False,
+        ),
+    ] = None,
+    groupby: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column of obs whose labels are averaged over. \\[default: the type that cells are called]",
+            show_default=False,
+        ),
+    ] = None,
+    n_cells: Annotated[
+        int, typer.Option("--cells", min=1, metavar="N", help="Most cells of each label that are explained.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the choice of cells.")] = 0,
+    layer: Layer = None,
+    scale: Input = "counts",
+    gene_column: GeneColumn = None,
+    min_genes: LeaveOut = 0,
+    force: Force = False,
+) -> int:
+    """Read the cells, explain the calls, write the table, tell the genes that come first."""
+    keep_large_blocks()
+    from cell_lm import tl
+    from cell_lm.cli.cells_file import device, naming, read_cells_file
+    from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.tasks.annotation import CellTypeClassifier
+    from cell_lm.tasks.attribution import check_method
+
+    says = messages(context)
+    refuse_output_file(out, force=force, source=cells)
+    classifier = CellTypeClassifier.load(model)
+    encoder = classifier.model.to(device())
+    check_method(method, classifier)
+    says.note(f"reading {cells}")
+    adata = read_cells_file(
+        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
+    )
+    most = adata.n_obs if groupby else min(adata.n_obs, n_cells * len(classifier.classes_))
+    with naming(cells), says.progress("explaining", most) as done:
+        table = tl.gene_attribution(
+            adata,
+            classifier,
+            method=method,
+            target=label,
+            groupby=groupby,
+            n_cells=n_cells,
+            seed=seed,
+            layer=layer,
+            input=scale,
+            gene_column=gene_column,
+            progress=done,
+        )
+    _write(table, out)
+    _tell(table, says)
+    about = adata.uns["cell_lm_attribution"]
+    if method == "integrated_gradients":
+        says.result(f"attributions miss the difference of the scores by {about['gap']:.1e} of it")
+    says.result(coverage(about))
+    says.result(f"written: {out} ({len(table):,} rows)")
+    return 0
+
+
+def _write(table: pd.DataFrame, out: Path) -> None:
+    from cell_lm.files import atomic_file
+
+    with atomic_file(out) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def _tell(table: pd.DataFrame, says: Messages) -> None:
+    rows = [
+        [str(name), f"{of_label['cells'].iloc[0]:,}", ", ".join(of_label["gene"].head(_SHOWN))]
+        for name, of_label in table.groupby("label", observed=True)
+    ]
+    says.table(["label", "cells", "genes that speak most for it"], rows)

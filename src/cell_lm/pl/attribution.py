@@ -1,0 +1,121 @@
+"""Plots of which genes made the calls of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from cell_lm.errors import InputError
+from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.report import attribution_figures
+from cell_lm.report.style import drawing
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def gene_attribution(
+    adata: AnnData,
+    *,
+    labels: Sequence[str] | None = None,
+    genes: int = 12,
+    key: str = "cell_lm_attribution",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | list[Axes]:
+    """Draw the genes that made the calls of each label: to the right those that speak for it, to the left against it.
+
+    Beside each gene stands the share of the label's cells that express it, above each panel how many were explained.
+
+    Parameters
+    ----------
+    adata
+        Cells that :func:`cell_lm.tl.gene_attribution` has explained.
+    labels
+        Which labels: by default all, a panel each.
+    genes
+        Most genes of a panel: those of the largest attribution either way.
+    key
+        Of ``uns``.
+    ax
+        Where to draw, for a single label.
+    show, save
+        As in the whole module.
+
+    Returns
+    -------
+    Axes or list of Axes
+        ``ax`` where it was given, else one for every label.
+
+    Raises
+    ------
+    InputError
+        There is no attribution, or no such label.
+    """
+    table = _table(adata, key, "gene_attribution")
+    there = [str(name) for name in table["label"].astype(str).drop_duplicates()]
+    wanted = there if labels is None else [str(name) for name in labels]
+    strange = sorted(set(wanted) - set(there))
+    if strange or not wanted:
+        found = f"no label '{strange[0]}'" if strange else "no label"
+        raise InputError(found, where=f"adata.uns['{key}']", fix=f"There is {', '.join(there)}")
+    if ax is not None and len(wanted) != 1:
+        raise InputError(f"one ax for {len(wanted)} labels", where="pl.gene_attribution", fix="Name one label")
+    shown = is_shown(show, ax)
+    with drawing():
+        across = min(4, len(wanted))
+        down = -(-len(wanted) // across)
+        figure = None if ax else new_figure(2.7 * across, down * (0.8 + 0.17 * genes), shown)
+        drawn = [ax] if ax else [figure.add_subplot(down, across, i + 1) for i in range(len(wanted))] if figure else []
+        for axes, label in zip(drawn, wanted, strict=True):
+            attribution_figures.draw_gene_attribution(axes, table, label, genes=genes)
+    finish(drawn[0], shown, save)
+    return drawn[0] if ax else drawn
+
+
+def deletion_curve(
+    adata: AnnData,
+    *,
+    key: str = "cell_lm_deletion",
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes:
+    """Draw deletion curves: the probability of the call as genes are taken away in one order or another.
+
+    Parameters
+    ----------
+    adata
+        Cells that :func:`cell_lm.tl.deletion_curve` was run on.
+    key
+        Of ``uns``.
+    ax, show, save
+        As in the whole module.
+
+    Raises
+    ------
+    InputError
+        There is no curve.
+    """
+    table = _table(adata, key, "deletion_curve")
+    shown = is_shown(show, ax)
+    with drawing():
+        axes = ax or new_figure(5.2, 3.6, shown).add_subplot()
+        attribution_figures.draw_deletion_curves(axes, table)
+    finish(axes, shown, save)
+    return axes
+
+
+def _table(adata: AnnData, key: str, tool: str) -> pd.DataFrame:
+    """Return the table that a tool has left in ``uns``."""
+    entry = adata.uns.get(key)
+    table = entry.get("table") if isinstance(entry, Mapping) else None
+    if not isinstance(table, pd.DataFrame):
+        fix = f"Run cell_lm.tl.{tool}(adata, classifier) first"
+        raise InputError(f"no table of {tool}", where=f"adata.uns['{key}']", fix=fix)
+    return table

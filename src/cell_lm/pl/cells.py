@@ -1,0 +1,132 @@
+"""Plots of cells: the map of an embedding."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+
+from cell_lm.data.columns import find_column
+from cell_lm.errors import InputError
+from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.report import figures
+from cell_lm.report.content import Panel
+from cell_lm.report.projection import umap_coordinates
+from cell_lm.report.style import category_colours, drawing
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def embedding(
+    adata: AnnData,
+    *,
+    color: str | Sequence[str],
+    basis: str = "X_cell_lm",
+    seed: int = 0,
+    on_map: bool = False,
+    palette: Mapping[str, str] | None = None,
+    ax: Axes | None = None,
+    show: bool | None = None,
+    save: str | Path | None = None,
+) -> Axes | list[Axes]:
+    """Draw the map of an embedding, coloured by columns of ``adata.obs``.
+
+    Parameters
+    ----------
+    adata
+        Cells with ``obsm[basis]``. Where the basis has more than two dimensions, its UMAP is computed and kept as
+        ``obsm[f"{basis}_umap"]``, with what it was made from in ``uns[f"{basis}_umap"]``; it is computed again when the
+        embedding is another one. ``adata.X`` is never touched.
+    color
+        One column of ``obs``, or several: a panel each. Numbers get a colour bar, all else a legend, ordered by size.
+    basis
+        Key of ``obsm``.
+    seed
+        Seed of the UMAP.
+    on_map
+        Write the names of the larger categories on the map, too.
+    palette
+        Colours of the categories. By default ``adata.uns[f"{color}_colors"]`` as scanpy keeps it, or else the
+        colour-blind safe colours of the report.
+    ax, show, save
+        As in the whole module; ``ax`` is for a single column.
+
+    Returns
+    -------
+    Axes or list of Axes
+        The axes of the map, a list where ``color`` is one.
+
+    Raises
+    ------
+    InputError
+        There is no such embedding or column; the embedding has fewer than two dimensions.
+    """
+    columns = [color] if isinstance(color, str) else list(color)
+    values = [find_column(adata.obs, column, axis="obs", where="adata") for column in columns]
+    if ax is not None and len(columns) != 1:
+        raise InputError(
+            f"one ax for {len(columns)} columns", where="pl.embedding", fix="Leave out ax, or name one column"
+        )
+    coordinates = _map(adata, basis, seed)
+    shown = is_shown(show, ax)
+    with drawing():
+        width, height = figures.map_size(coordinates, 4.6)
+        figure = None if ax else new_figure((width + 1.9) * len(columns), height + 0.3, shown)
+        drawn = (
+            [ax] if ax else [figure.add_subplot(1, len(columns), i + 1) for i in range(len(columns))] if figure else []
+        )
+        for axes, column in zip(drawn, values, strict=True):
+            _draw_column(axes, coordinates, column, palette or _scanpy_colours(adata, column), on_map)
+    finish(drawn[0], shown, save)
+    return drawn[0] if isinstance(color, str) else drawn
+
+
+def _map(adata: AnnData, basis: str, seed: int) -> NDArray[np.floating]:
+    """Return map coordinates, from ``obsm`` where they are up to date."""
+    if basis not in adata.obsm:
+        run = "Run cell_lm.tl.embed(adata, model) first" if basis == "X_cell_lm" else f"There is {list(adata.obsm)}"
+        raise InputError(f"no embedding '{basis}'", where="adata.obsm", fix=run)
+    matrix = np.asarray(adata.obsm[basis])
+    if matrix.ndim != 2 or matrix.shape[1] < 2:
+        raise InputError(
+            f"an embedding of shape {matrix.shape}", where=f"adata.obsm['{basis}']", fix="Pass another basis"
+        )
+    if matrix.shape[1] == 2:
+        return matrix
+    key = f"{basis}_umap"
+    made = {"sha256": hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest(), "seed": seed}
+    known = adata.uns.get(key)
+    if key not in adata.obsm or (known is not None and dict(known) != made):
+        adata.obsm[key] = umap_coordinates(matrix, seed)
+        adata.uns[key] = made
+    return np.asarray(adata.obsm[key])
+
+
+def _scanpy_colours(adata: AnnData, values: pd.Series) -> dict[str, str] | None:
+    colours = adata.uns.get(f"{values.name}_colors")
+    if colours is None or not isinstance(values.dtype, pd.CategoricalDtype):
+        return None
+    names = values.cat.categories
+    return {str(a): str(b) for a, b in zip(names, colours, strict=True)} if len(colours) == len(names) else None
+
+
+def _draw_column(
+    ax: Axes, coordinates: NDArray[np.floating], values: pd.Series, palette: Mapping[str, str] | None, on_map: bool
+) -> None:
+    title = str(values.name)
+    if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
+        drawn = figures.draw_values(ax, coordinates, values.to_numpy(dtype=np.float64, na_value=np.nan))
+        ax.figure.colorbar(drawn, ax=ax, shrink=0.6, pad=0.02)
+    else:
+        categories = Panel(title, values.to_numpy(dtype=object)).categories
+        colours = category_colours(categories.tolist())
+        colours |= {name: colour for name, colour in (palette or {}).items() if name in colours}
+        figures.draw_map(ax, coordinates, categories, colours, on_map=on_map)
+    ax.set_title(title).set_parse_math(False)

@@ -2,9 +2,9 @@
 
     python scripts/make_gene_vectors.py --string ppi_string12_union.parquet --run genes [--resume]
 
-The table holds STRING v12.0's human interactions (columns gene_a, gene_b, score, 0 to 1): those of a combined score of at
-least 0.8, or 0.7 without text mining; with STRING's own files, which ``cell-lm download string_detailed`` fetches, give
-that folder instead (all channels, at least 0.8). The second network is the packaged one of ANAT. Settings are the
+The table holds STRING v12.0's human interactions (columns gene_a, gene_b, score, 0 to 1): those of a combined score of
+at least 0.8, or 0.7 without text mining; with STRING's own files, which ``cell-lm download string_detailed`` fetches,
+give that folder instead (all channels, at least 0.8). The second network is the packaged one of ANAT. Settings are the
 defaults of ``cell-lm genes pretrain``. About four minutes on two cores.
 """
 

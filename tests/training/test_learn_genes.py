@@ -67,10 +67,10 @@ def test_the_join_is_the_best_of_its_rank():
     generator = np.random.default_rng(0)
     structure, codes = (generator.standard_normal((30, 5)).astype(np.float32) for _ in range(2))
     structure[3] = 0
-    both = np.hstack([unit(structure), unit(codes)])
+    both = np.hstack([structure, codes])
     left, strength, right = np.linalg.svd(both, full_matrices=False)
     best = (left[:, :5] * strength[:5]) @ right[:5]
-    joined = join(structure, codes)
+    joined = join(structure, codes, 5)
     np.testing.assert_allclose(joined @ joined.T, best @ best.T, atol=1e-4)
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_file_of_features_is_made_again(tmp_path, monkeypatch):
 def test_a_run_is_gone_on_with_only_as_it_was_begun(tmp_path, monkeypatch):
     network, _ = community_network()
     cut_off(monkeypatch, network, tmp_path, 7)
-    with pytest.raises(ConfigError, match=r"mask_rate: 0.5, now 0.7"):
+    with pytest.raises(ConfigError, match=r"mask_rate: 0.3, now 0.7"):
         pretrain_genes([network], CONFIG.model_copy(update={"mask_rate": 0.7}), tmp_path, resume=True)
     with pytest.raises(InputError, match="not those of the run"):
         pretrain_genes([community_network(seed=9)[0]], CONFIG, tmp_path, resume=True)

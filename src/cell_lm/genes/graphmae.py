@@ -130,7 +130,7 @@ class GraphMAE(nn.Module):
         return ((1 - cosine) ** self.config.gamma).mean()
 
     def _links(self, codes: Tensor, graph: Graph, unheard: Tensor, generator: torch.Generator) -> Tensor:
-        """InfoNCE of unheard edges, drawn by score: which of all partners, met as often as they have edges, is one's own."""
+        """InfoNCE of unheard edges, drawn by score: which of all partners drawn, the popular more often, is the own."""
         edges = torch.nonzero(unheard)[:, 0]
         if not self.config.links or len(edges) < 2:
             return codes.new_zeros(())

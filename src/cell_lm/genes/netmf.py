@@ -31,8 +31,8 @@ def netmf_vectors(
 
     (Qiu et al. 2018, "Network embedding as matrix factorization", eq. 9, algorithm 3), T the window and b the number of
     negative samples. The vector of a gene is its row of :math:`U |\Lambda|^{p/2}` over the eigenvalues of largest
-    magnitude. The powers are exact, and the decomposition is as good as exact (:func:`leading_eigenpairs`): a randomised
-    one with a few power iterations, of this slowly falling spectrum, gives vectors that know measurably less.
+    magnitude. The powers are exact, and the decomposition is as good as exact (:func:`leading_eigenpairs`): a
+    randomised one with a few power iterations, of this slowly falling spectrum, gives vectors that know less.
 
     Parameters
     ----------
@@ -94,7 +94,8 @@ def leading_eigenpairs(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the eigenvalues of largest magnitude of a symmetric matrix, falling, and their eigenvectors.
 
-    Block Lanczos with full orthogonalisation (Golub and Underwood 1977) and Rayleigh-Ritz in a space of twice the rank; all of it is products of matrices, which makes it ten times as fast as ARPACK at hundreds of eigenpairs.
+    Block Lanczos with full orthogonalisation (Golub and Underwood 1977) and Rayleigh-Ritz in a space of more than
+    twice the rank: products of matrices, in half the time that ARPACK takes for hundreds of eigenpairs.
 
     Parameters
     ----------

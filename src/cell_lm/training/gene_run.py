@@ -110,10 +110,10 @@ def pretrain_genes(
         stack.enter_context(exclusive(run.out))
         done = run.resume() if resume else run.begin()
         log = stack.enter_context(RunLog(run.out, done))
+        make_display(config.steps, done, progress=progress).note(run.describe(done))
+        learner = run.learner(done)
         display = stack.enter_context(make_display(config.steps, done, progress=progress))
         request = stack.enter_context(stop_on_signals())
-        display.note(run.describe(done))
-        learner = run.learner(done)
         for number in range(done, config.steps):
             losses = learner.step(number)
             log.numbers("train", number + 1, asdict(losses))

@@ -103,7 +103,9 @@ class GeneLearner:
     def vectors(self) -> GeneVectors:
         """Return the gene vectors as they are now."""
         codes, names = self.codes(), " + ".join(network.source or network.name for network in self.networks)
-        values = unit(codes) if self.config.beside == "nothing" else join(self.features.structure, codes)
+        values = unit(codes)
+        if self.config.beside == "structure":
+            values = join(self.features.structure, self.config.code_weight * values, self.config.dim)
         known = np.zeros(len(values), np.bool_)
         known[self.graph.genes] = True
         vocabulary = self.networks[0].vocabulary
@@ -176,19 +178,21 @@ def refuse_networks(networks: Sequence[Network]) -> None:
             raise InputError(found, where=network.name, fix="Give a network of more genes, or a lower --min-score")
 
 
-def join(structure: NDArray[np.float32], codes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors whose inner products are as near as can be to the sum of those of both, each of unit length.
+def join(structure: NDArray[np.float32], codes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """Return vectors whose inner products are as near as can be to the sum of those of both.
 
-    That is the best approximation of rank ``width`` (Eckart and Young 1936) of both side by side.
+    That is the best approximation of rank ``width`` of both side by side (Eckart and Young 1936).
 
     Parameters
     ----------
     structure, codes
-        float32 [genes, width]; rows of zeros where not known.
+        float32 [genes, S] and [genes, D]; rows of zeros where not known.
+    width
+        Of the result, at most S + D.
     """
-    both = np.hstack([unit(structure), unit(codes)]).astype(np.float64)
+    both = np.hstack([structure, codes]).astype(np.float64)
     _, axes = np.linalg.eigh(both.T @ both)
-    joined: NDArray[np.float32] = (both @ axes[:, ::-1][:, : codes.shape[1]]).astype(np.float32)
+    joined: NDArray[np.float32] = (both @ axes[:, ::-1][:, :width]).astype(np.float32)
     return joined
 
 

@@ -26,7 +26,7 @@ from cell_lm.config import GraphMAEConfig
 from cell_lm.data import read_cells
 from cell_lm.files import JSON
 from cell_lm.genes.coexpression import coexpression_vectors
-from cell_lm.genes.features import Features, unit
+from cell_lm.genes.features import Features, node_features, unit
 from cell_lm.genes.interactions import Network
 from cell_lm.genes.netmf import netmf_vectors
 from cell_lm.genes.vectors import GeneVectors
@@ -39,6 +39,8 @@ CELLS = (
 """The files that hold counts."""
 WEIGHTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7)
 """Of co-expression in a mixture."""
+_STORED = np.float32(32)
+"""Rows of length 1 are kept so much longer, for the sake of float16."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ def node2vec(bench: Bench, graph: str, seed: int) -> Vectors:
 def graphmae(bench: Bench, graph: str, seed: int, *, cells: bool = False, **changes: JSON) -> Vectors:
     """Return what ``cell-lm genes pretrain`` learns on STRING and ANAT.
 
-    NetMF, which it starts from, is taken from the store; so the seeds vary the training, not Lanczos' first vector.
+    The node features are made once: the seeds vary the training, not what the decomposition of NetMF begins with.
     """
     config, networks = graphmae_config(bench, seed, **changes), both(bench, graph)
     key: dict[str, JSON] = {"networks": [each.hash for each in networks], "config": config.model_dump(mode="json")}
@@ -256,13 +258,21 @@ def graphmae_input(bench: Bench, graph: str, _seed: int) -> Vectors:
 
 
 def features(bench: Bench, graph: str, config: GraphMAEConfig, *, cells: bool = False) -> Features:
-    """Return the node features of :func:`~cell_lm.genes.features.node_features`, of stored parts."""
-    places = [exact_netmf(bench, source, graph, config.window).values for source in ("string", "joined")]
-    if config.features == "random":
-        noise = np.random.default_rng(config.seed).standard_normal(places[0].shape, np.float32)
-        return Features(unit(noise), places[0])
-    blocks = places + ([coexpression(bench, WHOLE, config.seed).values] if cells else [])
-    return Features(np.hstack([unit(block) for block in blocks]), places[0])
+    """Return the node features that gene vectors are learned from, made once for all seeds and kept."""
+    networks, same = both(bench, graph), config.model_copy(update={"seed": 0})
+    key: dict[str, JSON] = {
+        "networks": [each.hash for each in networks], "cells": bench.scale.cells if cells else 0,
+        "config": same.model_dump(mode="json", include={"dim", "features", "window", "negative"}),
+    }  # fmt: skip
+
+    def make() -> Vectors:
+        made = node_features(networks, same, expression=bench.some_cells(0) if cells else None)
+        everything = np.hstack([made.structure, made.values])
+        return Vectors(_STORED * everything, np.any(everything != 0, axis=1))
+
+    kept = bench.store.vectors("node_features", key, make).values / _STORED
+    structure = len(networks) * bench.scale.width  # the first network and the union
+    return Features(kept[:, structure:], kept[:, :structure])
 
 
 def both(bench: Bench, graph: str) -> list[Network]:

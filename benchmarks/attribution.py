@@ -1,6 +1,6 @@
 """Which genes made the calls of the cell type classifier: does taking them away undo the call, and are they markers?
 
-    python -m benchmarks.attribution --data DIR [--steps 60] [--out RUN] [--quick]
+    python -m benchmarks.attribution --data DIR [--steps 30] [--out RUN] [--quick]
 
 ``DIR`` (or ``DIR/cells``) holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists
 of markers. A ``small`` encoder is pretrained once on the former, the classifier fitted on four fifths of each target,
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/attribution"))
-    parser.add_argument("--steps", type=int, default=60, help="of pretraining")
+    parser.add_argument("--steps", type=int, default=30, help="of pretraining")
     parser.add_argument("--cells", type=int, default=2, help="of each type in a split, for deletion")
     parser.add_argument("--marker-cells", type=int, default=8, help="of each type in a split, for markers")
     parser.add_argument("--seeds", type=int, default=5)

@@ -142,7 +142,9 @@ class Knowledge:
         genes, found = len(self.vocabulary), [Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64))]
         while sum(map(len, found)) < len(positives):
             drawn = Pairs(rng.choice(ends, len(positives)), rng.choice(ends, len(positives)))
-            free = (drawn.first != drawn.second) & ~np.isin(drawn.codes(genes), self.interactions)
+            codes = drawn.codes(genes)
+            place = np.minimum(np.searchsorted(self.interactions, codes), len(self.interactions) - 1)
+            free = (drawn.first != drawn.second) & (self.interactions[place] != codes)
             found.append(drawn[free])
         everything = Pairs(
             np.concatenate([each.first for each in found]), np.concatenate([each.second for each in found])

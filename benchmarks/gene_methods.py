@@ -233,8 +233,10 @@ def node2vec(bench: Bench, graph: str, seed: int) -> Vectors:
     )
 
 
-def graphmae(bench: Bench, graph: str, seed: int, *, cells: bool = False, **changes: JSON) -> Vectors:
-    """Return what ``cell-lm genes pretrain`` learns on STRING and ANAT.
+def graphmae(
+    bench: Bench, graph: str, seed: int, *, cells: bool = False, codes: bool = False, **changes: JSON
+) -> Vectors:
+    """Return what ``cell-lm genes pretrain`` learns on STRING and ANAT; or the codes alone, with no NetMF beside them.
 
     The node features are made once: the seeds vary the training, not what the decomposition of NetMF begins with.
     """
@@ -247,9 +249,11 @@ def graphmae(bench: Bench, graph: str, seed: int, *, cells: bool = False, **chan
         for step in range(config.steps):
             learner.step(step)
         learned = learner.vectors()
-        return Vectors.of(learned.values, learned.known)
+        values = [Vectors.of(each, learned.known).values for each in (learned.values, unit(learner.codes()))]
+        return Vectors(np.hstack(values), learned.known)
 
-    return bench.store.vectors("graphmae", key, make)
+    kept, width = bench.store.vectors("graphmae", key, make), bench.scale.width
+    return Vectors.of(kept.values[:, width:] if codes else kept.values[:, :width], kept.known)
 
 
 def graphmae_input(bench: Bench, graph: str, _seed: int) -> Vectors:
@@ -321,8 +325,8 @@ METHODS: dict[str, Method] = {
     "graphmae": Method(graphmae, seeds=5),
     "graphmae_coexpression": Method(partial(beside_coexpression, graphmae, "graphmae_coexpression"), seeds=5),
     "graphmae_cells": Method(partial(graphmae, cells=True), graphs=(WHOLE,)),
-    "graphmae_codes": Method(partial(graphmae, beside="nothing")),
-    "graphmae_random": Method(partial(graphmae, features="random", beside="nothing")),
+    "graphmae_codes": Method(partial(graphmae, codes=True), seeds=5),
+    "graphmae_random": Method(partial(graphmae, codes=True, features="random")),
     "graphmae_input": Method(graphmae_input),
     "packaged": Method(packaged, graphs=(WHOLE,)),
 }

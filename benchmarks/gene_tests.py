@@ -5,7 +5,7 @@ One rule for all methods: a gene that a method does not know has cosine 0 to eve
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ MOST_LINKS = 100_000
 """Of the BioGRID-only edges so many are drawn, the same ones for all methods."""
 
 Score = Callable[[Pairs], NDArray[np.float32]]
+Purities = dict[str, tuple[float, float]]
 
 
 def units(vectors: Vectors) -> NDArray[np.float32]:
@@ -76,42 +77,56 @@ def link_aucs(score: Score, positives: Pairs, knowledge: Knowledge, seeds: int) 
     return found
 
 
-def purity(
-    vectors: Vectors, sets: GeneSets, k: int = NEIGHBOURS, *, among: NDArray[np.bool_] | None = None
-) -> dict[str, float]:
-    """Share of the k nearest genes that have a set in common with a gene, mean over the genes of the sets.
+def nearest_genes(
+    vectors: Vectors, asked: NDArray[np.int64], candidates: NDArray[np.int64], k: int = NEIGHBOURS
+) -> NDArray[np.int64]:
+    """Return the k candidates of highest cosine with each gene, int64 [asked, k], in no order; none is the gene."""
+    rows, k = units(vectors), min(k, len(candidates) - 1)
+    found = [np.zeros((0, max(k, 0)), np.int64)]
+    for part in np.array_split(asked, max(1, len(asked) // 1024)) if k > 0 else []:
+        similar = rows[part] @ rows[candidates].T
+        similar[part[:, None] == candidates] = -np.inf
+        found.append(candidates[np.argpartition(-similar, k - 1, axis=1)[:, :k]])
+    return np.concatenate(found)
+
+
+def purities(vectors: Vectors, collections: Sequence[GeneSets], among: NDArray[np.bool_] | None = None) -> Purities:
+    """Share of the nearest genes that have a set in common with a gene, mean over the genes of each collection.
 
     Parameters
     ----------
     vectors
         Of all genes. A gene that is not known counts as if its neighbours were drawn by chance.
-    sets
+    collections
         A gene of no set is never asked, but may be a neighbour, and then has no set in common.
-    k
-        Neighbours.
     among
         Only these genes can be neighbours; default: all known ones.
 
     Returns
     -------
     dict
-        ``"purity"`` and ``"chance"``, that of neighbours drawn evenly.
+        For the name of each collection the purity, and that of neighbours drawn evenly.
     """
     candidates = np.flatnonzero(vectors.known if among is None else vectors.known & among)
-    place = np.full(len(vectors.known), -1)
+    asked = np.unique(np.concatenate([sets.genes for sets in collections]))
+    asked = asked[vectors.known[asked]]
+    nearest = nearest_genes(vectors, asked, candidates)
+    return {sets.name: _purity(sets, asked, nearest, candidates) for sets in collections}
+
+
+def _purity(
+    sets: GeneSets, asked: NDArray[np.int64], nearest: NDArray[np.int64], candidates: NDArray[np.int64]
+) -> tuple[float, float]:
+    place = np.full(sets.member.shape[0], -1)
     place[sets.genes] = np.arange(len(sets.genes))
-    other, rows = place[candidates], units(vectors)
+    other = place[candidates]
     partners = sets.together[:, other[other >= 0]].sum(axis=1)
     chance = partners / np.maximum(1, len(candidates) - np.isin(sets.genes, candidates))
-    found = chance.copy()
-    k = min(k, len(candidates) - 1)
-    asked = np.flatnonzero(vectors.known[sets.genes]) if k > 0 else np.zeros(0, np.int64)
-    for part in np.array_split(asked, max(1, len(asked) // 1024)):
-        similar = rows[sets.genes[part]] @ rows[candidates].T
-        similar[sets.genes[part][:, None] == candidates] = -np.inf
-        nearest = other[np.argpartition(-similar, k - 1, axis=1)[:, :k]] if len(part) else np.zeros((0, 1), np.int64)
-        found[part] = (sets.together[part[:, None], nearest] & (nearest >= 0)).mean(axis=1)
-    return {"purity": float(found.mean()), "chance": float(chance.mean())}
+    found, ours = chance.copy(), place[asked] >= 0
+    gene, neighbours = place[asked[ours]], place[nearest[ours]]
+    if nearest.shape[1]:
+        found[gene] = (sets.together[gene[:, None], neighbours] & (neighbours >= 0)).mean(axis=1)
+    return float(found.mean()), float(chance.mean())
 
 
 def forms(vectors: Vectors) -> dict[str, Vectors]:

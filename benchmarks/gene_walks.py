@@ -27,7 +27,7 @@ class Node2VecSettings:
     context: int = 10
     return_weight: float = 1.0
     outward_weight: float = 1.0
-    epochs: int = 12
+    epochs: int = 10
     """Walks from every gene."""
     batch: int = 256
     learning_rate: float = 0.01

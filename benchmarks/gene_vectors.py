@@ -203,7 +203,7 @@ def run(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
     for mark in [*out.glob("*.claim"), *out.glob("*.figures")]:
         mark.unlink()
     order = sorted(names, key=lambda name: name not in LONGEST)
-    call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.quick}, {order!r})"
+    call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.quick}, {options.trainings}, {order!r})"
     code = f"from pathlib import Path; from benchmarks.gene_vectors import work; {call}"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(options.jobs)]

@@ -200,9 +200,11 @@ class GraphMAEConfig(_Section):
     """NetMF: steps of a walk that count as company."""
     negative: Annotated[float, Field(gt=0.0)] = 1.0
     """NetMF: number of negative samples."""
-    beside: Literal["first", "nothing"] = "first"
-    """What the learned codes are joined with: the NetMF of the first network, or nothing (GraphMAE's own)."""
-    mask_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    beside: Literal["structure", "nothing"] = "structure"
+    """What the learned codes are joined with: the NetMF of the networks, or nothing (GraphMAE's own)."""
+    code_weight: Annotated[float, Field(gt=0.0)] = 0.3
+    """Length of a code where each block of NetMF beside it has length 1."""
+    mask_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     """Share of the genes whose features are hidden in a step."""
     replace_rate: Fraction = 0.05
     """Share of the hidden ones that get the features of another gene, not the mask."""
@@ -220,7 +222,7 @@ class GraphMAEConfig(_Section):
     """Dropout on the input of each layer."""
     steps: Positive = 50
     """Optimiser steps, each on the whole graph."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0.0)] = 4e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.1
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""

@@ -62,14 +62,6 @@ def test_codes_know_neighbours_and_scores(kind):
     assert (model.encode(features, other.messages()) - codes).abs().max() > 1e-4
 
 
-def test_an_untrained_code_is_what_the_gene_is_described_by():
-    network, _ = community_network()
-    graph = Graph.of(network)
-    torch.manual_seed(0)
-    model, features = GraphMAE(12, CONFIG), torch.randn(len(graph), 12)
-    torch.testing.assert_close(model.encode(features, graph.messages()), model.code(model.describe(features)))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_hidden_gene_is_asked_of_its_neighbours_alone(kind):
     """Neither its features nor its code may reach the answer: the mask stands in both (re-mask)."""

@@ -22,14 +22,15 @@ from cell_lm.genes.netmf import netmf_vectors
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of genes, and where the genes stand in the first network.
+    """Features of genes, and where the genes stand in the networks.
 
     Attributes
     ----------
     values : ndarray
         float32 [genes, F]; each block of columns has unit length where the gene is known to it, and 0 where not.
     structure : ndarray
-        float32 [genes, dim]: NetMF vectors of the first network; 0 outside it.
+        float32 [genes, S]: NetMF of the first network and, where there are several, of their union; a block of columns
+        each, of unit length.
     """
 
     values: NDArray[np.float32]
@@ -39,7 +40,8 @@ class Features:
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Scale every row to length 1; rows of zeros stay."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    units: NDArray[np.float32] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
+    return units
 
 
 def node_features(
@@ -56,16 +58,15 @@ def node_features(
     expression
         [cells, genes] log1p of counts per 10,000: adds a block of co-expression.
     """
-    places = [_place(networks[0], config)]
-    if len(networks) > 1:
-        places.append(_place(join_networks(networks), config))
+    seen = [networks[0]] if len(networks) == 1 else [networks[0], join_networks(networks)]
+    structure = np.hstack([unit(_place(network, config)) for network in seen])
     if config.features == "random":
-        random = np.random.default_rng(config.seed).standard_normal(places[0].shape, np.float32)
-        return Features(unit(random), places[0])
-    blocks = [unit(place) for place in places]
-    if expression is not None:
-        blocks.append(unit(coexpression_vectors(expression, config.dim, seed=config.seed)[0]))
-    return Features(np.hstack(blocks), places[0])
+        random = np.random.default_rng(config.seed).standard_normal((len(structure), config.dim), np.float32)
+        return Features(unit(random), structure)
+    if expression is None:
+        return Features(structure, structure)
+    together = unit(coexpression_vectors(expression, config.dim, seed=config.seed)[0])
+    return Features(np.hstack([structure, together]), structure)
 
 
 def _place(network: Network, config: GraphMAEConfig) -> NDArray[np.float32]:

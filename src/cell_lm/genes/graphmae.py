@@ -23,10 +23,7 @@ from cell_lm.genes.graph import Graph, Messages
 
 
 class SumLayer(nn.Module):
-    """GIN (Xu et al. 2019) over scored edges: a network of a node and the weighted sum of its neighbours, [N, H].
-
-    It is a residual branch whose last matrix starts at 0: before training, a node says what it is described by.
-    """
+    """GIN (Xu et al. 2019) over scored edges: a network of a node and the weighted sum of its neighbours, [N, H]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -34,8 +31,6 @@ class SumLayer(nn.Module):
 
         network = nn.Sequential(nn.Linear(inputs, outputs), nn.PReLU(), nn.Linear(outputs, outputs))
         self.conv = GINConv(network, train_eps=True)
-        nn.init.zeros_(network[2].weight)
-        nn.init.zeros_(network[2].bias)
 
     def forward(self, nodes: Tensor, messages: Messages) -> Tensor:
         """Return what the neighbours say."""
@@ -135,12 +130,11 @@ class GraphMAE(nn.Module):
         return ((1 - cosine) ** self.config.gamma).mean()
 
     def _links(self, codes: Tensor, graph: Graph, unheard: Tensor, generator: torch.Generator) -> Tensor:
-        """InfoNCE of unheard edges: which of the others' partners, met as often as they have edges, is one's own."""
+        """InfoNCE of unheard edges, drawn by score: which of all partners drawn, the popular more often, is the own."""
         edges = torch.nonzero(unheard)[:, 0]
         if not self.config.links or len(edges) < 2:
             return codes.new_zeros(())
-        drawn = torch.randint(len(edges), (self.config.pairs,), generator=generator, device=codes.device)
-        edge = edges[drawn]
+        edge = edges[torch.multinomial(graph.score[edges], self.config.pairs, replacement=True, generator=generator)]
         units = F.normalize(codes, dim=1)
         logits = units[graph.first[edge]] @ units[graph.second[edge]].T / self.config.temperature
         own = torch.arange(len(edge), device=codes.device)

@@ -14,6 +14,12 @@ WINDOW = 10
 """Steps of a walk that count as company, DeepWalk's own."""
 _BLOCK = 2048
 """Columns of the dense powers that are held at once."""
+_BEGIN = 16
+"""Vectors that the decomposition begins with."""
+_ROOM = 384
+"""Dimensions of its space beyond twice the rank."""
+_SPENT = 1e-4
+"""Share of a vector's length that is new to the space, below which nothing but rounding is."""
 
 
 def netmf_vectors(
@@ -27,8 +33,8 @@ def netmf_vectors(
 
     (Qiu et al. 2018, "Network embedding as matrix factorization", eq. 9, algorithm 3), T the window and b the number of
     negative samples. The vector of a gene is its row of :math:`U |\Lambda|^{p/2}` over the eigenvalues of largest
-    magnitude. The powers are exact, and so is the decomposition (implicitly restarted Lanczos): a randomised one of
-    this slowly falling spectrum gives vectors that know measurably less.
+    magnitude. The powers are exact, and the decomposition is as good as exact (:func:`leading_eigenpairs`): a
+    randomised one with a few power iterations, of this slowly falling spectrum, gives vectors that know less.
 
     Parameters
     ----------
@@ -41,7 +47,7 @@ def netmf_vectors(
     power
         p; 1 is the paper's.
     seed
-        Of the vector that Lanczos begins with.
+        Of the vectors that the decomposition begins with.
 
     Returns
     -------
@@ -49,18 +55,14 @@ def netmf_vectors(
         float32 [genes, width], all numbers of genes in the network together with root mean square 1; 0 for genes
         outside it.
     """
-    from scipy.sparse.linalg import eigsh
-
     vectors = np.zeros((len(network.vocabulary), width), np.float32)
     genes = np.flatnonzero(network.known)
     rank = min(width, len(genes) - 1)
     if rank < 1:
         return vectors
     company = walk_matrix(network.adjacency()[genes][:, genes], window=window, negative=negative)
-    begin = np.random.default_rng(seed).standard_normal(len(genes)).astype(np.float32)
-    values, axes = eigsh(company, rank, which="LM", v0=begin, tol=1e-4)
-    order = np.argsort(-np.abs(values))
-    vectors[genes, :rank] = axes[:, order] * np.abs(values[order]) ** (power / 2)
+    values, axes = leading_eigenpairs(company, rank, seed=seed)
+    vectors[genes, :rank] = axes * np.abs(values) ** (power / 2)
     spread = np.sqrt(np.square(vectors[genes, :rank]).mean())
     return vectors / spread if spread > 0 else vectors
 
@@ -87,3 +89,65 @@ def walk_matrix(adjacency: sparse.csr_matrix[np.float32], *, window: int, negati
             total = step @ (one + total)
         company[:, start : start + _BLOCK] = (amount * scale[:, None] * total * scale[block]).clamp_(min=1.0).log_()
     return company
+
+
+def leading_eigenpairs(
+    matrix: NDArray[np.float32], rank: int, *, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the eigenvalues of largest magnitude of a symmetric matrix, falling, and their eigenvectors.
+
+    Block Lanczos with full orthogonalisation (Golub and Underwood 1977) and Rayleigh-Ritz in a space of more than
+    twice the rank: products of matrices, in half the time that ARPACK takes for hundreds of eigenpairs.
+
+    Parameters
+    ----------
+    matrix
+        float32 [n, n].
+    rank
+        Pairs wanted, at most n.
+    seed
+        Of the first block.
+
+    Returns
+    -------
+    values, vectors
+        float32 [rank], and [n, rank].
+    """
+    size = min(len(matrix), 2 * rank + _ROOM)
+    values, axes = np.linalg.eigh(matrix) if size == len(matrix) else _ritz_pairs(matrix, size, seed)
+    order = np.argsort(-np.abs(values))[:rank]
+    return values[order], axes[:, order]
+
+
+def _ritz_pairs(matrix: NDArray[np.float32], size: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return eigenvalues [size] and eigenvectors [n, size] of a matrix in a Krylov space."""
+    generator = np.random.default_rng(seed)
+    basis, images = (np.empty((len(matrix), size), np.float32) for _ in range(2))
+    block = generator.standard_normal((len(matrix), _BEGIN), np.float32)
+    done = 0
+    while done < size:
+        block = _orthogonal(block[:, : size - done], basis[:, :done], generator)
+        held = slice(done, done + block.shape[1])
+        basis[:, held] = block
+        block = images[:, held] = matrix @ block
+        done = held.stop
+    values, axes = np.linalg.eigh((basis.T @ images).astype(np.float64))
+    return values.astype(np.float32), basis @ axes.astype(np.float32)
+
+
+def _orthogonal(
+    block: NDArray[np.float32], basis: NDArray[np.float32], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return a block of the same shape, orthonormal and orthogonal to a basis.
+
+    Columns that hold nothing new (the matrix has a small rank, or equal eigenvalues) are drawn anew: what rounding
+    leaves of them lies inside the basis.
+    """
+    for _ in range(2):  # twice is enough, and once is not
+        length = np.linalg.norm(block, axis=0)
+        block, triangle = np.linalg.qr(block - basis @ (basis.T @ block))
+        spent = np.abs(np.diag(triangle)) <= _SPENT * length
+        if spent.any():
+            block[:, spent] = generator.standard_normal((len(block), int(spent.sum())), np.float32)
+            return _orthogonal(block, basis, generator)
+    return block

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cell_lm.config import GENE_VECTORS, PretrainConfig
 from cell_lm.data.batch import CellBatch
+from cell_lm.data.expression import MOST_CELLS
 from cell_lm.errors import ConfigError
 from cell_lm.files import JSON, sha256
 from cell_lm.genes.alignment import principal_components
@@ -25,8 +25,6 @@ from cell_lm.genes.vectors import GeneVectors, packaged_path
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 
-MOST_CELLS = 20_000
-"""Cells that the co-expression is computed from; more of them change little and cost time."""
 SPREAD = 0.02
 """Standard deviation of the vectors, that of the random ones they replace."""
 
@@ -156,8 +154,7 @@ def join_vectors(parts: list[Known], width: int) -> Known:
 
 
 def _coexpression(cells: CellBatch, genes: int, width: int, seed: int) -> Known:
-    arrays = (cells.values.numpy(), cells.genes.numpy(), cells.offsets)
-    return coexpression_vectors(sparse.csr_matrix(arrays, shape=(len(cells), genes)), width, seed=seed)
+    return coexpression_vectors(cells.expression(genes), width, seed=seed)
 
 
 def _put(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> int:

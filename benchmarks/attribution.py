@@ -1,6 +1,6 @@
 """Which genes made the calls of the cell type classifier: does taking them away undo the call, and are they markers?
 
-    python -m benchmarks.attribution --data DIR [--steps 150] [--out RUN] [--quick]
+    python -m benchmarks.attribution --data DIR [--steps 30] [--out RUN] [--quick]
 
 ``DIR`` (or ``DIR/cells``) holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists
 of markers. A ``small`` encoder is pretrained once on the former, the classifier fitted on four fifths of each target,
@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
@@ -57,7 +58,8 @@ def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
     column = StateColumn("malignant", {"putative": "tumour"})
     names = [name for name in PRETRAINING if name not in LEFT_OUT]
     datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
-    config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "keep_chunks": 4}})
+    training = {"steps": steps, "batch_size": 128, "keep_chunks": 4, "validation": 0.0}
+    config = resolve_config("small", overrides={"training": training})
     done = out.is_dir() and RunFolder(out).read_config() == config
     if pretrain(datasets, config, out, resume=done).interrupted:
         raise SystemExit("interrupted; the same command goes on")
@@ -93,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/attribution"))
-    parser.add_argument("--steps", type=int, default=150, help="of pretraining")
+    parser.add_argument("--steps", type=int, default=30, help="of pretraining")
     parser.add_argument("--cells", type=int, default=2, help="of each type in a split, for deletion")
     parser.add_argument("--marker-cells", type=int, default=8, help="of each type in a split, for markers")
     parser.add_argument("--seeds", type=int, default=5)
@@ -103,6 +105,7 @@ def main() -> None:
         options.steps, options.seeds, options.cells, options.marker_cells = 5, 1, 1, 2
     targets = TARGETS[:1] if options.quick else TARGETS
     keep_large_blocks()
+    torch.set_num_threads(1)
     folder = options.data / "cells" if (options.data / "cells").is_dir() else options.data
     lists = options.data / "genes" / "markers.parquet"
     model = pretrained(folder, options.out / f"{options.steps}-steps", options.steps)

@@ -105,7 +105,7 @@ def deletion_curve(
     table = _table(adata, key, "deletion_curve")
     shown = is_shown(show, ax)
     with drawing():
-        axes = ax or new_figure(5.2, 3.6, shown).add_subplot()
+        axes = ax or new_figure(7.4, 3.4, shown).add_subplot()
         attribution_figures.draw_deletion_curves(axes, table)
     finish(axes, shown, save)
     return axes

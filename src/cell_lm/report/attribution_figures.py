@@ -78,4 +78,4 @@ def draw_deletion_curves(ax: Axes, table: pd.DataFrame) -> None:
     ax.grid(True, axis="y", color=GRID)
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g} %"))
-    ax.legend(loc="upper right", title="area under the curve")
+    ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), title="area under the curve")

@@ -49,6 +49,8 @@ class Scale:
 
     width: int = 512
     seeds: int = 5
+    trainings: int = 5
+    """Most times that a method is learned on the whole graph; its figures have the spread over so many."""
     cells: int = 10_000
     windows: tuple[int, ...] = (5, 10)
     powers: tuple[float, ...] = (1.0, 1.5, 2.0, 3.0)

@@ -64,10 +64,10 @@ TESTS_VERSION = 1
 Figures = dict[str, list[float]]
 
 
-def open_bench(data: Path, out: Path, *, quick: bool) -> Bench:
+def open_bench(data: Path, out: Path, *, quick: bool, trainings: int) -> Bench:
     knowledge = read_knowledge(data / "genes")
     pairs = read_pairs(data / "genes" / "gene2vec_ggi_pairs.parquet", knowledge.vocabulary)
-    return Bench(knowledge, pairs, data / "cells", ResultStore(out), QUICK if quick else Scale())
+    return Bench(knowledge, pairs, data / "cells", ResultStore(out), QUICK if quick else Scale(trainings=trainings))
 
 
 def judge(bench: Bench, name: str) -> Figures:
@@ -75,7 +75,8 @@ def judge(bench: Bench, name: str) -> Figures:
     if name == DEGREE:
         return judge_degree(bench)
     method = METHODS[name]
-    learned = [method.make(bench, WHOLE, seed) for seed in range(min(method.seeds, bench.scale.seeds))]
+    trainings = min(method.seeds, bench.scale.trainings, bench.scale.seeds)
+    learned = [method.make(bench, WHOLE, seed) for seed in range(trainings)]
     figures: Figures = {}
     for seed, vectors in enumerate(learned):
         _extend(figures, _kept(bench, name, "whole", vectors, partial(whole_figures, bench, vectors, seed)))
@@ -168,10 +169,10 @@ def _extend(figures: Figures, more: Figures) -> None:
         figures.setdefault(key, []).extend(values)
 
 
-def work(data: Path, out: Path, quick: bool, names: Iterable[str]) -> None:
+def work(data: Path, out: Path, quick: bool, trainings: int, names: Iterable[str]) -> None:
     """Judge the methods that no other process has begun."""
     torch.set_num_threads(1)
-    bench = open_bench(data, out, quick=quick)
+    bench = open_bench(data, out, quick=quick, trainings=trainings)
     for name in names:
         try:
             (out / f"{name}.claim").touch(exist_ok=False)
@@ -202,7 +203,7 @@ def run(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
     for mark in [*out.glob("*.claim"), *out.glob("*.figures")]:
         mark.unlink()
     order = sorted(names, key=lambda name: name not in LONGEST)
-    call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.quick}, {order!r})"
+    call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.quick}, {options.trainings}, {order!r})"
     code = f"from pathlib import Path; from benchmarks.gene_vectors import work; {call}"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(options.jobs)]
@@ -231,6 +232,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gene_vectors"))
     parser.add_argument("--methods", default=";".join(NAMES), help="names parted by semicolons; default: all")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--trainings", type=int, default=5, help="most times a method is learned on the whole graph")
     parser.add_argument("--quick", action="store_true", help="2 seeds, few steps: does it run?")
     options = parser.parse_args()
     names = [name.strip() for name in options.methods.split(";")]

@@ -120,3 +120,22 @@ def test_only_a_folder_of_the_kind_and_nothing_else_is_replaced(tmp_path: Path) 
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(InputError, match="something else"):
         check(tmp_path / "link")
+
+
+@pytest.mark.parametrize(("umask", "expected"), [(0o022, 0o644), (0o077, 0o600)])
+def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path, umask: int, expected: int) -> None:
+    def private(path: Path) -> None:
+        path.touch(0o600)  # as safetensors makes its files
+
+    former = os.umask(umask)
+    try:
+        with files.atomic_file(tmp_path / "vectors") as temporary:
+            private(temporary)
+        with files.atomic_directory(tmp_path / "model") as fresh:
+            (fresh / "inner").mkdir()
+            private(fresh / "weights")
+            private(fresh / "inner" / "weights")
+    finally:
+        os.umask(former)
+    for name in ("vectors", "model/weights", "model/inner/weights"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == expected, name

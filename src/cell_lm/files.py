@@ -68,6 +68,14 @@ def _partial(path: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
 
 
+def _open_to_others(path: Path, folder: Path) -> None:
+    """Give a file the permissions of any new file: safetensors writes for the owner's eyes alone."""
+    probe = folder / ".permissions"
+    probe.touch()
+    path.chmod(probe.stat().st_mode & 0o777)
+    probe.unlink()
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path; on success it is synced and renamed to ``path``, on failure it is removed."""
@@ -75,6 +83,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         temporary = folder / path.name
         yield temporary
+        _open_to_others(temporary, folder)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
@@ -95,6 +104,8 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         yield fresh
         for item in sorted(fresh.rglob("*")):
+            if item.is_file():
+                _open_to_others(item, folder)
             sync(item)
         sync(fresh)
         if path.exists():

@@ -59,6 +59,20 @@ def test_columns_and_scores_can_be_named(cli: Cli, tmp_path: Path) -> None:
     assert f"{int((network.score.round(4) >= 0.7).sum()):,} edges" in said.err
 
 
+def test_options_of_tables_are_refused_where_there_is_no_table(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "string").mkdir()
+    for networks in (["anat"], ["anat", tmp_path / "string"]):
+        said = cli("genes", "pretrain", *networks, "--gene-a=left", "--out", tmp_path / "genes", *SMALL)
+        assert said.code == 1
+        assert "gene_a" in said.error
+
+
+def test_a_folder_that_is_taken_is_refused_before_anything_is_read(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("all of it")
+    said = cli("genes", "pretrain", tmp_path / "nowhere.tsv", "--out", tmp_path, *SMALL)
+    assert "holds other files already" in said.error
+
+
 def test_cells_take_part_by_their_co_expression(cli: Cli, make_file, edges: Path, tmp_path: Path) -> None:
     alone, beside = tmp_path / "alone", tmp_path / "beside"
     cli("genes", "pretrain", edges, "--out", alone, *SMALL)

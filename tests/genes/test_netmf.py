@@ -5,6 +5,7 @@ import pytest
 
 from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.netmf import leading_eigenpairs, netmf_vectors, walk_matrix
+from cell_lm.genes.vocabulary import Vocabulary
 from community_network import community_network
 
 
@@ -81,3 +82,21 @@ def test_the_decomposition_is_that_of_lapack_whatever_the_signs(size, rank):
     np.testing.assert_allclose(found, values[:rank], atol=1e-4)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(rank), atol=1e-5)
     np.testing.assert_allclose(matrix @ vectors, vectors * found, atol=2e-4)
+
+
+def star_forest(hubs: int, leaves: int) -> Network:
+    """Stars of one size: as many equal eigenvalues as stars, and rows that are the same."""
+    hub = np.repeat(np.arange(hubs) * (leaves + 1), leaves)
+    leaf = hub + np.tile(np.arange(1, leaves + 1), hubs)
+    return Network.from_pairs(hub, leaf, vocabulary=Vocabulary.human(), name="stars")
+
+
+@pytest.mark.parametrize("network", [star_forest(30, 9), star_forest(80, 9)], ids=["all of the space", "a part of it"])
+def test_a_network_of_small_rank_invents_no_eigenvalues(network, monkeypatch):
+    monkeypatch.setattr("cell_lm.genes.netmf._ROOM", 100)
+    genes = np.flatnonzero(network.known)
+    matrix = walk_matrix(network.adjacency()[genes][:, genes], window=4)
+    expected = np.linalg.eigvalsh(matrix.astype(float))
+    values, vectors = leading_eigenpairs(matrix, 100)
+    np.testing.assert_allclose(np.sort(np.abs(values)), np.sort(np.abs(expected))[-100:], atol=2e-2)
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(100), atol=1e-4)

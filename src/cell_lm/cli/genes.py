@@ -9,12 +9,14 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import READING, WRITING
+from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer
+from cell_lm.cli.run_options import MinGenes
 
 if TYPE_CHECKING:
     import numpy as np
     from scipy import sparse
 
+    from cell_lm.cli.inputs import Reading
     from cell_lm.config import GraphMAEConfig
     from cell_lm.genes.interactions import Network
 
@@ -65,11 +67,15 @@ def pretrain(
         typer.Option(
             readable=False,
             metavar="CELLS",
-            help="File of cells whose co-expression takes part. May be given again.",
+            help="File of cells whose co-expression takes part, 20,000 of them at most. May be given again.",
             show_default=False,
             rich_help_panel=READING,
         ),
     ] = None,
+    layer: Layer = None,
+    scale: Input = "counts",
+    gene_column: GeneColumn = None,
+    min_genes: MinGenes = 200,
     gene_a: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of the first gene.", rich_help_panel=READING)
     ] = None,
@@ -119,12 +125,17 @@ def pretrain(
     keep_large_blocks()
     says = messages(context)
     config = _configure(settings or [], {"dim": dim, "encoder": encoder, "steps": steps, "seed": seed})
+    from cell_lm.training.gene_run import pretrain_genes, refuse_folder
+
+    refuse_folder(out, config, resume=resume)
     options = {"gene_a": gene_a, "gene_b": gene_b, "score": score, "full_score": full_score, "min_score": min_score}
     named = {name: value for name, value in options.items() if value is not None}
     read = _read_networks(networks, named | ({"no_scores": True} if no_scores else {}), says)
-    expression = _read_expression(cells, says) if cells else None
-    from cell_lm.training.gene_run import pretrain_genes
+    expression = None
+    if cells:
+        from cell_lm.cli.inputs import Reading
 
+        expression = _read_expression(cells, Reading(layer, scale, gene_column, min_genes), says)
     result = pretrain_genes(read, config, out, expression=expression, resume=resume, progress=not says.quiet)
     if result.vectors is not None:
         says.result(f"{result.path}: {len(result.vectors):,} genes, width {result.vectors.width}")
@@ -143,13 +154,14 @@ def _configure(pairs: list[str], options: dict[str, int | str | None]) -> GraphM
 
 
 def _read_networks(names: list[str], options: dict[str, Any], says: Messages) -> list[Network]:
-    """Read every network; what options say of columns and scores holds for the files among them."""
+    """Read every network; what options say of columns and scores holds for the tables among them."""
     from cell_lm.genes.interactions import read_network
 
     networks = []
+    tables = [name for name in names if name != "anat" and not Path(name).is_dir()]
     for name in names:
-        of_files = len(names) > 1 and (name == "anat" or Path(name).is_dir())
-        network = read_network(name, **{key: options[key] for key in options if key == "min_score" or not of_files})
+        mine = options.keys() if name in tables or not tables else {"min_score"} & options.keys()
+        network = read_network(name, **{key: options[key] for key in mine})
         networks.append(network)
         says.note(f"{network.name}: {len(network):,} edges of {int(network.known.sum()):,} genes")
         for note in network.notes:
@@ -157,13 +169,11 @@ def _read_networks(names: list[str], options: dict[str, Any], says: Messages) ->
     return networks
 
 
-def _read_expression(files: list[Path], says: Messages) -> sparse.csr_matrix[np.float32]:
+def _read_expression(files: list[Path], reading: Reading, says: Messages) -> sparse.csr_matrix[np.float32]:
     """Return the expression of the cells, float32 [cells, genes], log1p of counts per 10,000."""
-    from cell_lm.cli.inputs import Inputs, Reading
-    from cell_lm.config import DataConfig
+    from cell_lm.cli.inputs import Inputs
     from cell_lm.data.expression import expression_matrix
 
-    reading = Reading(None, "counts", None, 200, DataConfig().backed_above)
     return expression_matrix(Inputs.gather(files, [], [], None).read(reading, says))
 
 

@@ -18,6 +18,8 @@ _BEGIN = 16
 """Vectors that the decomposition begins with."""
 _ROOM = 384
 """Dimensions of its space beyond twice the rank."""
+_SPENT = 1e-4
+"""Share of a vector's length that is new to the space, below which nothing but rounding is."""
 
 
 def netmf_vectors(
@@ -111,20 +113,41 @@ def leading_eigenpairs(
     values, vectors
         float32 [rank], and [n, rank].
     """
-    n = len(matrix)
-    size = min(n, 2 * rank + _ROOM)
-    basis, images = (np.empty((n, size), np.float32) for _ in range(2))
-    block = np.random.default_rng(seed).standard_normal((n, min(_BEGIN, size)), np.float32)
+    size = min(len(matrix), 2 * rank + _ROOM)
+    values, axes = np.linalg.eigh(matrix) if size == len(matrix) else _ritz_pairs(matrix, size, seed)
+    order = np.argsort(-np.abs(values))[:rank]
+    return values[order], axes[:, order]
+
+
+def _ritz_pairs(matrix: NDArray[np.float32], size: int, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return eigenvalues [size] and eigenvectors [n, size] of a matrix in a Krylov space."""
+    generator = np.random.default_rng(seed)
+    basis, images = (np.empty((len(matrix), size), np.float32) for _ in range(2))
+    block = generator.standard_normal((len(matrix), _BEGIN), np.float32)
     done = 0
     while done < size:
-        block = block[:, : size - done]
-        for _ in range(2):  # twice is enough, and once is not
-            block = block - basis[:, :done] @ (basis[:, :done].T @ block)
-            block = np.linalg.qr(block)[0]
+        block = _orthogonal(block[:, : size - done], basis[:, :done], generator)
         held = slice(done, done + block.shape[1])
         basis[:, held] = block
         block = images[:, held] = matrix @ block
         done = held.stop
     values, axes = np.linalg.eigh((basis.T @ images).astype(np.float64))
-    order = np.argsort(-np.abs(values))[:rank]
-    return values[order].astype(np.float32), basis @ axes[:, order].astype(np.float32)
+    return values.astype(np.float32), basis @ axes.astype(np.float32)
+
+
+def _orthogonal(
+    block: NDArray[np.float32], basis: NDArray[np.float32], generator: np.random.Generator
+) -> NDArray[np.float32]:
+    """Return a block of the same shape, orthonormal and orthogonal to a basis.
+
+    Columns that hold nothing new (the matrix has a small rank, or equal eigenvalues) are drawn anew: what rounding
+    leaves of them lies inside the basis.
+    """
+    for _ in range(2):  # twice is enough, and once is not
+        length = np.linalg.norm(block, axis=0)
+        block, triangle = np.linalg.qr(block - basis @ (basis.T @ block))
+        spent = np.abs(np.diag(triangle)) <= _SPENT * length
+        if spent.any():
+            block[:, spent] = generator.standard_normal((len(block), int(spent.sum())), np.float32)
+            return _orthogonal(block, basis, generator)
+    return block

@@ -25,7 +25,8 @@ from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.training.checkpoint import Checkpoints
 from cell_lm.training.disk import exclusive, remove_partial, writing
-from cell_lm.training.gene_vectors import GeneLearner, GeneLosses, describe_learning, refuse_networks
+from cell_lm.training.folder import RunFolder
+from cell_lm.training.gene_vectors import GeneLearner, GeneLosses, describe_learning, refuse_inputs
 from cell_lm.training.log import RunLog
 from cell_lm.training.progress import make_display
 from cell_lm.training.stopping import stop_on_signals
@@ -101,14 +102,18 @@ def pretrain_genes(
     TrainingError
         Losses are not finite, the disk is full, or another process uses the folder.
     """
-    refuse_networks(networks)
+    refuse_inputs(networks, config, expression)
+    refuse_folder(Path(out), config, resume=resume)
     run = _GeneRun(networks, config, Path(out), expression)
-    run.refuse(resume=resume)
+    if resume:
+        run.refuse_other_data()
     with ExitStack() as stack:
         with writing(run.out):
             run.out.mkdir(parents=True, exist_ok=True)
         stack.enter_context(exclusive(run.out))
         done = run.resume() if resume else run.begin()
+        if done == config.steps and (run.out / VECTORS).is_file():
+            return GeneRunResult(run.out / VECTORS, GeneVectors.load(run.out / VECTORS), done, None)
         log = stack.enter_context(RunLog(run.out, done))
         make_display(config.steps, done, progress=progress).note(run.describe(done))
         learner = run.learner(done)
@@ -127,6 +132,55 @@ def pretrain_genes(
         return GeneRunResult(run.out / VECTORS, run.finish(learner), config.steps, None)
 
 
+def refuse_folder(out: Path, config: GraphMAEConfig, *, resume: bool) -> None:
+    """Raise where a run cannot begin, or go on, in a folder; cheap, to be asked before anything is read.
+
+    Raises
+    ------
+    InputError
+        There is something in it already.
+    ModelError
+        ``resume`` finds no run.
+    ConfigError
+        The settings are not those of the run.
+    """
+    if not resume:
+        if not _is_left_over(out):
+            RunFolder(out).refuse_to_begin()
+        return
+    before = parse(GraphMAEConfig, _read(out, CONFIG), where=str(out / CONFIG)).model_dump()
+    _read(out, DATA)
+    changed = [
+        f"{key}: {before[key]}, now {now}"
+        for key, now in config.model_dump().items()
+        if before[key] != now and key not in MAY_CHANGE
+    ]
+    if changed:
+        found = f"{len(changed)} settings are not those of the run ({'; '.join(changed)})"
+        raise ConfigError(found, where=str(out), fix="Resume with the same settings, or begin a new run")
+
+
+def _is_left_over(out: Path) -> bool:
+    """Tell whether a folder holds no more than what a run that was killed at its beginning leaves."""
+    if not out.is_dir() or (out / DATA).exists():
+        return False
+    names = {path.name for path in out.iterdir() if not path.name.endswith(".partial")}
+    return names <= {CONFIG, CHECKPOINTS} and not any((out / CHECKPOINTS).glob("*"))
+
+
+def _read(out: Path, name: str) -> Mapping[str, JSON]:
+    try:
+        values = json.loads((out / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = f"there is no run here that could go on (no {name})"
+        raise ModelError(found, where=str(out), fix="Leave out --resume") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"it cannot be read ({error})", where=str(out / name), fix="Begin a new run") from None
+    if not isinstance(values, dict):
+        raise ModelError("it is not a JSON object", where=str(out / name), fix="Begin a new run")
+    return values
+
+
 def _describe(losses: GeneLosses) -> str:
     return f"hidden features {losses.error:.4f}, unheard edges {losses.links:.3f} nats"
 
@@ -143,51 +197,21 @@ class _GeneRun:
     ) -> None:
         self.networks, self.config, self.out, self.expression = networks, config, out, expression
         self.checkpoints = Checkpoints(out / CHECKPOINTS, KEPT)
-        self.data: dict[str, JSON] = {
-            "networks": describe_learning(networks, config)["networks"],
-            "cells": 0 if expression is None else int(expression.shape[0]),
-        }
+        self.about = describe_learning(networks, config, expression)
+        self.data: dict[str, JSON] = {key: self.about[key] for key in ("networks", "cells")}
 
-    def refuse(self, *, resume: bool) -> None:
-        """Raise where a run cannot begin, or go on, in the folder."""
-        if resume:
-            self._refuse_other_run()
-        elif self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
-            fix = "Choose another --out, or go on with the run in it by --resume"
-            raise InputError("there is something already", where=str(self.out), fix=fix)
-
-    def _refuse_other_run(self) -> None:
-        before = parse(GraphMAEConfig, self._read(CONFIG), where=str(self.out / CONFIG)).model_dump()
-        now = self.config.model_dump()
-        changed = [
-            f"{key}: {before[key]}, now {now[key]}" for key in now if before[key] != now[key] and key not in MAY_CHANGE
-        ]
-        if changed:
-            found = f"{len(changed)} settings are not those of the run ({'; '.join(changed)})"
-            raise ConfigError(found, where=str(self.out), fix="Resume with the same settings, or begin a new run")
-        if self._read(DATA) != self.data:
-            fix = "Resume with the same networks in the same order, or begin a new run"
+    def refuse_other_data(self) -> None:
+        """Raise where networks or cells are not those that the run was begun on."""
+        if _read(self.out, DATA) != self.data:
+            fix = "Resume with the same networks and cells in the same order, or begin a new run"
             raise InputError("the networks or cells are not those of the run", where=str(self.out), fix=fix)
-
-    def _read(self, name: str) -> Mapping[str, JSON]:
-        try:
-            values = json.loads((self.out / name).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            found = f"there is no run here that could go on (no {name})"
-            raise ModelError(found, where=str(self.out), fix="Leave out --resume") from None
-        except (OSError, ValueError) as error:
-            where = str(self.out / name)
-            raise ModelError(f"it cannot be read ({error})", where=where, fix="Begin a new run") from None
-        if not isinstance(values, dict):
-            raise ModelError("it is not a JSON object", where=str(self.out / name), fix="Begin a new run")
-        return values
 
     def begin(self) -> int:
         """Write down what the run is made of; 0 steps are done."""
         with writing(self.out):
-            (self.out / CHECKPOINTS).mkdir()
-            write_json(self.out / DATA, self.data)
+            (self.out / CHECKPOINTS).mkdir(exist_ok=True)
             write_json(self.out / CONFIG, self.config.model_dump(mode="json"))
+            write_json(self.out / DATA, self.data)
         return 0
 
     def resume(self) -> int:
@@ -204,7 +228,7 @@ class _GeneRun:
 
     def learner(self, done: int) -> GeneLearner:
         """Return the learner after ``done`` steps."""
-        learner = GeneLearner(self.networks, self._features(), self.config)
+        learner = GeneLearner(self.networks, self._features(), self.config, about=self.about)
         if done:
             learner.restore(self.checkpoints.load(done))
         return learner
@@ -224,7 +248,7 @@ class _GeneRun:
         return features
 
     def finish(self, learner: GeneLearner) -> GeneVectors:
-        """Write the vectors; what only a resumed run would need goes."""
+        """Write the vectors; the features, which only a resumed run would need, go."""
         vectors = learner.vectors()
         with writing(self.out / VECTORS):
             vectors.save(self.out / VECTORS)

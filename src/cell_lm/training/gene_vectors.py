@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from cell_lm._version import __version__
 from cell_lm.config import GraphMAEConfig
-from cell_lm.errors import InputError, TrainingError
+from cell_lm.errors import ConfigError, InputError, TrainingError
 from cell_lm.files import JSON
 from cell_lm.genes.features import Features, node_features, unit
 from cell_lm.genes.graph import Graph
@@ -48,6 +49,8 @@ class GeneLearner:
         Of the training.
     device
         Where to; default: CUDA where there is one, else the CPU.
+    about
+        How the vectors are made, of :func:`describe_learning`; default: from the networks alone.
     """
 
     def __init__(
@@ -56,8 +59,11 @@ class GeneLearner:
         features: Features,
         config: GraphMAEConfig,
         device: torch.device | None = None,
+        *,
+        about: Mapping[str, JSON] | None = None,
     ) -> None:
         self.networks, self.config, self.features = list(networks), config, features
+        self.about = describe_learning(networks, config) if about is None else dict(about)
         self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.graph = Graph.of(join_networks(networks)).to(self.device)
         self.inputs = torch.from_numpy(features.values[self.graph.genes]).to(self.device)
@@ -102,20 +108,19 @@ class GeneLearner:
 
     def vectors(self) -> GeneVectors:
         """Return the gene vectors as they are now."""
-        codes, names = self.codes(), " + ".join(network.source or network.name for network in self.networks)
+        codes = self.codes()
         values = unit(codes)
         if self.config.beside == "structure":
             values = join(self.features.structure, self.config.code_weight * values, self.config.dim)
         known = np.zeros(len(values), np.bool_)
         known[self.graph.genes] = True
         vocabulary = self.networks[0].vocabulary
-        return GeneVectors.from_values(
-            values,
-            known,
-            vocabulary,
-            source=f"GraphMAE on {names}",
-            about=describe_learning(self.networks, self.config),
-        )
+        return GeneVectors.from_values(values, known, vocabulary, source=self._source(), about=self.about)
+
+    def _source(self) -> str:
+        cells = self.about.get("cells")
+        together = [f"the co-expression of {cells['count']:,} cells"] if isinstance(cells, dict) else []
+        return "GraphMAE on " + " + ".join([*(each.source or each.name for each in self.networks), *together])
 
     def checkpoint(self, step: int) -> Checkpoint:
         """Return what a later session needs to go on after ``step`` steps."""
@@ -153,12 +158,16 @@ def learn_gene_vectors(
 
     Raises
     ------
-    InputError
-        There is no network, the vocabularies differ, or there are too few genes.
+    InputError, ConfigError
+        As :func:`refuse_inputs`.
     """
     config = config or GraphMAEConfig()
-    refuse_networks(networks)
-    learner = GeneLearner(networks, node_features(networks, config, expression=expression), config, device)
+    refuse_inputs(networks, config, expression)
+    features, about = (
+        node_features(networks, config, expression=expression),
+        describe_learning(networks, config, expression),
+    )
+    learner = GeneLearner(networks, features, config, device, about=about)
     for number in range(config.steps):
         losses = learner.step(number)
         if progress is not None:
@@ -166,8 +175,19 @@ def learn_gene_vectors(
     return learner.vectors()
 
 
-def refuse_networks(networks: Sequence[Network]) -> None:
-    """Raise :class:`~cell_lm.errors.InputError` where nothing can be learned on these networks."""
+def refuse_inputs(
+    networks: Sequence[Network], config: GraphMAEConfig, expression: sparse.csr_matrix[np.float32] | None
+) -> None:
+    """Raise where nothing can be learned on these networks and cells.
+
+    Raises
+    ------
+    InputError
+        There is no network, vocabularies differ, a network connects fewer than three genes, or the cells are of another
+        vocabulary, express nothing, or hold numbers that are not finite.
+    ConfigError
+        Cells are given, and ``features`` leaves them out.
+    """
     if not networks:
         raise InputError("there is no network to learn on", fix="Name 'anat' or a file of edges")
     for network in networks:
@@ -175,7 +195,22 @@ def refuse_networks(networks: Sequence[Network]) -> None:
             raise InputError("its vocabulary is not that of the first network", where=network.name)
         if network.known.sum() < 3:
             found = f"it connects {int(network.known.sum())} genes"
-            raise InputError(found, where=network.name, fix="Give a network of more genes, or a lower --min-score")
+            fix = "Give a network of more genes, or a lower min_score (--min-score)"
+            raise InputError(found, where=network.name, fix=fix)
+    if expression is not None:
+        _refuse_expression(expression, len(networks[0].vocabulary), config)
+
+
+def _refuse_expression(expression: sparse.csr_matrix[np.float32], genes: int, config: GraphMAEConfig) -> None:
+    if config.features == "random":
+        found = "'features' is 'random', so that the co-expression of the cells would be left out"
+        raise ConfigError(found, fix="Leave out the cells, or set features=structure")
+    if expression.shape[1] != genes:
+        found = f"cells of {expression.shape[1]:,} genes, and networks over {genes:,}"
+        raise InputError(found, where="expression", fix="Read the cells with the vocabulary of the networks")
+    if not expression.nnz or not np.isfinite(expression.data).all():
+        found = "it holds no number" if not expression.nnz else "it holds numbers that are not finite"
+        raise InputError(found, where="expression", fix="Give log1p of counts per 10,000")
 
 
 def join(structure: NDArray[np.float32], codes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -196,8 +231,10 @@ def join(structure: NDArray[np.float32], codes: NDArray[np.float32], width: int)
     return joined
 
 
-def describe_learning(networks: Sequence[Network], config: GraphMAEConfig) -> dict[str, JSON]:
-    """Return how vectors are made, as JSON."""
+def describe_learning(
+    networks: Sequence[Network], config: GraphMAEConfig, expression: sparse.csr_matrix[np.float32] | None = None
+) -> dict[str, JSON]:
+    """Return what vectors are learned on and how, as JSON."""
     described: list[JSON] = [
         {
             "name": network.name,
@@ -209,4 +246,14 @@ def describe_learning(networks: Sequence[Network], config: GraphMAEConfig) -> di
         for network in networks
     ]
     settings: Mapping[str, JSON] = config.model_dump(mode="json")
-    return {"networks": described, "settings": dict(settings), "version": __version__}
+    cells: JSON = None
+    if expression is not None:
+        cells = {"count": int(expression.shape[0]), "hash": _hash(expression)}
+    return {"networks": described, "cells": cells, "settings": dict(settings), "version": __version__}
+
+
+def _hash(matrix: sparse.csr_matrix[np.float32]) -> str:
+    digest = hashlib.sha256()
+    for array, kind in ((matrix.indptr, np.int64), (matrix.indices, np.int64), (matrix.data, np.float32)):
+        digest.update(array.astype(kind).tobytes())
+    return digest.hexdigest()

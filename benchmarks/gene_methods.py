@@ -268,7 +268,7 @@ def features(bench: Bench, graph: str, config: GraphMAEConfig, *, cells: bool = 
     networks, same = both(bench, graph), config.model_copy(update={"seed": 0})
     key: dict[str, JSON] = {
         "networks": [each.hash for each in networks], "cells": bench.scale.cells if cells else 0,
-        "config": same.model_dump(mode="json", include={"dim", "features", "window", "negative"}),
+        "config": same.model_dump(mode="json", include={"dim", "features", "window", "negative", "structure_power"}),
     }  # fmt: skip
 
     def make() -> Vectors:

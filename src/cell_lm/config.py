@@ -202,6 +202,8 @@ class GraphMAEConfig(_Section):
     """NetMF: number of negative samples."""
     beside: Literal["structure", "nothing"] = "structure"
     """What the learned codes are joined with: the NetMF of the networks, or nothing (GraphMAE's own)."""
+    structure_power: Annotated[float, Field(ge=0.0)] = 2.0
+    """Power of NetMF's eigenvalues there (features have 1, DeepWalk's); more lets the leading axes count for more."""
     code_weight: Annotated[float, Field(gt=0.0)] = 0.3
     """Length of a code where each block of NetMF beside it has length 1."""
     mask_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cell_lm.genes.interactions.network import Network
-from cell_lm.genes.netmf import leading_eigenpairs, netmf_vectors, walk_matrix
+from cell_lm.genes.netmf import leading_eigenpairs, netmf_vectors, reweigh, walk_matrix
 from cell_lm.genes.vocabulary import Vocabulary
 from community_network import community_network
 
@@ -100,3 +100,12 @@ def test_a_network_of_small_rank_invents_no_eigenvalues(network, monkeypatch):
     values, vectors = leading_eigenpairs(matrix, 100)
     np.testing.assert_allclose(np.sort(np.abs(values)), np.sort(np.abs(expected))[-100:], atol=2e-2)
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(100), atol=1e-4)
+
+
+def test_another_power_needs_no_other_decomposition():
+    network, _ = community_network()
+    again = reweigh(netmf_vectors(network, 8), 2.0)
+    expected = netmf_vectors(network, 8, power=2.0)
+    np.testing.assert_allclose(again / again.std(), expected / expected.std(), atol=1e-4)
+    short = reweigh(netmf_vectors(network, 80), 2.0)  # columns without an eigenvalue stay 0
+    assert not short[:, 60:].any()

@@ -17,7 +17,7 @@ from scipy import sparse
 from cell_lm.config import GraphMAEConfig
 from cell_lm.genes.coexpression import coexpression_vectors
 from cell_lm.genes.interactions.network import Network, join_networks
-from cell_lm.genes.netmf import netmf_vectors
+from cell_lm.genes.netmf import netmf_vectors, reweigh
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class Features:
     values : ndarray
         float32 [genes, F]; each block of columns has unit length where the gene is known to it, and 0 where not.
     structure : ndarray
-        float32 [genes, S]: NetMF of the first network and, where there are several, of their union; a block of columns
-        each, of unit length.
+        float32 [genes, S]: NetMF of the first network and, where there are several, of their union, its eigenvalues to
+        the power of the settings; a block of columns each, of unit length.
     """
 
     values: NDArray[np.float32]
@@ -54,19 +54,20 @@ def node_features(
     networks
         The first is the one that is trusted most.
     config
-        Its ``dim``, ``features``, ``window``, ``negative`` and ``seed`` are used.
+        Its ``dim``, ``features``, ``window``, ``negative``, ``structure_power`` and ``seed`` are used.
     expression
         [cells, genes] log1p of counts per 10,000: adds a block of co-expression.
     """
     seen = [networks[0]] if len(networks) == 1 else [networks[0], join_networks(networks)]
-    structure = np.hstack([unit(_place(network, config)) for network in seen])
+    places = [_place(network, config) for network in seen]
+    structure = np.hstack([unit(reweigh(place, config.structure_power)) for place in places])
     if config.features == "random":
-        random = np.random.default_rng(config.seed).standard_normal((len(structure), config.dim), np.float32)
+        random = np.random.default_rng(config.seed).standard_normal(places[0].shape, np.float32)
         return Features(unit(random), structure)
-    if expression is None:
-        return Features(structure, structure)
-    together = unit(coexpression_vectors(expression, config.dim, seed=config.seed)[0])
-    return Features(np.hstack([structure, together]), structure)
+    blocks = [unit(place) for place in places]
+    if expression is not None:
+        blocks.append(unit(coexpression_vectors(expression, config.dim, seed=config.seed)[0]))
+    return Features(np.hstack(blocks), structure)
 
 
 def _place(network: Network, config: GraphMAEConfig) -> NDArray[np.float32]:

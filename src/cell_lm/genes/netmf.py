@@ -67,6 +67,17 @@ def netmf_vectors(
     return vectors / spread if spread > 0 else vectors
 
 
+def reweigh(vectors: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Return NetMF vectors of power 1 as those of another power, float32 [genes, width], without decomposing again.
+
+    The length of a column is the root of its eigenvalue; the leading column keeps its own.
+    """
+    length = np.linalg.norm(vectors, axis=0)
+    scale = np.divide(length, length.max(), out=np.zeros_like(length), where=length > 0)
+    reweighed: NDArray[np.float32] = vectors * np.where(length > 0, scale ** (power - 1), 0).astype(np.float32)
+    return reweighed
+
+
 def walk_matrix(adjacency: sparse.csr_matrix[np.float32], *, window: int, negative: float = 1.0) -> NDArray[np.float32]:
     """Return M of :func:`netmf_vectors`, float32 [n, n], for a symmetric matrix without empty rows.
 

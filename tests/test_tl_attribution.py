@@ -143,6 +143,31 @@ def test_what_cannot_be_asked_is_refused_and_nothing_is_written(classifier, adat
     assert str(adata) == before
 
 
+def test_single_cells_never_replace_a_layer_that_is_not_from_here(classifier, adata):
+    adata.layers["counts"] = adata.X.copy()
+    words = {"method": "gradient", "n_cells": 2}
+    with pytest.raises(InputError, match=r"layers\['counts'\] is what is read"):
+        tl.gene_attribution(adata, classifier, layer="counts", per_cell=True, key_added="counts", **words)
+    with pytest.raises(InputError, match=r"layers\['counts'\].* holds something else.*another key_added"):
+        tl.gene_attribution(adata, classifier, per_cell=True, key_added="counts", **words)
+    assert "counts" not in adata.uns
+    tl.gene_attribution(adata, classifier, key_added="counts", **words)  # writes a table of that name, and no layer
+    with pytest.raises(InputError, match="holds something else"):
+        tl.gene_attribution(adata, classifier, per_cell=True, key_added="counts", **words)
+    assert abs(adata.layers["counts"] - adata.X).max() == 0
+
+
+def test_single_cells_replace_those_of_an_earlier_call_unless_they_are_what_is_read(classifier, adata, tmp_path):
+    words = {"method": "gradient", "per_cell": True, "n_cells": 2, "key_added": "why"}
+    tl.gene_attribution(adata, classifier, **words)
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    adata = anndata.read_h5ad(tmp_path / "cells.h5ad")
+    tl.gene_attribution(adata, classifier, **words | {"n_cells": 1})
+    assert adata.uns["why"]["cells"] == np.count_nonzero(np.diff(adata.layers["why"].indptr))
+    with pytest.raises(InputError, match=r"layers\['why'\] is what is read"):
+        tl.gene_attribution(adata, classifier, layer="why", **words)
+
+
 def test_cells_without_a_gene_are_refused_as_everywhere(classifier, adata):
     adata.X.data[adata.X.indptr[3] : adata.X.indptr[4]] = 0
     with pytest.raises(InputError, match="min_genes"):

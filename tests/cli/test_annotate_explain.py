@@ -54,7 +54,10 @@ def test_one_type_is_explained_in_all_cells_by_another_method(cli: Cli, make_fil
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--label=type 9"], "target 'type 9' is neither a class of the classifier nor a column of obs"),
+        (["--label=type 9"], "--label: 'type 9' is none of the 3 types of the classifier. Did you mean 'type "),
+        (["--label=TYPE 1"], "Did you mean 'type 1'"),
+        (["--label=cell_type"], "--label: 'cell_type' is none of the 3 types of the classifier"),
+        (["--label=donor"], "They are type 0, type 1, type 2"),
         (["--groupby=donr"], "Did you mean 'donor'"),
     ],
 )
@@ -66,7 +69,7 @@ def test_what_cannot_be_explained_is_one_line_and_no_file(
     said = cli("annotate", "explain", path, "--model", fitted, "--out", out, *words)
     assert said.code == 1
     assert says in said.error
-    assert str(path) in said.error
+    assert str(path) in said.error or "--label" in said.error
     assert not out.exists()
 
 

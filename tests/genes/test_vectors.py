@@ -51,6 +51,17 @@ def test_what_does_not_fit_is_refused(values: np.ndarray, known: np.ndarray, fou
         make(values, known=known)
 
 
+def test_numbers_beyond_single_precision_are_refused_without_a_warning() -> None:
+    with pytest.raises(InputError, match="CD19: 5 genes have numbers that are not finite"):
+        make(np.full(VALUES.shape, 1e39))
+
+
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], {1, 2}, np.float32(1)])
+def test_an_account_that_is_no_json_is_refused_before_it_is_saved(value: object) -> None:
+    with pytest.raises(InputError, match="about is no JSON"):
+        GeneVectors.from_values(VALUES, KNOWN, VOCABULARY, source="x", about={"value": value})  # type: ignore[dict-item]
+
+
 def test_a_number_of_an_unknown_gene_may_be_anything() -> None:
     values = VALUES.copy()
     values[5] = np.nan
@@ -161,9 +172,14 @@ def test_an_unknown_gene_is_refused_and_close_symbols_are_named(name: str, found
         make().similar(name)
 
 
-def test_fewer_than_one_gene_is_refused() -> None:
-    with pytest.raises(InputError, match="k is 0"):
-        make().similar("CD3D", k=0)
+@pytest.mark.parametrize("k", [0, -3, 2.5, float("nan"), "3", None])
+def test_what_is_no_number_of_genes_is_refused(k: int) -> None:
+    with pytest.raises(InputError, match=f"k is {k}"):
+        make().similar("CD3D", k=k)
+
+
+def test_the_number_of_genes_may_be_of_numpy() -> None:
+    assert len(make().similar("CD3D", k=np.int64(2))) == 2  # type: ignore[arg-type]
 
 
 def test_the_function_of_the_package_asks_the_given_vectors() -> None:

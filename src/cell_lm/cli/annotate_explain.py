@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,6 +12,7 @@ import typer
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, coverage, messages
 from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut
+from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,6 +23,8 @@ EXAMPLES = """[bold]Examples[/bold]
   cell-lm annotate explain my.h5ad --model ann --out why.csv --label 'B cell' --method occlusion"""
 _SHOWN = 8
 """Genes of each label that are told on the terminal."""
+_LISTED = 30
+"""Most types of a classifier that a message lists."""
 
 
 def explain(
@@ -82,6 +87,7 @@ def explain(
     classifier = CellTypeClassifier.load(model)
     encoder = classifier.model.to(device())
     check_method(method, classifier)
+    _check_label(label, classifier.classes_)
     says.note(f"reading {cells}")
     adata = read_cells_file(
         cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
@@ -109,6 +115,18 @@ def explain(
     says.result(coverage(about))
     says.result(f"written: {out} ({len(table):,} rows)")
     return 0
+
+
+def _check_label(label: str | None, classes: Sequence[str]) -> None:
+    """Refuse a type that the classifier does not know: a column of ``obs``, say, would mean something else."""
+    if label is None or label in classes:
+        return
+    folded = {name.casefold(): name for name in map(str, classes)}
+    close = [folded[match] for match in difflib.get_close_matches(label.casefold(), folded, n=2)]
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    listed = ", ".join(map(str, classes[:_LISTED])) + (", …" if len(classes) > _LISTED else "")
+    found = f"'{label}' is none of the {len(classes):,} types of the classifier"
+    raise InputError(found, where="--label", fix=f"{hint}They are {listed}")
 
 
 def _write(table: pd.DataFrame, out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
@@ -91,9 +92,11 @@ class GeneVectors:
         Raises
         ------
         InputError
-            The shapes do not fit the vocabulary, no gene is known, or a number of a known gene is not finite.
+            The shapes do not fit the vocabulary, no gene is known, a number of a known gene is not finite (in single
+            precision), or ``about`` is no JSON.
         """
-        array, mask = np.array(values, np.float32), np.array(known)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+            array, mask = np.array(values, np.float32), np.array(known)
         if array.ndim != 2 or not array.shape[1] or len(array) != len(vocabulary):
             found = f"vectors of shape {array.shape} for a vocabulary of {len(vocabulary):,} genes"
             raise InputError(found, where="gene vectors", fix="Pass [genes, width], a row for each gene")
@@ -105,7 +108,7 @@ class GeneVectors:
             first = vocabulary.symbols[int(np.flatnonzero(bad)[0])]
             raise InputError(f"{int(bad.sum()):,} genes have numbers that are not finite", where=f"vector of {first}")
         array[~mask] = 0.0
-        return cls(vocabulary, array, mask, " ".join(source.split()), dict(about or {}))
+        return cls(vocabulary, array, mask, " ".join(source.split()), _checked(about))
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, in half precision, of the known genes; atomically and synced.
@@ -241,11 +244,21 @@ class GeneVectors:
         GeneError
             As :meth:`position`.
         InputError
-            ``k`` is less than 1.
+            ``k`` is no whole number, or less than 1.
         """
-        if k < 1:
+        if not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"k is {k}", where="similar", fix="Ask for one gene or more")
         return nearest(self.position(gene), self.directions, self.known, self.vocabulary.symbols, k)
+
+
+def _checked(about: Mapping[str, JSON] | None) -> dict[str, JSON]:
+    """Return how vectors were made, refused where a file could not hold it."""
+    try:
+        json.dumps(made := dict(about or {}), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        fix = "Pass text, finite numbers, lists and dicts of them"
+        raise InputError(f"about is no JSON ({error})", where="gene vectors", fix=fix) from None
+    return made
 
 
 def packaged_path() -> Path:

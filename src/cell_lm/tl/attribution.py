@@ -21,7 +21,7 @@ from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
 from cell_lm.tasks.labels import read_labels
 from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells
-from cell_lm.tl.shared import Shown, about, params, record_key, refuse_other_kinds, shown
+from cell_lm.tl.shared import Shown, about, params, record_key, refuse_lost_layer, refuse_other_kinds, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def gene_attribution(
     key_added
         Where in ``uns`` the table goes, and in ``layers`` the single cells.
     per_cell
-        Keep the attributions of single cells, too.
+        Keep the attributions of single cells, too. They replace those of an earlier call, and no other layer.
     layer, input, gene_column, min_overlap
         How the cells are read; see :func:`cell_lm.tl.embed`.
     token_budget
@@ -95,12 +95,15 @@ def gene_attribution(
     -------
     DataFrame
         One row for each label and gene: ``label``, ``gene``, ``attribution`` (mean over the cells of the label, in
-        logits; 0 where a cell does not express it), ``expressed`` (share of the cells that do), ``cells`` (explained).
-        The genes of a label begin with the one that speaks most for it. ``adata`` has new entries:
+        logits; a cell counts as 0 where it does not express the gene, and where the encoder did not read it, as of a
+        cell with more than ``max_genes`` only the most highly expressed are read), ``expressed`` (share of the cells
+        that express it, read or not), ``cells`` (explained). The genes of a label begin with the one that speaks most
+        for it. ``adata`` has new entries:
 
         ``uns["cell_lm_attribution"]``
             ``table`` (that one), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
-            the scores, as a share of it), ``cells`` (explained), and all that :func:`cell_lm.tl.embed` notes.
+            the scores, as a share of it), ``cells`` (explained), ``per_cell``, and all that :func:`cell_lm.tl.embed`
+            notes.
         ``layers["cell_lm_attribution"]``
             float32 [cells, genes], sparse, where asked for: 0 for cells that were not chosen and genes that were not
             read; genes that were merged into one share its attribution equally.
@@ -108,12 +111,15 @@ def gene_attribution(
     Raises
     ------
     InputError, CountsError, GeneError
-        The cells cannot be read as they are; there is no such method, class or column; or no cell is left.
+        The cells cannot be read as they are; there is no such method, class or column; no cell is left; or
+        ``key_added`` would destroy an entry of ``uns`` or a layer that is not from here.
     ModelError
         The classifier is missing, damaged or not fitted.
     """
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
+    if per_cell:
+        refuse_lost_layer(adata, key_added, layer)
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     check_method(method, classifier)
@@ -145,6 +151,7 @@ def gene_attribution(
         "target": target or "",
         "gap": found.gap,
         "cells": len(asked.rows),
+        "per_cell": per_cell,
         "classifier_path": path,
         "params": params(layer, input, gene_column, min_overlap),
     }

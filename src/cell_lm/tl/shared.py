@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -45,6 +45,26 @@ def record_key(adata: AnnData, key_added: object, record: str) -> str:
         found = f"uns['{record}'], which is to describe the result, holds something else"
         raise InputError(found, where="adata", fix="Choose another key_added")
     return record
+
+
+def refuse_lost_layer(adata: AnnData, key: str, layer: str | None) -> None:
+    """Raise :class:`InputError` where writing ``layers[key]`` would destroy what is read, or what is not ours.
+
+    Ours is a layer that ``uns[key]`` notes as written (``per_cell``).
+    """
+    if key not in adata.layers:
+        return
+    if key == layer:
+        found = f"layers['{key}'] is what is read, and would be replaced by the result"
+    elif not _wrote_layer(adata.uns.get(key)):
+        found = f"layers['{key}'], where the result is to go, holds something else"
+    else:
+        return
+    raise InputError(found, where="adata", fix="Choose another key_added")
+
+
+def _wrote_layer(record: object) -> bool:
+    return isinstance(record, Mapping) and _OURS in record and bool(record.get("per_cell", False))
 
 
 def about(cells: CellData, model: CellLM) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary
 from cell_lm.genes.interactions import read_edges
+from cell_lm.genes.interactions.names import read_pairs
+from cell_lm.genes.interactions.text import open_table
 
 ROWS = [("TP53", "MDM2", 0.9), ("CD3D", "CD3E", 0.8), ("EGFR", "GRB2", 0.25)]
 HUMAN = Vocabulary.human()
@@ -69,6 +72,53 @@ def test_parquet_is_read_with_categories_and_an_index(tmp_path):
     assert named(read_edges(tmp_path / "x.parquet")) == EXPECTED
 
 
+def test_categories_that_no_row_has_do_not_count(tmp_path):
+    frame = table().astype({"gene_a": pd.CategoricalDtype(["NOTAGENE", "EGFR", "TP53", "CD3D"])})
+    frame.to_parquet(tmp_path / "x.parquet")
+    table().to_csv(tmp_path / "x.csv", index=False)
+    assert read_edges(tmp_path / "x.parquet").notes == read_edges(tmp_path / "x.csv").notes
+
+
+def test_rows_of_parquet_without_a_gene_are_counted_and_left_out(tmp_path):
+    table([*ROWS, (None, "TP53", 0.5), ("TP53", None, 0.5)]).to_parquet(tmp_path / "x.parquet")
+    network = read_edges(tmp_path / "x.parquet")
+    assert named(network) == EXPECTED
+    assert "2 of 5 rows have a gene that is not in the vocabulary, and were left out" in network.notes
+
+
+@pytest.mark.parametrize("genes", [[["TP53"]] * 3, [{"symbol": "TP53"}] * 3])
+def test_a_column_of_genes_that_holds_lists_is_refused(tmp_path, genes):
+    table().assign(gene_b=genes).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"the column 'gene_b' holds (list|struct)<.*no names of genes.*--gene-a"):
+        read_edges(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("kind", ["string", "object"])
+def test_columns_without_any_gene_are_refused(tmp_path, kind):
+    empty = pd.Series([None] * 3, dtype=kind)
+    table().assign(gene_a=empty, gene_b=empty).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(GeneError, match="none of its 3 rows has a gene in 'gene_a' or 'gene_b'") as caught:
+        read_edges(tmp_path / "x.parquet")
+    assert "ENSP" not in str(caught.value)
+    assert "proteins" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.parquet"])
+def test_the_names_of_all_rows_are_never_in_memory_as_objects_of_python(tmp_path, name):
+    symbols, numbers = np.array(HUMAN.symbols[:300]), np.random.default_rng(0).integers(0, 300, (50_000, 2))
+    frame = pd.DataFrame(symbols[numbers], columns=["gene_a", "gene_b"])
+    frame.to_csv(tmp_path / name, index=False) if name == "x.csv" else frame.to_parquet(tmp_path / name)
+    read_edges(tmp_path / name)  # what is imported and cached on the way does not count
+    tracemalloc.start()
+    try:
+        rows = open_table(tmp_path / name).read(["gene_a", "gene_b"])
+        read_pairs(rows, "gene_a", "gene_b", HUMAN, name)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most / len(frame) < 40  # bytes a row: some 20 of codes and positions, and 90 with objects
+
+
 @pytest.mark.parametrize(
     "names",
     [
@@ -97,7 +147,7 @@ def test_names_of_genes_come_before_those_of_a_graphs_ends_so_that_a_column_of_s
 
 def test_other_names_are_refused_with_the_list_of_columns_and_read_when_named(tmp_path):
     table(names=("left", "right", "score")).to_csv(tmp_path / "x.csv", index=False)
-    with pytest.raises(InputError, match=r"it has 'left', 'right', 'score'\. Say which: gene_a= and gene_b="):
+    with pytest.raises(InputError, match=r"it has 'left', 'right', 'score'\. Say which: gene_a= and gene_b= \(--"):
         read_edges(tmp_path / "x.csv")
     assert named(read_edges(tmp_path / "x.csv", gene_a="left", gene_b="right")) == EXPECTED
 
@@ -126,6 +176,35 @@ def test_two_pairs_that_may_be_the_genes_are_refused(tmp_path):
     table().assign(gene_1="A1BG", gene_2="A2M").to_csv(tmp_path / "x.csv", index=False)
     with pytest.raises(InputError, match="gene_1, gene_2 or gene_a, gene_b"):
         read_edges(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("other", ["Gene A", "GENE_B"])
+def test_two_columns_of_names_that_differ_in_case_and_punctuation_alone_are_refused(tmp_path, other):
+    table().assign(**{other: "A1BG"}).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError, match="several pairs of columns may be the genes: gene_a, gene_b or ") as caught:
+        read_edges(tmp_path / "x.csv")
+    assert other in caught.value.found
+    assert named(read_edges(tmp_path / "x.csv", gene_a="gene_a", gene_b="gene_b")) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("scores", "options", "said"),
+    [
+        ([1, 1, 1], {"gene_a": "gene_a"}, ["gene_a= and gene_b= (--gene-a, --gene-b)"]),
+        ([1, 1, 1], {"score": "score", "no_scores": True}, ["score= (--score)", "no_scores=True (--no-scores)"]),
+        ([1, 1, "x"], {}, ["score= (--score)", "no_scores=True (--no-scores)"]),
+        ([1, 1, -1], {}, ["no_scores=True (--no-scores)"]),
+        ([1, 1, 7], {}, ["full_score= (--full-score)", "no_scores=True (--no-scores)"]),
+        ([1, 1, 1], {"full_score": 0}, ["full_score= (--full-score)"]),
+        ([1, 1, 1], {"min_score": 2}, ["min_score (--min-score)"]),
+        ([0, 0, 0], {}, ["min_score (--min-score)"]),
+    ],
+)
+def test_remedies_name_the_options_of_python_and_of_the_command_line(tmp_path, scores, options, said):
+    table().assign(score=scores).to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(InputError) as caught:
+        read_edges(tmp_path / "x.csv", **options)
+    assert all(text in caught.value.fix for text in said)
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):
@@ -198,7 +277,7 @@ def test_scores_of_one_and_of_strings_thousand_are_the_same(tmp_path, scale):
 def test_scores_of_an_unknown_scale_are_refused_and_read_with_full_score(tmp_path, scores):
     frame = table().assign(score=scores)
     frame.to_csv(tmp_path / "x.csv", index=False)
-    with pytest.raises(InputError, match=f"reach {max(scores):g}: neither .* full_score="):
+    with pytest.raises(InputError, match=f"reach {max(scores):g}: neither .* full_score= \\(--full-score\\)"):
         read_edges(tmp_path / "x.csv")
     best = max(read_edges(tmp_path / "x.csv", full_score=2 * max(scores)).score)
     assert best == pytest.approx(0.5)
@@ -333,8 +412,8 @@ def test_a_file_that_is_not_there_and_a_folder_are_refused(tmp_path):
         ("Cd3d", "Cd3e", "mouse or rat. cell-lm reads human genes"),
         ("ENSMUSG00000032094", "ENSMUSG00000032093", "Ensembl ids of mouse"),
         ("9606.ENSP00000000233", "9606.ENSP00000356607", "read_string"),
-        ("1234", "99", "numbers, not gene names.*gene_a= and gene_b= name their columns"),
-        ("P04637", "Q00987", "gene_a= and gene_b= name their columns"),
+        ("1234", "99", "numbers, not gene names.*gene_a= and gene_b= \\(--gene-a, --gene-b\\) name their columns"),
+        ("P04637", "Q00987", "gene_a= and gene_b= \\(--gene-a, --gene-b\\) name their columns"),
     ],
 )
 def test_names_that_are_no_human_genes_are_refused_with_what_to_do(tmp_path, a, b, said):

@@ -132,6 +132,14 @@ def test_its_arrays_cannot_be_written():
             array[0] = 0
 
 
+def test_the_arrays_it_is_made_of_can_still_be_written_and_do_not_change_it():
+    first, second, score = np.array([0], np.int32), np.array([1], np.int32), np.array([0.5], np.float32)
+    made = Network(GENES, first, second, score, "x")
+    first[0], second[0], score[0] = 3, 4, 1
+    assert edges(made) == {(0, 1): 0.5}
+    assert Network(GENES, made.first, made.second, made.score, "y").first is made.first
+
+
 def test_no_pairs_make_an_empty_network():
     made = network([])
     assert len(made) == 0

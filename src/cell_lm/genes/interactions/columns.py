@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 from cell_lm.errors import InputError
+from cell_lm.genes.interactions.options import GENES, NO_SCORES, SCORE
 
 _GENES = ("gene", "symbol", "genesymbol", "genename", "officialsymbolinteractor", "preferredname", "hgncsymbol")
 _IDENTIFIERS = ("ensembl", "ensemblid", "ensemblgene", "ensemblgeneid", "geneid")
@@ -55,6 +57,7 @@ _SCORES = (
     "miscore",
     "probability",
 )
+_WHICH = f"Say which: {GENES} name the columns"
 _LIKE_A_SCORE = re.compile(r"score|weight|confidence|probab")
 
 
@@ -72,15 +75,16 @@ def find_genes(columns: Sequence[str], where: str) -> tuple[str, str] | None:
     Raises
     ------
     InputError
-        Several pairs have names that are equally usual.
+        Several pairs have names that are equally usual, or that differ in case and punctuation alone.
     """
-    plain = {_plain(name): name for name in columns}
+    alike: dict[str, list[str]] = {}
+    for name in columns:
+        alike.setdefault(_plain(name), []).append(name)
     for tier in _TIERS:
-        found = [(plain[a], plain[b]) for a, b in tier if a in plain and b in plain]
+        found = [pair for a, b in tier for pair in product(alike.get(a, ()), alike.get(b, ()))]
         if len(found) > 1:
             pairs = " or ".join(f"{a}, {b}" for a, b in found)
-            fix = "Say which: gene_a= and gene_b= name the columns"
-            raise InputError(f"several pairs of columns may be the genes: {pairs}", where=where, fix=fix)
+            raise InputError(f"several pairs of columns may be the genes: {pairs}", where=where, fix=_WHICH)
         if found:
             return found[0]
     return None
@@ -106,11 +110,11 @@ def _choose_genes(columns: Sequence[str], gene_a: str | None, gene_b: str | None
         return _named(columns, gene_a, where), _named(columns, gene_b, where)
     if gene_a is not None or gene_b is not None:
         found = f"gene_a is {_quoted(gene_a)} and gene_b {_quoted(gene_b)}"
-        raise InputError(found, where=where, fix="Name both, two different columns, or neither")
+        raise InputError(found, where=where, fix=f"Name both by {GENES}, two different columns, or neither")
     genes = find_genes(columns, where)
     if genes is None:
         found = f"no two of its columns have usual names of genes (gene_a and gene_b, …); it has {listed(columns)}"
-        raise InputError(found, where=where, fix="Say which: gene_a= and gene_b= name the columns")
+        raise InputError(found, where=where, fix=_WHICH)
     return genes
 
 
@@ -118,7 +122,8 @@ def _choose_score(columns: Sequence[str], score: str | None, where: str, *, no_s
     """Return the column that was named, else the only one with a usual name; None where there is none at all."""
     if no_scores:
         if score is not None:
-            raise InputError(f"score is '{score}', but no scores are wanted", where=where, fix="Say one or the other")
+            fix = f"Say {SCORE} or {NO_SCORES}, not both"
+            raise InputError(f"score is '{score}', but no scores are wanted", where=where, fix=fix)
         return None
     if score is not None:
         return _named(columns, score, where)
@@ -128,7 +133,7 @@ def _choose_score(columns: Sequence[str], score: str | None, where: str, *, no_s
     close = usual or [name for name in columns if _LIKE_A_SCORE.search(_plain(name))]
     if close:
         found = f"{'this column' if len(close) == 1 else f'{len(close)} columns'} may be the score: {listed(close)}"
-        raise InputError(found, where=where, fix="Say which with score=, or no_scores to weigh all edges alike")
+        raise InputError(found, where=where, fix=f"Say which with {SCORE}, or {NO_SCORES} to weigh all alike")
     return None
 
 

@@ -12,6 +12,7 @@ from cell_lm.errors import InputError
 from cell_lm.genes.interactions.columns import choose_columns, find_genes, listed
 from cell_lm.genes.interactions.names import read_pairs
 from cell_lm.genes.interactions.network import Network
+from cell_lm.genes.interactions.options import MIN_SCORE
 from cell_lm.genes.interactions.scores import read_scores
 from cell_lm.genes.interactions.text import Rows, Table, open_table
 from cell_lm.genes.vocabulary import Vocabulary
@@ -65,22 +66,22 @@ def read_edges(
     Raises
     ------
     InputError
-        The file is missing, empty, binary, damaged, or ragged; its columns are not found or not unique; scores are
-        missing, negative or of no known scale; nothing is left.
+        The file is missing, empty, binary, damaged, or ragged; its columns are not found or not unique; those of the
+        genes hold lists; scores are missing, negative or of no known scale; nothing is left.
     GeneError
-        The names are those of another species, or hardly any are human genes.
+        There are no names, they are those of another species, or hardly any are human genes.
     """
     path, vocabulary = Path(path), Vocabulary.human() if vocabulary is None else vocabulary
     where = str(path)
     if not 0 <= min_score <= 1:
-        raise InputError(f"min_score is {min_score:g}", where=where, fix="Give one from 0 to 1")
+        raise InputError(f"min_score is {min_score:g}", where=where, fix=f"Give {MIN_SCORE} from 0 to 1")
     table = _headed(open_table(path), vocabulary)
     columns = choose_columns(table.columns, gene_a, gene_b, score, where, no_scores=no_scores)
     rows = table.read([name for name in columns if name is not None])
     if not rows.count:
         raise InputError("it has no interactions", where=where, fix="Give a file of one interaction per line")
     scores = _scores(rows, columns.score, where, full_score)
-    pairs = read_pairs(rows.columns[columns.gene_a], rows.columns[columns.gene_b], vocabulary, where)
+    pairs = read_pairs(rows, columns.gene_a, columns.gene_b, vocabulary, where)
     enough, left_out = _enough(scores, min_score)
     kept = enough & (pairs.first >= 0) & (pairs.second >= 0)
     unnamed = () if table.headed else (_NO_HEADER,)
@@ -96,7 +97,7 @@ def read_edges(
     )
     if not len(network):
         found = f"none of its {rows.count:,} interactions is left ({'; '.join(network.notes)})"
-        raise InputError(found, where=where, fix="Lower min_score, or check the columns of the genes")
+        raise InputError(found, where=where, fix=f"Lower {MIN_SCORE}, or check the columns of the genes")
     return network
 
 

@@ -22,6 +22,8 @@ Integers: TypeAlias = NDArray[np.int32] | NDArray[np.int64] | Sequence[int]
 class Network:
     """Undirected interactions of genes: each pair once, none of a gene with itself. Immutable, its arrays too.
 
+    Arrays that can be written are copied; the caller's own stay as they are.
+
     Attributes
     ----------
     vocabulary : Vocabulary
@@ -47,10 +49,11 @@ class Network:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for array, kind in ((self.first, np.int32), (self.second, np.int32), (self.score, np.float32)):
+        for key, kind in (("first", np.int32), ("second", np.int32), ("score", np.float32)):
+            array = getattr(self, key)
             if array.dtype != kind or array.shape != (len(self.first),):
                 raise InputError(f"{array.dtype} {list(array.shape)} is no array of its edges", where=self.name)
-            array.flags.writeable = False
+            object.__setattr__(self, key, _frozen(array))
         _refuse_strange_positions(self.first, self.second, self.vocabulary, self.name)
         _refuse_strange_scores(self.score, self.name)
         if np.any(self.first >= self.second) or np.any(np.diff(self._keys) <= 0):
@@ -213,6 +216,14 @@ def join_networks(networks: Sequence[Network]) -> Network:
     source = "; ".join(dict.fromkeys(network.source for network in networks if network.source))
     notes = tuple(f"{network.name}: {note}" for network in networks for note in network.notes)
     return Network(vocabulary, low, high, best, name, source, notes)
+
+
+def _frozen(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return an array that cannot be written: itself, or a copy where it can."""
+    if array.flags.writeable:
+        array = array.copy()
+        array.flags.writeable = False
+    return array
 
 
 def _keys(low: NDArray[np.signedinteger], high: NDArray[np.signedinteger], genes: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cell_lm.errors import InputError
 from cell_lm.genes.interactions.edges import read_edges
 from cell_lm.genes.interactions.network import Network
+from cell_lm.genes.interactions.options import MIN_SCORE, SPELLED
 from cell_lm.genes.interactions.packaged import NAME
 from cell_lm.genes.interactions.string_files import HIGH_CONFIDENCE, is_string_file, read_string
 
@@ -50,7 +51,7 @@ def read_network(
     if what == NAME:
         _refuse_options(what, "the packaged network", given + ["channels"] * (channels is not None))
         if not 0 <= least <= 1:
-            raise InputError(f"min_score is {least:g}", where=NAME, fix="Give one from 0 to 1")
+            raise InputError(f"min_score is {least:g}", where=NAME, fix=f"Give {MIN_SCORE} from 0 to 1")
         return Network.packaged().above(least)
     path = Path(what)
     if path.is_dir() or is_string_file(path):
@@ -70,4 +71,5 @@ def read_network(
 
 def _refuse_options(what: str | Path, kind: str, given: Sequence[str]) -> None:
     if given:
-        raise InputError(f"{', '.join(given)} mean nothing for {kind}", where=str(what), fix="Leave them out")
+        fix = f"Leave out {', '.join(SPELLED[name] for name in given)}"
+        raise InputError(f"{', '.join(given)} mean nothing for {kind}", where=str(what), fix=fix)

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import InputError
+from cell_lm.genes.interactions.options import FULL_SCORE, NO_SCORES, SCORE
 from cell_lm.genes.interactions.text import Rows
 
 _STRING = 1000
 _NO_STRING = 100
 """Whole numbers up to here may be percent; STRING has no score under 150."""
+_ANOTHER = f"Name another with {SCORE}, or say {NO_SCORES}"
 
 
 def read_scores(rows: Rows, column: str, where: str, *, full_score: float | None) -> NDArray[np.float32]:
@@ -33,7 +35,8 @@ def read_scores(rows: Rows, column: str, where: str, *, full_score: float | None
     _refuse(values < 0, "negative", rows, column, where)
     scale = full_score if full_score is not None else _find_scale(values, column, where)
     if not scale > 0:
-        raise InputError(f"full_score is {scale:g}", where=where, fix="Name the score of a sure interaction, over 0")
+        fix = f"Name the score of a sure interaction, over 0, by {FULL_SCORE}"
+        raise InputError(f"full_score is {scale:g}", where=where, fix=fix)
     _refuse(values > scale, f"over full_score ({scale:g})", rows, column, where)
     return (values / scale).astype(np.float32)
 
@@ -45,7 +48,7 @@ def _numbers(rows: Rows, column: str, where: str) -> NDArray[np.float64]:
     values = rows.columns[column].to_pandas()
     if values.dtype == bool or str(values.dtype).startswith(("datetime", "timedelta")):
         found = f"the column '{column}' holds {values.dtype}, no scores"
-        raise InputError(found, where=where, fix="Name another with score=, or say no_scores")
+        raise InputError(found, where=where, fix=_ANOTHER)
     numbers = pd.to_numeric(values, errors="coerce")
     text = numbers.isna().to_numpy(bool) & values.notna().to_numpy(bool)
     text[text] = ~values[text].astype(str).str.strip().str.lower().isin(["", "na", "nan", "null", "none"]).to_numpy(
@@ -55,7 +58,7 @@ def _numbers(rows: Rows, column: str, where: str) -> NDArray[np.float64]:
         first = int(np.flatnonzero(text)[0])
         found = f"{int(text.sum()):,} of {len(values):,} scores in '{column}' are no numbers"
         example = f"(the first: '{str(values.iloc[first])[:40]}', {rows.place(first)})"
-        raise InputError(f"{found} {example}", where=where, fix="Name another with score=, or say no_scores")
+        raise InputError(f"{found} {example}", where=where, fix=_ANOTHER)
     return np.asarray(numbers.to_numpy(np.float64, na_value=np.nan))
 
 
@@ -66,11 +69,12 @@ def _find_scale(values: NDArray[np.float64], column: str, where: str) -> float:
     if _NO_STRING < most <= _STRING and bool(np.all(values == np.round(values))):
         return _STRING
     found = f"the scores in '{column}' reach {most:g}: neither 0 … 1 nor STRING's 0 … 1000"
-    raise InputError(found, where=where, fix="Say what a sure interaction has: full_score=, or say no_scores")
+    raise InputError(found, where=where, fix=f"Say what a sure interaction has: {FULL_SCORE}, or say {NO_SCORES}")
 
 
 def _refuse(wrong: NDArray[np.bool_], what: str, rows: Rows, column: str, where: str) -> None:
     if wrong.any():
         first = rows.place(int(np.flatnonzero(wrong)[0]))
         found = f"{int(wrong.sum()):,} of {len(wrong):,} scores in '{column}' are {what} (the first: {first})"
-        raise InputError(found, where=where, fix="Leave these edges out, or say no_scores to weigh all edges alike")
+        fix = f"Leave these edges out, or say {NO_SCORES} to weigh all edges alike"
+        raise InputError(found, where=where, fix=fix)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cell_lm.errors import InputError
 from cell_lm.genes.interactions.names import resolve
 from cell_lm.genes.interactions.network import Network, each_once
+from cell_lm.genes.interactions.options import MIN_SCORE
 from cell_lm.genes.interactions.text import explained, is_gzipped
 from cell_lm.genes.vocabulary import Vocabulary
 
@@ -78,17 +79,19 @@ def read_string(
     InputError
         Files are missing, of another species or of different versions, damaged or cut off; a channel is not known;
         nothing is left.
+    GeneError
+        The names of its proteins are those of another species, or hardly any are human genes.
     """
     vocabulary = Vocabulary.human() if vocabulary is None else vocabulary
     if not 0 <= min_score <= 1:
-        raise InputError(f"min_score is {min_score:g}", where=str(path), fix="Give one from 0 to 1")
+        raise InputError(f"min_score is {min_score:g}", where=str(path), fix=f"Give {MIN_SCORE} from 0 to 1")
     files = find_string_files(Path(path), detailed=channels is not None)
     columns = _score_columns(channels, str(files.links))
     proteins, index, notes = _read_proteins(files.info, vocabulary)
     first, second, score, links = _read_links(files.links, proteins, index, columns, min_score)
     if not len(first):
         found = f"none of its {links:,} links is left with min_score={min_score:g}"
-        raise InputError(found, where=str(files.links), fix="Lower min_score")
+        raise InputError(found, where=str(files.links), fix=f"Lower {MIN_SCORE}")
     low, high, best = each_once(first, second, score, len(vocabulary))
     kept = f"{len(low):,} pairs of genes have a score of {min_score:g} or more, among {links:,} links"
     evidence = "" if channels is None else f", {', '.join(columns)} alone"

@@ -73,6 +73,7 @@ class Table:
 
     def _read_text(self, columns: Sequence[str]) -> Rows:
         import pyarrow as pa
+        from pyarrow import compute
         from pyarrow import csv as reader
 
         wrong = _WrongRows()
@@ -90,7 +91,7 @@ class Table:
             )
         wrong.refuse(str(self.path))
         columns_read = {name: table.column(name) for name in dict.fromkeys(columns)}
-        blank = np.logical_and.reduce([column.to_numpy() == "" for column in columns_read.values()])
+        blank = np.logical_and.reduce([compute.equal(column, "").to_numpy() for column in columns_read.values()])
         rows = {name: column.filter(~blank) for name, column in columns_read.items()}
         lines = np.flatnonzero(blank) + self.above + 1
         return Rows(rows, len(blank) - len(lines), self.above + 1, "line", lines)

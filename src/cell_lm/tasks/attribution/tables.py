@@ -57,8 +57,9 @@ def gene_table(
     DataFrame
         One row for each label and gene that one of its cells expresses, the labels sorted and the genes of each from
         the highest attribution down: ``label`` (categorical), ``gene``, ``attribution`` (float64, mean over all cells
-        of the label, 0 for those that do not express it), ``expressed`` (float64, share of those that do), ``cells``
-        (int64, how many there are).
+        of the label; 0 for those that do not express it, and for those where it is beyond the ``max_genes`` that the
+        encoder read), ``expressed`` (float64, share of those that express it, read or not), ``cells`` (int64, how many
+        there are).
     """
     names = np.unique(labels)
     tables = [_of_label(values[labels == name], X[labels == name], symbols) for name in names]

@@ -120,8 +120,8 @@ def wilcoxon_markers(train: CellData, labels: NDArray[np.object_], most: int) ->
     X = log_expression(train)
     seen = np.flatnonzero(np.bincount(X.indices, minlength=X.shape[1]) >= 0.01 * len(train))
     symbols = np.asarray(train.vocabulary.symbols, object)[seen]
-    adata = AnnData(X[:, seen], obs=pd.DataFrame({"type": pd.Categorical(labels)}), var=pd.DataFrame(index=symbols))
-    adata.obs_names = adata.obs_names.astype(str)
+    obs = pd.DataFrame({"type": pd.Categorical(labels)}, index=[str(cell) for cell in range(len(train))])
+    adata = AnnData(X[:, seen], obs=obs, var=pd.DataFrame(index=symbols))
     sc.tl.rank_genes_groups(adata, "type", method="wilcoxon", n_genes=most)
     return {name: list(adata.uns["rank_genes_groups"]["names"][name]) for name in np.unique(labels)}
 

@@ -73,6 +73,7 @@ def test_the_area_is_the_mean_height_of_the_curve():
     curves = DeletionCurves(np.array([0.0, 0.5, 1.0]), {"a": np.array([[1.0, 0.5, 0.0], [1.0, 1.0, 1.0]])}, np.zeros(2))
     np.testing.assert_allclose(curves.areas("a"), [0.5, 1.0])
     assert curves.area("a") == 0.75
+    np.testing.assert_allclose(curves.areas("a", 0.5), [0.75, 1.0])
     table = curves.table()
     assert table.to_dict("list") == {"order": ["a"] * 3, "deleted": [0, 0.5, 1], "probability": [1, 0.75, 0.5]}
 

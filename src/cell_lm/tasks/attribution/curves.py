@@ -34,7 +34,8 @@ RANDOM = "random"
 """The name of genes taken at random."""
 EQUAL = "random, equally expressed"
 """The name of random genes of the same expression as those of the first order; see :func:`deletion_curves`."""
-SHARES = tuple(round(0.1 * step, 1) for step in range(11))
+SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+"""Shares of the genes that are taken away, unless said otherwise: dense where a good order undoes the call."""
 Ranks: TypeAlias = "dict[str, list[NDArray[np.int64]]]"
 
 
@@ -57,14 +58,15 @@ class DeletionCurves:
     probability: dict[str, NDArray[np.float64]]
     called: NDArray[np.int64]
 
-    def areas(self, order: str) -> NDArray[np.float64]:
-        """Return the area under the curve of each cell, float64 [cells]: the lower, the better the order."""
-        curves, widths = self.probability[order], np.diff(self.shares)
+    def areas(self, order: str, most: float = 1.0) -> NDArray[np.float64]:
+        """Return the mean height of the curve of each cell up to ``most``, float64 [cells]: lower is better."""
+        here = self.shares <= most
+        curves, widths = self.probability[order][:, here], np.diff(self.shares[here])
         return np.asarray((curves[:, 1:] + curves[:, :-1]) / 2 @ widths / widths.sum())
 
-    def area(self, order: str) -> float:
-        """Return the mean area over the cells."""
-        return float(self.areas(order).mean())
+    def area(self, order: str, most: float = 1.0) -> float:
+        """Return the mean of :meth:`areas` over the cells."""
+        return float(self.areas(order, most).mean())
 
     def table(self) -> pd.DataFrame:
         """Return one row for each order and share: ``order``, ``deleted``, ``probability`` (mean over the cells)."""

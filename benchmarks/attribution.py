@@ -45,7 +45,6 @@ from cell_lm.data import CellData, StateColumn, read_cells
 from cell_lm.model import CellLM
 from cell_lm.tasks.attribution import METHODS, attribute, choose_cells, deletion_curves, gene_table
 from cell_lm.training import pretrain
-from cell_lm.training.folder import RunFolder
 
 TARGETS = ("zheng_facs10", "pbmc3k", "baron_human")
 LEFT_OUT = {"baron_human"}
@@ -56,13 +55,14 @@ TOP = 20
 
 def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
     """Pretrain the encoder, or take it from where the same command left it."""
+    if (out / "model").is_dir():
+        return CellLM.from_pretrained(out)
     column = StateColumn("malignant", {"putative": "tumour"})
     names = [name for name in PRETRAINING if name not in LEFT_OUT]
     datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
     training = {"steps": steps, "batch_size": 128, "keep_chunks": 4, "validation": 0.0}
     config = resolve_config("small", overrides={"training": training})
-    done = out.is_dir() and RunFolder(out).read_config() == config
-    if pretrain(datasets, config, out, resume=done).interrupted:
+    if pretrain(datasets, config, out, resume=out.is_dir()).interrupted:
         raise SystemExit("interrupted; the same command goes on")
     return CellLM.from_pretrained(out)
 

@@ -79,7 +79,7 @@ def test_a_hidden_gene_is_asked_of_its_neighbours_alone(kind):
     kept = torch.ones(len(graph), dtype=torch.bool).index_fill(0, shown, False)
     torch.testing.assert_close(again[kept], drawn[kept])
     masked = (drawn == model.mask).all(dim=1)
-    assert int(masked.sum()) > 20
+    assert int(masked.sum()) > 10
     assert torch.equal(again[masked], drawn[masked])
 
 

@@ -291,8 +291,10 @@ def keys_of_other_cells(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What padding does that enters the keys: a cell's attention sees rows that are not its own."""
     whole = encoder_module.TokenLayer.forward
 
-    def leaking(self: Any, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None) -> Tensor:
-        return whole(self, x, keys, [sum(lengths)], rows) if rows is None else whole(self, x, keys, lengths, rows)
+    def leaking(
+        self: Any, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None, *rest: Any
+    ) -> Tensor:
+        return whole(self, x, keys, [sum(lengths)] if rows is None else lengths, rows, *rest)
 
     monkeypatch.setattr(encoder_module.TokenLayer, "forward", leaking)
     yield

@@ -22,13 +22,13 @@ from sklearn.model_selection import train_test_split
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, StateColumn, read_cells
-from cell_lm.metrics import annotation_scores, geometry
+from cell_lm.engine.folder import RunFolder
+from cell_lm.evaluation.metrics import annotation_scores, geometry
 from cell_lm.model import CellLM
+from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.baselines import LogisticBaseline
-from cell_lm.training import pretrain
-from cell_lm.training.folder import RunFolder
-from cell_lm.training.run import initial_model
 
 PRETRAINING = (
     "pbmc_frozen_donorA",

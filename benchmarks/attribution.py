@@ -43,8 +43,8 @@ from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, StateColumn, read_cells
 from cell_lm.model import CellLM
+from cell_lm.pretraining import pretrain
 from cell_lm.tasks.attribution import METHODS, attribute, choose_cells, deletion_curves, gene_table
-from cell_lm.training import pretrain
 
 TARGETS = ("zheng_facs10", "pbmc3k", "baron_human")
 LEFT_OUT = {"baron_human"}

@@ -39,15 +39,15 @@ from benchmarks.arms import result_file, run_workers, seed_major, spread, unclai
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
 from cell_lm.data import CellBatch, CellData, Tokeniser
+from cell_lm.evaluation.linear_head import fit_head
+from cell_lm.evaluation.metrics import geometry
 from cell_lm.files import JSON, write_json
-from cell_lm.metrics import geometry
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_read
+from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.baselines import LogisticBaseline
-from cell_lm.tasks.linear_head import fit_head
-from cell_lm.training import pretrain
-from cell_lm.training.run import initial_model
 
 ENCODER = {
     "attention": "latent", "width": 64, "gene_width": 64, "layers": 2, "heads": 4, "head_width": 16,

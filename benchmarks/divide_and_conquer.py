@@ -69,7 +69,7 @@ from cell_lm.model import CellLM
 from cell_lm.nn.linear import linear
 from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
-from cell_lm.training.footprint import TensorMemory
+from cell_lm.pretraining.footprint import TensorMemory
 
 BUDGET = 65_536
 CONTRASTIVE = ObjectivesConfig.model_validate({"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
@@ -300,8 +300,8 @@ def _rank(rank: int, folder: str) -> None:
 
 def large_step(cells: int, memory: int, data: Path | None) -> None:
     """Do one step on so many cells in the memory named, as ``cell-lm pretrain`` cuts it, and print what it took."""
-    from cell_lm.training.budget import Work, find_budget, held_memory
-    from cell_lm.training.footprint import measure
+    from cell_lm.pretraining.budget import Work, find_budget, held_memory
+    from cell_lm.pretraining.footprint import measure
 
     datasets = read(data)
     batch, there = draw(datasets, cells), sum(map(len, datasets))

@@ -48,16 +48,16 @@ from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_prob
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data import CellData
-from cell_lm.data.expression import MOST_CELLS
+from cell_lm.data.loading.expression import MOST_CELLS
+from cell_lm.engine.distributed import Ranks
 from cell_lm.files import JSON, atomic_file, sha256, write_json
 from cell_lm.genes.coexpression import coexpression_vectors
 from cell_lm.genes.vectors import GeneVectors, packaged_path
 from cell_lm.model import CellLM
-from cell_lm.training import pretrain
-from cell_lm.training.batches import Batches
-from cell_lm.training.ranks import Ranks
-from cell_lm.training.run import initial_model
-from cell_lm.training.start import join_vectors
+from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.batches import Batches
+from cell_lm.pretraining.run import initial_model
+from cell_lm.pretraining.start import join_vectors
 
 LOGISTIC = "logistic regression"
 FROZEN, BEFORE, JOINED = " frozen", ", before pretraining", "+coexpression"

@@ -30,7 +30,7 @@ from cell_lm.genes.features import Features, node_features, unit
 from cell_lm.genes.interactions import Network
 from cell_lm.genes.netmf import netmf_vectors
 from cell_lm.genes.vectors import GeneVectors
-from cell_lm.training.gene_vectors import GeneLearner
+from cell_lm.pretraining.gene_vectors import GeneLearner
 
 CELLS = (
     "baron_human", "copykat_tnbc", "kang_pbmc", "malt_lymphoma", "numbat_atc2", "pbmc3k", "pbmc_frozen_donorA",

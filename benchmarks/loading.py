@@ -40,7 +40,7 @@ from cell_lm.config import resolve_config
 from cell_lm.data import CellPool, EpochSampler, Tokeniser
 from cell_lm.data.backed import ReadCells
 from cell_lm.data.store import Shard, Store
-from cell_lm.training.batches import Batches
+from cell_lm.pretraining.batches import Batches
 
 BATCH, PEER_CELLS, BLOCK, FETCH = 256, 131_072, 16, 16_384
 TOKENISE = Tokeniser(6, 4096)

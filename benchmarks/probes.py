@@ -15,11 +15,11 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 
 from cell_lm.data import CellBatch, CellData
+from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_hidden
 from cell_lm.tasks.baselines import LogisticBaseline
-from cell_lm.tasks.linear_head import fit_head
 
 Labels: TypeAlias = NDArray[np.object_]
 Rows: TypeAlias = NDArray[np.int64]

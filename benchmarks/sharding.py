@@ -26,11 +26,11 @@ import torch.multiprocessing as mp
 from cell_lm.config import PRESETS, TrainingConfig
 from cell_lm.data import demo
 from cell_lm.data.cells import from_anndata
-from cell_lm.data.tokeniser import Tokeniser
+from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.engine.optimiser import build_optimiser
+from cell_lm.engine.sharding import shard, whole
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
-from cell_lm.training.optimiser import build_optimiser
-from cell_lm.training.sharding import shard, whole
 
 PROCESSES = 2
 MODES = ("none", "full")

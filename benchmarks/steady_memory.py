@@ -7,8 +7,8 @@ kernel caches as PyTorch and oneDNN set them (``libraries``), as the command lin
 free memory of the heap returned after each step (``trimmed``); preset ``small`` and two layers of full attention of
 width 64; no graph kept, and three. Prints the growth of the process (its peak over what it held before the first step,
 weights, gradients and moments there already) after a fifth of the steps and after all, over the most that tensors take
-in a step (counted by ``cell_lm.training.footprint.TensorMemory``), and the CPU seconds of a step. Ends with one line of
-JSON: that ratio at the end, and the seconds of a step.
+in a step (counted by ``cell_lm.pretraining.footprint.TensorMemory``), and the CPU seconds of a step. Ends with one
+line of JSON: that ratio at the end, and the seconds of a step.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def work(kind: str, keep: int, steps: int, cells: int, tokens: int, trim: bool) 
     from cell_lm.genes import Vocabulary
     from cell_lm.model import CellLM
     from cell_lm.objectives.divide_and_conquer import DivideAndConquer
-    from cell_lm.training.budget import held_memory
-    from cell_lm.training.footprint import TensorMemory
+    from cell_lm.pretraining.budget import held_memory
+    from cell_lm.pretraining.footprint import TensorMemory
 
     full = EncoderConfig(attention="full", width=64, layers=2, heads=4, head_width=16, feedforward=256, gene_width=64)
     model = CellLM(PRESETS["small"] if kind == "small" else full, Vocabulary.human())

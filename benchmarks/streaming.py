@@ -21,7 +21,7 @@ from benchmarks.loading import memory
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data.store import Store
-from cell_lm.training import pretrain
+from cell_lm.pretraining import pretrain
 
 
 def main() -> None:

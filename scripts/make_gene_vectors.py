@@ -17,8 +17,8 @@ from pathlib import Path
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import GraphMAEConfig
-from cell_lm.genes.interactions import Network, read_edges, read_string
-from cell_lm.training.gene_run import pretrain_genes
+from cell_lm.genes.interactions import Network, packaged_network, read_edges, read_string
+from cell_lm.pretraining.gene_run import pretrain_genes
 
 OUT = Path(__file__).parent.parent / "src" / "cell_lm" / "resources" / "gene_vectors.safetensors"
 SOURCE = "STRING v12.0 (Szklarczyk et al. 2023, Nucleic Acids Research 51, D638), CC BY 4.0"
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     options = parser.parse_args()
     keep_large_blocks()
-    networks = [read(options.string), Network.packaged()]
+    networks = [read(options.string), packaged_network()]
     result = pretrain_genes(networks, GraphMAEConfig(), options.run, resume=options.resume)
     if result.vectors is not None:
         shutil.copyfile(result.path, OUT)

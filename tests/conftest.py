@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes.vocabulary import Vocabulary
 
 ATTENTIONS = ("full", "latent", "performer")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from cell_lm.data import CellData, from_anndata
-from cell_lm.data.tokeniser import Tokeniser
+from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.genes.vocabulary import Vocabulary
-from cell_lm.training.run import initial_model
+from cell_lm.pretraining.run import initial_model
 from typed_cells import TYPES, tiny_model, typed_adata
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")

@@ -31,7 +31,7 @@ from benchmarks.gene_walks import Node2VecSettings, node2vec_vectors, random_wal
 
 from cell_lm.genes import Vocabulary
 from cell_lm.genes.features import node_features
-from cell_lm.training.gene_vectors import learn_gene_vectors
+from cell_lm.pretraining.gene_vectors import learn_gene_vectors
 
 GENES, GROUPS = 80, 4
 SCALE = Scale(

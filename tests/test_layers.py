@@ -95,11 +95,11 @@ def test_imports_go_down(module, path):
         ("cell_lm.data.cells", "from ..nn import encoder"),
         ("cell_lm.data.cells", "from .. import nn"),
         ("cell_lm.genes.audit", "from cell_lm.data import CellData"),
-        ("cell_lm.metrics", "from cell_lm.genes import Vocabulary"),
-        ("cell_lm.errors", "from cell_lm.metrics import Geometry"),
+        ("cell_lm.evaluation.metrics", "from cell_lm.genes import Vocabulary"),
+        ("cell_lm.errors", "from cell_lm.evaluation.metrics import Geometry"),
         ("cell_lm.tl", "from cell_lm import pl"),
         ("cell_lm.report.page", "from cell_lm.cli import main"),
-        ("cell_lm.training.run", "from cell_lm.tasks import CellTypeClassifier"),
+        ("cell_lm.pretraining.run", "from cell_lm.tasks import CellTypeClassifier"),
         ("cell_lm.nn.encoder", "from cell_lm.model_folder import write"),
     ],
 )
@@ -110,7 +110,7 @@ def test_an_upward_import_is_found(module, source):
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("cell_lm.data.cells", "from cell_lm.data.counts import Scale\nfrom cell_lm.genes import Vocabulary"),
+        ("cell_lm.data.cells", "from cell_lm.data.scale.check import Scale\nfrom cell_lm.genes import Vocabulary"),
         ("cell_lm.data.cells", "from .counts import Scale\nfrom . import state\nfrom ..genes import Vocabulary"),
         ("cell_lm.data.cells", "import numpy, cell_lmx\nfrom collections import abc"),
         ("cell_lm.model", "from cell_lm import model_folder"),

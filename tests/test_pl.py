@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cell_lm import pl
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary, resolve_genes
-from cell_lm.report.figures import draw_confusion
+from cell_lm.plots.figures import draw_confusion
 
 
 @pytest.fixture(autouse=True)

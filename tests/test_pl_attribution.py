@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from cell_lm import pl
 from cell_lm.errors import InputError
-from cell_lm.report.style import ACCENT, GREY, SECOND
+from cell_lm.plots.style import ACCENT, GREY, SECOND
 
 
 @pytest.fixture(autouse=True)

@@ -22,11 +22,15 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
-from cell_lm.data.state import StateColumn
+from cell_lm.data.obs.malignancy import StateColumn
+from cell_lm.engine.distributed import Ranks
+from cell_lm.evaluation.metrics import AnnotationScores, geometry
 from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
-from cell_lm.metrics import AnnotationScores, geometry
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
+from cell_lm.pretraining import RunResult, pretrain
+from cell_lm.pretraining.batches import Batches
+from cell_lm.pretraining.run import initial_model
 from cell_lm.report import (
     Annotation,
     Baseline,
@@ -44,10 +48,6 @@ from cell_lm.report import (
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.annotator import Annotator
 from cell_lm.tasks.baselines import LogisticBaseline
-from cell_lm.training import RunResult, pretrain
-from cell_lm.training.batches import Batches
-from cell_lm.training.ranks import Ranks
-from cell_lm.training.run import initial_model
 
 LABEL, DONOR, STATE, KEY = "cell_type", "donor", "state", "X_cell_lm"
 MARK = ".cell-lm-demo"

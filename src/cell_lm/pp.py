@@ -13,16 +13,15 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from cell_lm.data.batch import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.data.cells import CellData
 from cell_lm.data.cells import align as align
 from cell_lm.data.cells import gene_names as gene_names
-from cell_lm.data.columns import find_column
-from cell_lm.data.counts import Scale, ScaleReport, check_scale
-from cell_lm.data.readers import read_source
-from cell_lm.data.samples import STATE, SampleSheet
-from cell_lm.data.source import Matrix, Source, select
-from cell_lm.data.state import State, StateColumn, read_state
+from cell_lm.data.formats.readers import read_source
+from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.source import Matrix, Source, select
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, State, StateColumn, read_state
+from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.errors import CellLMError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 from cell_lm.tasks.labels import read_labels

@@ -14,11 +14,11 @@ import pytest
 from safetensors.numpy import load_file
 from typed import TINY, Cli, shell
 
-from cell_lm import training
+from cell_lm import pretraining as training
 from cell_lm.config import PretrainConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes import GeneVectors, Vocabulary
-from cell_lm.training.batches import Batches
+from cell_lm.pretraining.batches import Batches
 
 MakeFile = Callable[..., Path]
 
@@ -228,7 +228,7 @@ def test_workers_of_ray_read_the_files_again_and_the_command_reports(
         read = pickle.loads(pickle.dumps(read))
         return training.pretrain(read(), config, out, resume=resume, progress=False)
 
-    monkeypatch.setattr("cell_lm.training.ray_launch.pretrain_on_ray", in_this_process)
+    monkeypatch.setattr("cell_lm.pretraining.ray.pretrain_on_ray", in_this_process)
     said = cli("pretrain", make_file(), "--out", tmp_path / "run", *TINY, "--ray-workers", 3)
     assert said.code == 0, said.err
     assert asked == [3]

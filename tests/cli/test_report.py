@@ -13,10 +13,10 @@ from cell_lm.cli import run_report, shown_cells
 from cell_lm.cli.shown_cells import ShownCells
 from cell_lm.config import resolve_config
 from cell_lm.data import StateColumn, read_cells
+from cell_lm.engine.distributed import Ranks
 from cell_lm.errors import InputError
 from cell_lm.objectives.masked import frequent_bin_accuracy
-from cell_lm.training.batches import Batches
-from cell_lm.training.ranks import Ranks
+from cell_lm.pretraining.batches import Batches
 
 MakeFile = Callable[..., Path]
 

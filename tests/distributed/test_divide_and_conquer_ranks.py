@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer

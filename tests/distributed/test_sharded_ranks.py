@@ -15,14 +15,14 @@ import torch.multiprocessing as mp
 from test_divide_and_conquer_ranks import cells
 
 from cell_lm.config import EncoderConfig, ObjectivesConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
+from cell_lm.engine.sharding import gather, shard, whole
 from cell_lm.errors import ConfigError
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.encoder import Layer
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.objectives.ranks import cut_alike
-from cell_lm.training.sharding import gather, shard, whole
 
 BUDGET = 120
 VOCABULARY = Vocabulary(tuple(f"GENE{i:03d}" for i in range(300)), ("",) * 300)

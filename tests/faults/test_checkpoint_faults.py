@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_run import after, finish, partials, rows, same, start, tensors, toy_cells, toy_config
 
 from cell_lm import files, model_folder
+from cell_lm.engine import checkpoint
+from cell_lm.engine.checkpoint import FILES, MANIFEST, verify
+from cell_lm.engine.log import RunLog
 from cell_lm.errors import CellLMError, ModelError, TrainingError
 from cell_lm.model import CellLM
-from cell_lm.training import checkpoint, pretrain
-from cell_lm.training.checkpoint import FILES, MANIFEST, verify
-from cell_lm.training.log import RunLog
+from cell_lm.pretraining import pretrain
+from toy_run import after, finish, partials, rows, same, start, tensors, toy_cells, toy_config
 
 
 def run(path: Path, **settings: Any) -> Any:
@@ -52,7 +53,7 @@ def test_files_that_may_not_grow_end_the_run_in_one_line_and_spare_the_last_chec
     code = """
 import resource, signal
 from cell_lm.errors import CellLMError
-from cell_lm.training import pretrain
+from cell_lm.pretraining import pretrain
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
 try:

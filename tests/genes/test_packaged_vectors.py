@@ -5,7 +5,7 @@ import pytest
 
 from cell_lm.config import GraphMAEConfig
 from cell_lm.genes import GeneVectors, Vocabulary, similar
-from cell_lm.genes.interactions import Network
+from cell_lm.genes.interactions import packaged_network
 from cell_lm.genes.vectors import packaged_path
 
 
@@ -21,14 +21,14 @@ def test_the_packaged_vectors_fit_the_packaged_vocabulary_and_the_package(packag
 
 
 def test_they_know_every_gene_of_the_packaged_network(packaged: GeneVectors) -> None:
-    assert packaged.known[Network.packaged().known].all()
+    assert packaged.known[packaged_network().known].all()
     assert len(packaged) > 18_000
 
 
 def test_they_say_what_they_were_learned_on_and_how(packaged: GeneVectors) -> None:
     networks = packaged.about["networks"]
     assert [network["name"] for network in networks] == ["string-v12.0", "anat"]
-    assert networks[1]["hash"] == Network.packaged().hash
+    assert networks[1]["hash"] == packaged_network().hash
     assert packaged.about["settings"] == GraphMAEConfig().model_dump(mode="json")
     assert "STRING" in packaged.source
 
@@ -48,7 +48,7 @@ def test_they_know_kin(gene: str, kin: set[str]) -> None:
 
 
 def test_an_edge_of_the_network_is_nearer_than_a_chance_pair(packaged: GeneVectors) -> None:
-    network, generator = Network.packaged().above(0.7), np.random.default_rng(0)
+    network, generator = packaged_network().above(0.7), np.random.default_rng(0)
     directions = packaged.directions
     edges = (directions[network.first] * directions[network.second]).sum(axis=1)
     chance = (directions[network.first] * directions[generator.permutation(network.second)]).sum(axis=1)

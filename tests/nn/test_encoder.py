@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cell_lm.config import PRESETS, EncoderConfig
-from cell_lm.data.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter
 from cell_lm.nn.encoder import TokenEncoder, build_encoder

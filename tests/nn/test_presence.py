@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.encoder import build_encoder
 

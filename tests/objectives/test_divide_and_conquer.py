@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cell_lm.config import EncoderConfig, ObjectivesConfig
-from cell_lm.data.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn import counter as counter_module

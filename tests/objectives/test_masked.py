@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_hidden, choose_read, frequent_bin_accuracy, masked_loss
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import io, sparse
 from sources import draw
 
-from cell_lm.data.samples import SampleSheet
+from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.store import Store
 from cell_lm.prepare import find_cells, prepare
 

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 from matplotlib.figure import Figure
 
-from cell_lm.report import figures
-from cell_lm.report.style import INK, category_colours, drawing
+from cell_lm.plots import figures
+from cell_lm.plots.style import INK, category_colours, drawing
 from cell_lm.report.svg import to_svg
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.cells import CellData, from_anndata
-from cell_lm.data.state import StateColumn
+from cell_lm.data.obs.malignancy import StateColumn
 from cell_lm.errors import InputError
 from cell_lm.genes import Vocabulary
 from cell_lm.report import Dataset, Embedding, Panel

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data import CellData
-from cell_lm.data.tokeniser import Tokeniser
+from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.errors import GeneError, InputError, ModelError
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM

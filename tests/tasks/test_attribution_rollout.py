@@ -10,8 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data import CellData
-from cell_lm.data.batch import CellBatch
-from cell_lm.data.tokeniser import Tokeniser
+from cell_lm.data.loading.batch import CellBatch
+from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.attention import FullAttention, LatentAttention, Projections

@@ -104,7 +104,7 @@ def column_sums(path: Path, layer: str | None) -> NDArray[np.float64]:
     """Return the sum of every gene of a matrix over its cells, float64 [input genes]."""
     import numpy as np
 
-    from cell_lm.data.readers import read_source
+    from cell_lm.data.formats.readers import read_source
 
     return np.asarray(read_source(path, layer).X.sum(axis=0, dtype=np.float64)).ravel()
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from cell_lm.cli.console import Messages
 from cell_lm.config import PretrainConfig
 from cell_lm.data.protocol import Dataset
+from cell_lm.pretraining.budget import gigabytes
+from cell_lm.pretraining.plan import Forecast, forecast
 from cell_lm.report.numbers import duration
-from cell_lm.training.budget import gigabytes
-from cell_lm.training.plan import Forecast, forecast
 
 
 def dry_run(datasets: Sequence[Dataset], config: PretrainConfig, says: Messages) -> int:

@@ -125,7 +125,7 @@ def pretrain(
     keep_large_blocks()
     says = messages(context)
     config = _configure(settings or [], {"dim": dim, "encoder": encoder, "steps": steps, "seed": seed})
-    from cell_lm.training.gene_run import pretrain_genes, refuse_folder
+    from cell_lm.pretraining.gene_run import pretrain_genes, refuse_folder
 
     refuse_folder(out, config, resume=resume)
     options = {"gene_a": gene_a, "gene_b": gene_b, "score": score, "full_score": full_score, "min_score": min_score}
@@ -172,7 +172,7 @@ def _read_networks(names: list[str], options: dict[str, Any], says: Messages) ->
 def _read_expression(files: list[Path], reading: Reading, says: Messages) -> sparse.csr_matrix[np.float32]:
     """Return the expression of the cells, float32 [cells, genes], log1p of counts per 10,000."""
     from cell_lm.cli.inputs import Inputs
-    from cell_lm.data.expression import expression_matrix
+    from cell_lm.data.loading.expression import expression_matrix
 
     return expression_matrix(Inputs.gather(files, [], [], None).read(reading, says))
 

@@ -131,7 +131,7 @@ def prepare(
 ) -> int:
     """Read all files, join them, say what became of their cells."""
     keep_large_blocks()
-    from cell_lm.data.samples import SampleSheet
+    from cell_lm.data.formats.sample_sheet import SampleSheet
     from cell_lm.prepare import Columns, PrepareSettings, read_columns
     from cell_lm.prepare import prepare as make_store
     from cell_lm.prepare.memory import read_size

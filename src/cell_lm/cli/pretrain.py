@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cell_lm.cli.inputs import Inputs, Reading
     from cell_lm.config import PretrainConfig
     from cell_lm.data.protocol import Dataset
-    from cell_lm.training import RunResult
+    from cell_lm.pretraining import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
 
@@ -98,7 +98,7 @@ def pretrain(
 
         return tell(datasets, resolved, says)
     if ray_workers is None:
-        from cell_lm import training
+        from cell_lm import pretraining as training
 
         result = training.pretrain(datasets, resolved, out, resume=resume, progress=not says.quiet)
     else:
@@ -119,7 +119,7 @@ def _train_on_ray(
     *,
     resume: bool,
 ) -> RunResult:
-    from cell_lm.training.ray_launch import pretrain_on_ray
+    from cell_lm.pretraining.ray import pretrain_on_ray
 
     says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
     return pretrain_on_ray(read, config, out, workers=workers, resume=resume)
@@ -143,8 +143,8 @@ def _configure(
         settings = {"training.token_budget": "auto", "training.keep_chunks": "auto"} | settings
     if not resume or out is None:
         resolved = run_config(preset, file, settings)
-    from cell_lm.training.folder import RunFolder
-    from cell_lm.training.start import vectors_file
+    from cell_lm.engine.folder import RunFolder
+    from cell_lm.pretraining.start import vectors_file
 
     if resume and out is not None:
         resolved = run_config(preset, file, settings, begun=RunFolder(out).read_config())

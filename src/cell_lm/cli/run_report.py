@@ -12,11 +12,14 @@ import numpy as np
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
 from cell_lm.data import NORMAL, TUMOUR, CellData, protocol
+from cell_lm.engine.distributed import Ranks
+from cell_lm.engine.folder import DATA, RunFolder
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import atomic_file
 from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
+from cell_lm.pretraining.batches import Batches
 from cell_lm.report import (
     Annotation,
     Baseline,
@@ -29,9 +32,6 @@ from cell_lm.report import (
     read_history,
     write_report,
 )
-from cell_lm.training.batches import Batches
-from cell_lm.training.folder import DATA, RunFolder
-from cell_lm.training.ranks import Ranks
 
 REPORT, COMMAND = "report.html", "command.txt"
 _SAMPLED = 5_000

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.cells import canonical, gene_names, refuse_empty
-from cell_lm.data.columns import find_column
-from cell_lm.data.counts import Scale, ScaleCheck, ScaleReport
 from cell_lm.data.formats.hdf5 import guarded
-from cell_lm.data.scales import undo_log1p
-from cell_lm.data.source import RAW, X
-from cell_lm.data.state import State, read_state
-from cell_lm.data.stream import CellFile, open_cells
+from cell_lm.data.formats.source import RAW, X
+from cell_lm.data.formats.stream import CellFile, open_cells
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.obs.malignancy import State, read_state
+from cell_lm.data.scale.check import Scale, ScaleCheck, ScaleReport
+from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 

@@ -12,14 +12,14 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cell_lm.data.columns import find_column
-from cell_lm.data.counts import Scale, ScaleReport, check_scale
 from cell_lm.data.formats.cell_file import CellFile
-from cell_lm.data.readers import read_source
-from cell_lm.data.samples import STATE, SampleSheet
-from cell_lm.data.scales import undo_log1p
-from cell_lm.data.source import Source, select
-from cell_lm.data.state import State, StateColumn, read_state
+from cell_lm.data.formats.readers import read_source
+from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.source import Source, select
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.obs.malignancy import State, StateColumn, read_state
+from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
+from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 

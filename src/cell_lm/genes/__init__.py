@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cell_lm.genes.audit import AuditSummary, GeneAudit
-    from cell_lm.genes.neighbours import similar
     from cell_lm.genes.resolver import resolve_genes
-    from cell_lm.genes.vectors import GeneVectors
+    from cell_lm.genes.vectors import GeneVectors, similar
     from cell_lm.genes.vocabulary import Vocabulary
 
 __all__ = ["AuditSummary", "GeneAudit", "GeneVectors", "Vocabulary", "resolve_genes", "similar"]
@@ -30,7 +29,7 @@ _HOMES = {
     "GeneVectors": "vectors",
     "Vocabulary": "vocabulary",
     "resolve_genes": "resolver",
-    "similar": "neighbours",
+    "similar": "vectors",
 }
 
 

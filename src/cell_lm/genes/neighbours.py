@@ -17,37 +17,6 @@ from cell_lm.genes.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pandas as pd
 
-    from cell_lm.genes.vectors import GeneVectors
-
-
-def similar(gene: str, k: int = 10, vectors: GeneVectors | None = None) -> pd.DataFrame:
-    """Return the genes that are most like a gene in a network of genes, or by any vectors.
-
-    >>> cell_lm.genes.similar("CD3D", k=10)
-
-    Parameters
-    ----------
-    gene
-        Symbol, alias, previous symbol or Ensembl id.
-    k
-        Genes wanted.
-    vectors
-        Default: those that come with cell-lm, :meth:`GeneVectors.packaged`.
-
-    Returns
-    -------
-    DataFrame
-        ``gene`` and ``cosine``, nearest first.
-
-    Raises
-    ------
-    GeneError, InputError, ModelError
-        As :meth:`GeneVectors.similar` and :meth:`GeneVectors.packaged`.
-    """
-    from cell_lm.genes.vectors import GeneVectors
-
-    return (GeneVectors.packaged() if vectors is None else vectors).similar(gene, k)
-
 
 def nearest(
     row: int, directions: NDArray[np.float32], known: NDArray[np.bool_], symbols: Sequence[str], k: int

@@ -274,3 +274,30 @@ def packaged_path() -> Path:
         fix = "Make vectors by 'cell-lm genes pretrain' and name their file"
         raise ModelError("this cell-lm comes without gene vectors", where=str(path), fix=fix)
     return path
+
+
+def similar(gene: str, k: int = 10, vectors: GeneVectors | None = None) -> pd.DataFrame:
+    """Return the genes that are most like a gene in a network of genes, or by any vectors.
+
+    >>> cell_lm.genes.similar("CD3D", k=10)
+
+    Parameters
+    ----------
+    gene
+        Symbol, alias, previous symbol or Ensembl id.
+    k
+        Genes wanted.
+    vectors
+        Default: those that come with cell-lm, :meth:`GeneVectors.packaged`.
+
+    Returns
+    -------
+    DataFrame
+        ``gene`` and ``cosine``, nearest first.
+
+    Raises
+    ------
+    GeneError, InputError, ModelError
+        As :meth:`GeneVectors.similar` and :meth:`GeneVectors.packaged`.
+    """
+    return (GeneVectors.packaged() if vectors is None else vectors).similar(gene, k)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.linear import Linear
 
 

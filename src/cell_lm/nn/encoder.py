@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding

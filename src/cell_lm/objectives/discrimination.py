@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cell_lm.data.batch import TUMOUR, UNKNOWN
+from cell_lm.data.obs.malignancy import TUMOUR, UNKNOWN
 
 
 def discrimination_loss(logits: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

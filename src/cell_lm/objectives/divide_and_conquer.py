@@ -31,7 +31,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cell_lm.config import ObjectivesConfig
-from cell_lm.data.batch import UNKNOWN, CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate
+from cell_lm.data.obs.malignancy import UNKNOWN
 from cell_lm.model import CellLM, Output
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce

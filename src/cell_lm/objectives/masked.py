@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.counter import Counter, keep_mask
 from cell_lm.nn.encoder import cell_of_gene
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from cell_lm.errors import InputError
 from cell_lm.pl.canvas import finish, is_shown, new_figure
-from cell_lm.report import attribution_figures
-from cell_lm.report.style import drawing
+from cell_lm.plots import attribution_figures
+from cell_lm.plots.style import drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData

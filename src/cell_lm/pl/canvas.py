@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cell_lm.files import atomic_file
-from cell_lm.report.style import drawing
+from cell_lm.plots.style import drawing
 
 _NO_SCREEN = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
 

@@ -12,13 +12,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from cell_lm.data.columns import find_column
+from cell_lm.data.obs.columns import find_column
 from cell_lm.errors import InputError
 from cell_lm.pl.canvas import finish, is_shown, new_figure
-from cell_lm.report import figures
-from cell_lm.report.content import Panel
-from cell_lm.report.projection import umap_coordinates
-from cell_lm.report.style import category_colours, drawing
+from cell_lm.plots import figures
+from cell_lm.plots.projection import umap_coordinates
+from cell_lm.plots.style import as_categories, category_colours, drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -125,7 +124,7 @@ def _draw_column(
         drawn = figures.draw_values(ax, coordinates, values.to_numpy(dtype=np.float64, na_value=np.nan))
         ax.figure.colorbar(drawn, ax=ax, shrink=0.6, pad=0.02)
     else:
-        categories = Panel(title, values.to_numpy(dtype=object)).categories
+        categories = as_categories(values)
         colours = category_colours(categories.tolist())
         colours |= {name: colour for name, colour in (palette or {}).items() if name in colours}
         figures.draw_map(ax, coordinates, categories, colours, on_map=on_map)

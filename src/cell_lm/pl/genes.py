@@ -13,9 +13,9 @@ from cell_lm.errors import InputError
 from cell_lm.genes.alignment import principal_components
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.pl.canvas import finish, is_shown, new_figure
-from cell_lm.report import figures, gene_figures
-from cell_lm.report.projection import FEWEST_CELLS, umap_coordinates
-from cell_lm.report.style import category_colours, drawing
+from cell_lm.plots import figures, gene_figures
+from cell_lm.plots.projection import FEWEST_CELLS, umap_coordinates
+from cell_lm.plots.style import category_colours, drawing
 
 COMPONENTS = 50
 """Principal components that the map is made from."""

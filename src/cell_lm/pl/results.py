@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
+from cell_lm.evaluation.metrics import AnnotationScores, Labels, annotation_scores
 from cell_lm.genes.audit import AuditSummary, GeneAudit
-from cell_lm.metrics import AnnotationScores, Labels, annotation_scores
 from cell_lm.pl.canvas import finish, is_shown, new_figure
-from cell_lm.report import figures
-from cell_lm.report import history as log
-from cell_lm.report.history import read_history
-from cell_lm.report.illustrations import CURVES
-from cell_lm.report.style import drawing
+from cell_lm.plots import figures
+from cell_lm.plots import history as log
+from cell_lm.plots.history import CURVES, read_history
+from cell_lm.plots.style import drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,7 +39,7 @@ def confusion(
     Raises
     ------
     InputError
-        As :func:`cell_lm.metrics.annotation_scores`.
+        As :func:`cell_lm.evaluation.metrics.annotation_scores`.
     """
     scores: AnnotationScores = annotation_scores(truth, predicted)
     shown = is_shown(show, ax)

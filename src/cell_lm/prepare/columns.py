@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cell_lm.config import parse
-from cell_lm.data.columns import find_column
-from cell_lm.data.counts import Scale
-from cell_lm.data.state import STATES, StateColumn, as_text
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.obs.malignancy import STATES, StateColumn, as_text
+from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import LABELS
 from cell_lm.errors import ConfigError
 

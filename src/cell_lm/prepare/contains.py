@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.data.cells import gene_names
-from cell_lm.data.counts import Scale, ScaleCheck
-from cell_lm.data.scales import undo_log1p
+from cell_lm.data.formats.stream import open_cells
+from cell_lm.data.scale.check import Scale, ScaleCheck
+from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.data.store import Store, row_hashes
 from cell_lm.data.store.manifest import SourceRecord
-from cell_lm.data.stream import open_cells
 from cell_lm.genes import resolve_genes
 from cell_lm.prepare.identity import identify
 from cell_lm.prepare.quality import Gatherer

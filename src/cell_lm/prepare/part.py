@@ -21,9 +21,9 @@ from scipy import sparse
 
 from cell_lm._version import __version__
 from cell_lm.data.cells import gene_names
-from cell_lm.data.counts import ScaleCheck
 from cell_lm.data.formats.cell_file import CellFile
-from cell_lm.data.scales import undo_log1p
+from cell_lm.data.scale.check import ScaleCheck
+from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.data.store.hashes import row_hashes
 from cell_lm.data.store.layout import COUNT_TYPES, LABELS
 from cell_lm.data.store.manifest import CellsRecord, GenesRecord

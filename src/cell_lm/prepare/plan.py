@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cell_lm.data.columns import find_column
-from cell_lm.data.counts import Scale
-from cell_lm.data.samples import STATE, SampleSheet
-from cell_lm.data.stream import CellFile, open_cells
+from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.stream import CellFile, open_cells
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.scale.check import Scale
 from cell_lm.errors import ConfigError
 from cell_lm.prepare.columns import Columns, Mapping, StateRule
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cell_lm._version import __version__
-from cell_lm.data.samples import SampleSheet
+from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.store.layout import MANIFEST, MOST_GENES, SHARDS
 from cell_lm.data.store.manifest import Manifest, ShardRecord
 from cell_lm.errors import CellLMError, ConfigError, InputError

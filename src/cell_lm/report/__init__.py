@@ -1,5 +1,7 @@
 """The report of a run: one HTML page, self-contained, and what it is made from."""
 
+from cell_lm.plots.history import read_history
+from cell_lm.plots.projection import umap_coordinates
 from cell_lm.report.content import (
     Annotation,
     Baseline,
@@ -11,9 +13,7 @@ from cell_lm.report.content import (
     Training,
 )
 from cell_lm.report.environment import environment
-from cell_lm.report.history import read_history
 from cell_lm.report.page import write_report
-from cell_lm.report.projection import umap_coordinates
 
 __all__ = [
     "Annotation",

@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cell_lm.data.batch import NORMAL, TUMOUR
 from cell_lm.data.cells import CellData
-from cell_lm.data.columns import obs_column
+from cell_lm.data.obs.columns import obs_column
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
 from cell_lm.errors import InputError
+from cell_lm.evaluation.metrics import AnnotationScores, Geometry, Labels, annotation_scores
 from cell_lm.files import JSON
 from cell_lm.genes.audit import AuditSummary
-from cell_lm.metrics import AnnotationScores, Geometry, Labels, annotation_scores
+from cell_lm.plots.style import as_categories
 
 NOTABLE = 12
 """Most renamed genes that a data set's row tells about."""
@@ -144,8 +145,7 @@ class Panel:
     @cached_property
     def categories(self) -> NDArray[np.str_]:
         """The categories as text."""
-        values = pd.Series(np.asarray(self.values, dtype=object))
-        return np.asarray(values.map(str, na_action="ignore").fillna("not given"), dtype=str)
+        return as_categories(self.values)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cell_lm.report import history as log
+from cell_lm.plots import history as log
 from cell_lm.report.content import Annotation, Dataset, ReportData, Training
 from cell_lm.report.numbers import amount, count, duration, percent, score
 

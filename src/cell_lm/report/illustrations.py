@@ -10,25 +10,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cell_lm.report import figures
-from cell_lm.report import history as log
+from cell_lm.plots import figures
+from cell_lm.plots import history as log
+from cell_lm.plots.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
 from cell_lm.report.content import Annotation, Dataset, Embedding, Training
 from cell_lm.report.numbers import count, percent, score
-from cell_lm.report.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
 from cell_lm.report.svg import to_svg
-
-CURVES = {
-    "total": ("Total loss", False),
-    "masked": ("Masked genes: loss", False),
-    "masked_accuracy": ("Masked genes: right bins", True),
-    "discrimination": ("Tumour or normal: loss", False),
-    "discrimination_accuracy": ("Tumour or normal: right cells", True),
-    "contrastive": ("Two views of a cell: contrastive loss", False),
-    "learning_rate": ("Learning rate", False),
-    "norm": ("Gradient norm", False),
-    "cells_per_second": ("Cells per second", False),
-}
-"""Column of the log: title, and whether it is a share."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class Curve:
 def curves(training: Training) -> list[Curve]:
     """Draw every quantity that the log has values for."""
     drawn = []
-    for name, (title, percent_axis) in CURVES.items():
+    for name, (title, percent_axis) in log.CURVES.items():
         found = log.last(training.history, name)
         if found is None:
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from cell_lm.report.style import compact
+from cell_lm.plots.style import compact
 
 NONE = "–"
 _GAP = "\u00a0"

@@ -15,10 +15,10 @@ from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from cell_lm.files import JSON, atomic_file
+from cell_lm.plots.style import natural_order
 from cell_lm.report import illustrations, numbers
 from cell_lm.report.content import Annotation, ReportData
 from cell_lm.report.highlights import cards, findings
-from cell_lm.report.style import natural_order
 from cell_lm.report.wording import geometry_rows, limits
 
 CONFIDENCES = (0.5, 0.7, 0.9, 0.95)

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from cell_lm.report.style import ACCENT, FONT, GRID, INK, MUTED, PAPER, SECOND, drawing
+from cell_lm.plots.style import ACCENT, FONT, GRID, INK, MUTED, PAPER, SECOND, drawing
 
 _VARIABLES = {
     INK: "--ink",

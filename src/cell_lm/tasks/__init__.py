@@ -1,9 +1,9 @@
 """Tasks: what a pretrained model is used for."""
 
+from cell_lm.evaluation.linear_head import LinearHead, fit_head
 from cell_lm.tasks.annotation import CellTypeClassifier, CoverageWarning
 from cell_lm.tasks.annotator import Annotator, Coverage, Reference
 from cell_lm.tasks.baselines import LogisticBaseline, MajorityBaseline
-from cell_lm.tasks.linear_head import LinearHead, fit_head
 
 __all__ = [
     "Annotator",

@@ -12,13 +12,13 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from cell_lm.data.cells import CellData
-from cell_lm.data.counts import Scale
-from cell_lm.metrics import AnnotationScores
+from cell_lm.data.scale.check import Scale
+from cell_lm.evaluation.linear_head import LinearHead, fit_head
+from cell_lm.evaluation.metrics import AnnotationScores
 from cell_lm.model import CellLM
 from cell_lm.tasks import classifier_folder
 from cell_lm.tasks.annotator import Annotator, Progress
 from cell_lm.tasks.labels import read_groups, read_labels
-from cell_lm.tasks.linear_head import LinearHead, fit_head
 from cell_lm.tasks.reading import as_cells, embed_cells, name_of, refuse_other_kinds
 
 LEAST_COVERAGE = 0.5
@@ -33,7 +33,7 @@ class CoverageWarning(UserWarning):
 
 
 class CellTypeClassifier(Annotator):
-    """Annotates cells: a frozen encoder, and a linear head fitted on labelled cells (:mod:`cell_lm.tasks.linear_head`).
+    """Annotates cells by a frozen encoder and a linear head (:mod:`cell_lm.evaluation.linear_head`).
 
     Every method takes an AnnData, which is only read, or cells from :func:`cell_lm.data.read_cells`.
 

@@ -11,9 +11,9 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from cell_lm.data.cells import CellData
-from cell_lm.data.tokeniser import PER_CELL
+from cell_lm.data.loading.tokeniser import PER_CELL
+from cell_lm.evaluation.linear_head import LinearHead, fit_head
 from cell_lm.tasks.annotator import Annotator, Progress
-from cell_lm.tasks.linear_head import LinearHead, fit_head
 
 COMPONENTS = 60
 

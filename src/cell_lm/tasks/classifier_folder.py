@@ -23,10 +23,10 @@ from safetensors import SafetensorError
 from cell_lm import model_folder
 from cell_lm._version import __version__
 from cell_lm.errors import InputError, ModelError
+from cell_lm.evaluation.linear_head import LinearHead, Selection
 from cell_lm.files import atomic_directory, refuse_to_replace, sha256, write_json
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotator import Reference
-from cell_lm.tasks.linear_head import LinearHead, Selection
 
 MANIFEST, HEAD, MODEL = "classifier.json", "head.safetensors", "model"
 KIND: Literal["cell-lm classifier"] = "cell-lm classifier"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cell_lm.data.columns import obs_column
+from cell_lm.data.obs.columns import obs_column
 from cell_lm.errors import InputError
 
 MISSING = frozenset({"", "nan", "NaN", "None", "NaT", "<NA>"})

@@ -9,7 +9,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from cell_lm.data.cells import CellData, from_anndata
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.errors import InputError, ModelError
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells, embed_cells

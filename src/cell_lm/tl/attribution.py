@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.cells import CellData
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import Method, attribute, check_method, choose_cells, deletion_curves, gene_table

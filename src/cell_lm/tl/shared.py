@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cell_lm._version import __version__
 from cell_lm.data.cells import CellData
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.errors import InputError
 from cell_lm.model import CellLM
 

@@ -8,7 +8,7 @@ from scipy import sparse
 from written import WRITERS, Written, csc, csr, loom, tenx_v3
 
 from cell_lm.data import from_anndata, open_cells, read_cells
-from cell_lm.data.readers import read_source
+from cell_lm.data.formats.readers import read_source
 
 MANY = {writer.__name__: writer for writer in WRITERS}
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cell_lm.errors import ModelError
 from cell_lm.genes import Vocabulary
-from cell_lm.genes.interactions import Network
-from cell_lm.genes.interactions.packaged import pack, unpack
+from cell_lm.genes.interactions.network import Network
+from cell_lm.genes.interactions.packaged import pack, packaged_network, unpack
 
 GENES = Vocabulary(tuple(f"G{i:03}" for i in range(600)), ("",) * 600)
 EDGE = st.tuples(st.integers(0, 599), st.integers(0, 599), st.floats(2**-10, 1, width=32))
@@ -24,16 +24,16 @@ def small(rows=((0, 599, 0.3), (0, 300, 1.0), (5, 6, 0.3))):
 
 
 def test_the_packaged_network_is_of_the_human_vocabulary_and_has_the_edges_that_the_documents_name():
-    network = Network.packaged()
+    network = packaged_network()
     assert network.vocabulary is Vocabulary.human()
     assert (len(network), int(network.known.sum())) == (537_460, 17_653)
     assert network.hash.startswith("689b1c0d314d6ce3")
     assert "BSD-3" in network.source
-    assert Network.packaged() is network
+    assert packaged_network() is network
 
 
 def test_it_has_interactions_that_everybody_knows():
-    network, index = Network.packaged(), Vocabulary.human().index
+    network, index = packaged_network(), Vocabulary.human().index
     adjacency = network.adjacency()
     assert adjacency[index("TP53"), index("MDM2")] > 0.9
     assert adjacency[index("CD3D"), index("CD3E")] > 0.5

@@ -10,7 +10,7 @@ import pytest
 
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary
-from cell_lm.genes.interactions import Network, read_edges, read_network, read_string, string_files
+from cell_lm.genes.interactions import packaged_network, read_edges, read_network, read_string, string_files
 from cell_lm.genes.interactions.string_files import CHANNELS, combine
 
 PROTEINS = {"ENSP01": "TP53", "ENSP02": "MDM2", "ENSP03": "CD3D", "ENSP04": "C1orf112", "ENSP05": "NOTAGENE"}
@@ -185,8 +185,8 @@ def test_names_of_another_species_are_refused(folder, monkeypatch):
 
 def test_a_network_is_read_whatever_holds_it(folder):
     pd.DataFrame({"gene_a": ["TP53"], "gene_b": ["MDM2"], "score": [5]}).to_csv(folder / "x.csv", index=False)
-    assert read_network("anat").hash == Network.packaged().hash
-    assert read_network("anat", min_score=0.7).hash == Network.packaged().above(0.7).hash
+    assert read_network("anat").hash == packaged_network().hash
+    assert read_network("anat", min_score=0.7).hash == packaged_network().above(0.7).hash
     assert read_network(folder).hash == read_string(folder).hash
     assert read_network(str(folder), min_score=0.4).hash == read_string(folder, min_score=0.4).hash
     assert read_network(folder / "9606.protein.links.v12.0.txt.gz").hash == read_string(folder).hash

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from cell_lm.data.source import Source, X, plain, sparse_damage
+from cell_lm.data.formats.source import Source, X, plain, sparse_damage
 from cell_lm.errors import InputError
 
 MOST_ENTRIES = 1 << 22

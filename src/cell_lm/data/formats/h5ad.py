@@ -29,7 +29,7 @@ from cell_lm.data.formats.hdf5 import (
     unreadable,
 )
 from cell_lm.data.formats.rows import compressed_blocks
-from cell_lm.data.source import RAW, Source, X, choose, plain
+from cell_lm.data.formats.source import RAW, Source, X, choose, plain
 from cell_lm.errors import InputError
 
 _MATRICES = ("array", "csr_matrix", "csc_matrix")

@@ -13,8 +13,8 @@ from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.dense import dense_blocks
 from cell_lm.data.formats.hdf5 import guarded, holds, opened, refuse_outside_at, refuse_unwritten
 from cell_lm.data.formats.orient import gene_share
+from cell_lm.data.formats.source import X, choose
 from cell_lm.data.formats.text import refuse_repeated
-from cell_lm.data.source import X, choose
 from cell_lm.errors import InputError
 
 _GENES = ("Gene", "gene_names", "gene_symbols", "gene_name", "GeneName", "Symbol", "var_names", "Accession", "gene_ids")

@@ -27,8 +27,8 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.orient import genes_are_rows, remark
+from cell_lm.data.formats.source import X, sparse_damage
 from cell_lm.data.formats.text import intact, opened_bytes, refuse_repeated
-from cell_lm.data.source import X, sparse_damage
 from cell_lm.errors import CellLMError, InputError
 
 _CLASS, _PREFERRED = "dgCMatrix", "sm"

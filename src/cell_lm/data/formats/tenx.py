@@ -17,8 +17,8 @@ from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.features import is_human, kept_features, select_genes
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, refuse_outside_at, refuse_unwritten
 from cell_lm.data.formats.rows import compressed_blocks
+from cell_lm.data.formats.source import X
 from cell_lm.data.formats.text import refuse_repeated
-from cell_lm.data.source import X
 from cell_lm.errors import InputError
 
 _V3 = "matrix"

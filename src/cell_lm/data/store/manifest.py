@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cell_lm._version import __version__
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import FILES, FORMAT, KIND, MANIFEST
 from cell_lm.errors import InputError
 from cell_lm.files import write_json

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from cell_lm.data.counts import Scale
+from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import (
     CELLS,
     COUNTS,

@@ -10,7 +10,8 @@ STRING's own files, and :mod:`~cell_lm.genes.interactions.read` reads any of the
 
 from cell_lm.genes.interactions.edges import read_edges
 from cell_lm.genes.interactions.network import Network, join_networks
+from cell_lm.genes.interactions.packaged import packaged_network
 from cell_lm.genes.interactions.read import read_network
 from cell_lm.genes.interactions.string_files import read_string
 
-__all__ = ["Network", "join_networks", "read_edges", "read_network", "read_string"]
+__all__ = ["Network", "join_networks", "packaged_network", "read_edges", "read_network", "read_string"]

@@ -112,13 +112,6 @@ class Network:
         notes += _counted(again, "pairs were there more than once: the highest score was kept")
         return cls(vocabulary, low, high, best, name, source, notes)
 
-    @classmethod
-    def packaged(cls) -> Network:
-        """Return the network that ships with cell-lm: ANAT's of human proteins (cached)."""
-        from cell_lm.genes.interactions.packaged import packaged_network
-
-        return packaged_network()
-
     @cached_property
     def _keys(self) -> NDArray[np.int64]:
         """One number per edge, ascending."""

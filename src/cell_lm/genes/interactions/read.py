@@ -9,7 +9,7 @@ from cell_lm.errors import InputError
 from cell_lm.genes.interactions.edges import read_edges
 from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.interactions.options import MIN_SCORE, SPELLED
-from cell_lm.genes.interactions.packaged import NAME
+from cell_lm.genes.interactions.packaged import NAME, packaged_network
 from cell_lm.genes.interactions.string_files import HIGH_CONFIDENCE, is_string_file, read_string
 
 
@@ -29,7 +29,7 @@ def read_network(
     Parameters
     ----------
     what
-        ``"anat"`` (:meth:`Network.packaged`; a file of that name is ``./anat``), a folder of STRING's files or its file
+        ``"anat"`` (:func:`packaged_network`; a file of that name is ``./anat``), a folder of STRING's files or its file
         of links (:func:`read_string`), or else a table (:func:`read_edges`).
     min_score
         Least score of an edge, 0 to 1. Default: 0.7 for STRING's files, 0 for others.
@@ -52,7 +52,7 @@ def read_network(
         _refuse_options(what, "the packaged network", given + ["channels"] * (channels is not None))
         if not 0 <= least <= 1:
             raise InputError(f"min_score is {least:g}", where=NAME, fix=f"Give {MIN_SCORE} from 0 to 1")
-        return Network.packaged().above(least)
+        return packaged_network().above(least)
     path = Path(what)
     if path.is_dir() or is_string_file(path):
         _refuse_options(path, "STRING's files", given)

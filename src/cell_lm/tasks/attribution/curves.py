@@ -22,8 +22,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cell_lm.data.batch import CellBatch
 from cell_lm.data.cells import CellData
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.annotator import Progress

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
 
-from cell_lm.data.batch import CellBatch
 from cell_lm.data.cells import CellData
-from cell_lm.data.tokeniser import Tokeniser
+from cell_lm.data.loading.batch import CellBatch
+from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.evaluation.linear_head import LinearHead
 from cell_lm.model import CellLM
 from cell_lm.nn.encoder import LatentEncoder
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.linear_head import LinearHead
 
 BLOCK = 256
 """Cells that are tokenised at a time."""

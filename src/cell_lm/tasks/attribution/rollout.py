@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cell_lm.data.batch import CellBatch
+from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import InputError
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.tasks.attribution.explained import Explained

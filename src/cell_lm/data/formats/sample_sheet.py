@@ -1,0 +1,139 @@
+"""A sheet of samples: what is known of whole files of cells, one line a sample, as CancerSCEM and GEO series have it.
+
+CancerSCEM publishes one table of counts a sample, named by it (``LUAD-003-01-1A.counts.matrix.tsv.gz``), and a list of
+the samples beside them. The cells of a file get all that its sample's line says as columns of ``obs``, and ``state``
+where a column of the sheet tells tumour from normal. That is a property of the *sample* then, as in CellLM: every cell
+of a tumour sample counts as a tumour cell.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from cell_lm.data.formats.text import read_lines, refuse_repeated, split_fields
+from cell_lm.data.obs.columns import find_column
+from cell_lm.data.obs.malignancy import UNKNOWN, StateColumn
+from cell_lm.errors import InputError
+
+SAMPLE, STATE = "sample", "state"
+_SAMPLE_COLUMNS = ("sample", "sampleid", "samplename", "sampleaccession", "samplenumber", "sampletitle")
+_STATE_NAMES = {1: "tumour", 0: "normal", UNKNOWN: "unknown"}
+
+
+@dataclass(frozen=True)
+class SampleSheet:
+    """The samples of a sheet.
+
+    Attributes
+    ----------
+    name : str
+        The file, for messages.
+    table : DataFrame
+        One row a sample, under its name; all columns of the sheet, as text, and ``state`` where it tells.
+    """
+
+    name: str
+    table: pd.DataFrame
+
+    @classmethod
+    def read(
+        cls, path: str | Path, *, sample_column: str | None = None, state: StateColumn | None = None
+    ) -> SampleSheet:
+        """Read a sheet: csv or tsv, compressed or not, with a header.
+
+        Parameters
+        ----------
+        path
+            The file.
+        sample_column
+            The column that names the samples; default: the one called sample, sample ID or the like.
+        state
+            The column that tells tumour from normal, and what its words mean; default: the only one whose words are all
+            understood.
+
+        Raises
+        ------
+        InputError
+            It is no table, a sample comes twice, or no column (or more than one) names the samples.
+        """
+        name, table = str(path), _read_table(Path(path))
+        column = sample_column or _only_sample_column(table, name)
+        names = find_column(table, column, axis="the sheet", where=name)
+        refuse_repeated(names.tolist(), "samples", name)
+        table = table.set_index(names.rename(None))
+        states = _states(table, state, name)
+        return cls(name, table if states is None else table.assign(**{STATE: states}))
+
+    @property
+    def tells_state(self) -> bool:
+        """Whether it tells tumour from normal."""
+        return STATE in self.table
+
+    def sample_of(self, path: str | Path) -> str:
+        """Return the sample whose name the name of a file is, or begins with.
+
+        Raises
+        ------
+        InputError
+            There is none.
+        """
+        file = Path(path).name
+        fits = [name for name in self.table.index if name and re.match(re.escape(name) + r"(?![A-Za-z0-9])", file)]
+        if not fits:
+            shown = ", ".join(self.table.index[:3])
+            found = f"none of the {len(self.table):,} samples of {self.name} ({shown}, …) is what its name begins with"
+            raise InputError(found, where=str(path), fix="Name the file by its sample, or add the sample to the sheet")
+        return str(max(fits, key=len))
+
+    def describe(self, obs: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+        """Return the cells of a file with what the sheet says of their sample; columns of the cells come first."""
+        sample = self.sample_of(path)
+        said = {SAMPLE: sample, **{str(key): value for key, value in self.table.loc[sample].items()}}
+        return obs.assign(**{key: value for key, value in said.items() if key not in obs})
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    lines = [line for line in read_lines(path) if line.strip()]
+    separator = max("\t,;", key=lambda mark: lines[0].count(mark.encode())) if lines else ","
+    rows = [split_fields(line, separator) for line in lines]
+    if len(rows) < 2 or len(rows[0]) < 2:
+        found = f"it is no sheet of samples: {len(rows):,} lines of {len(rows[0]) if rows else 0} columns"
+        raise InputError(found, where=str(path), fix="Give a csv or tsv with a header, one line a sample")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            found = f"line {number:,} has {len(row)} columns, the header {len(rows[0])}"
+            raise InputError(found, where=str(path), fix="Quote the fields that hold the separator")
+    return pd.DataFrame(rows[1:], columns=rows[0], dtype=object)
+
+
+def _only_sample_column(table: pd.DataFrame, name: str) -> str:
+    plain = {str(column): re.sub(r"[^a-z]", "", str(column).casefold()) for column in table.columns}
+    found = [column for column, word in plain.items() if word in _SAMPLE_COLUMNS]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} columns name samples ({', '.join(found)})" if found else "no column is called sample"
+    fix = f"Say which column names them; there is: {', '.join(plain)}"
+    raise InputError(what, where=name, fix=fix)
+
+
+def _states(table: pd.DataFrame, state: StateColumn | None, name: str) -> list[str] | None:
+    """Return the states of the samples in words, by the column that was named or the only one that is understood."""
+    if state is not None:
+        return _words(table, state, name)
+    understood = []
+    for column in table.columns:
+        try:
+            words = _words(table, StateColumn(str(column)), name)
+        except InputError:
+            continue
+        if {"tumour", "normal"} & set(words):
+            understood.append(words)
+    return understood[0] if len(understood) == 1 else None
+
+
+def _words(table: pd.DataFrame, state: StateColumn, name: str) -> list[str]:
+    return [_STATE_NAMES[int(value)] for value in state.read(table, where=name)]

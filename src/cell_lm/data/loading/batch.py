@@ -1,0 +1,126 @@
+"""A batch of cells, packed: the genes of all cells in a row, and where each cell begins; no padding anywhere.
+
+Shapes: C cells, T genes over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class CellBatch:
+    """Tokenised cells, one after the other.
+
+    Attributes
+    ----------
+    genes : Tensor
+        int64 [T]: index of the gene in the vocabulary.
+    bins : Tensor
+        int64 [T]: bin of its expression.
+    values : Tensor
+        float32 [T]: log1p of its counts per 10,000.
+    offsets : ndarray
+        int64 [C + 1], on the CPU: cell ``c`` holds the tokens ``offsets[c]`` to ``offsets[c + 1]``; no cell is empty.
+    state : Tensor
+        int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
+    slots : Tensor
+        int64 [C]: the place of each cell in the global batch. Dropout and masking are functions of it, so a cell keeps
+        its slot when the batch is cut into chunks or spread over ranks.
+    """
+
+    genes: Tensor
+    bins: Tensor
+    values: Tensor
+    offsets: NDArray[np.int64]
+    state: Tensor
+    slots: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def tokens(self) -> int:
+        """T, the number of genes over all cells."""
+        return int(self.offsets[-1])
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Genes in each cell, int64 [C]."""
+        return np.diff(self.offsets)
+
+    def __getitem__(self, cells: slice) -> CellBatch:
+        """Return consecutive cells, as views on the same memory; they keep their slots."""
+        start, stop, stride = cells.indices(len(self))
+        if stride != 1:
+            raise IndexError("a batch is cut into consecutive cells only")
+        stop = max(start, stop)
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        return CellBatch(
+            self.genes[first:last],
+            self.bins[first:last],
+            self.values[first:last],
+            self.offsets[start : stop + 1] - first,
+            self.state[start:stop],
+            self.slots[start:stop],
+        )
+
+    def expression(self, genes: int) -> sparse.csr_matrix[np.float32]:
+        """Return the values as a sparse matrix, float32 [C, genes]; on the CPU."""
+        values, columns = self.values.cpu().numpy(), self.genes.cpu().numpy()
+        return sparse.csr_matrix((values, columns, self.offsets), shape=(len(self), genes))
+
+    def keep(self, genes: Tensor) -> CellBatch:
+        """Return the same cells with only some of their genes, given as bool [T]; a cell that keeps none keeps all."""
+        cell = np.repeat(np.arange(len(self)), self.lengths)
+        kept = genes.cpu().numpy()
+        left = np.bincount(cell[kept], minlength=len(self))
+        kept = kept | (left == 0)[cell]
+        index = torch.from_numpy(np.flatnonzero(kept)).to(self.genes.device)
+        offsets = np.concatenate([[0], np.cumsum(np.where(left == 0, self.lengths, left))])
+        return replace(self, genes=self.genes[index], bins=self.bins[index], values=self.values[index], offsets=offsets)
+
+    def chunks(self, token_budget: int) -> Iterator[CellBatch]:
+        """Cut into runs of consecutive cells of at most ``token_budget`` genes; a longer cell is a chunk of its own."""
+        start = 0
+        while start < len(self):
+            fits = int(np.searchsorted(self.offsets, self.offsets[start] + token_budget, side="right")) - 1
+            stop = max(fits, start + 1)
+            yield self[start:stop]
+            start = stop
+
+    def with_slots(self, first: int) -> CellBatch:
+        """Return the same cells in the slots ``first``, ``first + 1`` and so on."""
+        return replace(self, slots=torch.arange(first, first + len(self), device=self.slots.device))
+
+    def to(self, device: torch.device) -> CellBatch:
+        """Move all but the offsets to a device."""
+        return replace(
+            self,
+            genes=self.genes.to(device, non_blocking=True),
+            bins=self.bins.to(device, non_blocking=True),
+            values=self.values.to(device, non_blocking=True),
+            state=self.state.to(device, non_blocking=True),
+            slots=self.slots.to(device, non_blocking=True),
+        )
+
+
+def concatenate(batches: Sequence[CellBatch]) -> CellBatch:
+    """Join batches in order; every cell keeps its slot."""
+    shifts = np.cumsum([0, *(batch.tokens for batch in batches)])
+    offsets = [batch.offsets[1:] + shift for batch, shift in zip(batches, shifts, strict=False)]
+    return CellBatch(
+        torch.cat([batch.genes for batch in batches]),
+        torch.cat([batch.bins for batch in batches]),
+        torch.cat([batch.values for batch in batches]),
+        np.concatenate([np.zeros(1, np.int64), *offsets]),
+        torch.cat([batch.state for batch in batches]),
+        torch.cat([batch.slots for batch in batches]),
+    )

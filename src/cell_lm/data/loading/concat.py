@@ -1,0 +1,135 @@
+"""Several datasets as one: a running index over all their cells, wherever these are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.data import protocol
+from cell_lm.data.loading.batch import CellBatch
+from cell_lm.data.loading.readahead import ReadAhead
+from cell_lm.data.loading.tokeniser import Part, Tokeniser
+from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
+from cell_lm.errors import InputError
+
+
+class Fetched(NamedTuple):
+    """Cells of a file that were read: which of its rows, int64, ascending; and the cells."""
+
+    rows: NDArray[np.int64]
+    cells: Cells
+
+
+class CellPool:
+    """The cells of several datasets, one after the other, to be tokenised in any mixture.
+
+    Parameters
+    ----------
+    datasets
+        In memory, in a store or in a file; aligned to one vocabulary. They may differ in the scale that they were given
+        on.
+    tokeniser
+        Makes the tokens.
+
+    Attributes
+    ----------
+    parts : tuple
+        The datasets, a store being as many as it has shards.
+    starts : ndarray
+        int64 [parts + 1]: cells ``starts[p]`` to ``starts[p + 1]`` are those of part ``p``.
+    state : ndarray
+        int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
+
+    Raises
+    ------
+    InputError
+        There is no dataset, or their vocabularies differ.
+    """
+
+    def __init__(self, datasets: Sequence[Dataset], tokeniser: Tokeniser) -> None:
+        if not datasets:
+            raise InputError("there are no datasets", fix="Give at least one")
+        for other in datasets[1:]:
+            if other.vocabulary.hash != datasets[0].vocabulary.hash:
+                found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"
+                raise InputError(found, where=other.name, fix="Read all datasets with the same vocabulary")
+        self.tokeniser, self._ahead = tokeniser, ReadAhead()
+        self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
+        self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
+        self.state = np.concatenate([np.empty(0, np.int8), *(part.state for part in self.parts)])
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """int32 [cells]: tokens that each gives, known without touching the counts."""
+        return np.concatenate([np.empty(0, np.int32), *map(self._lengths, self.parts)])
+
+    def _lengths(self, part: protocol.Part) -> NDArray[np.int32]:
+        return np.minimum(part.genes_per_cell, self.tokeniser.max_genes).astype(np.int32)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @cached_property
+    def reads_files(self) -> bool:
+        """Whether some cells are read from a file when they are asked for, better many at a time."""
+        return any(in_file(part) for part in self.parts)
+
+    def fetch(self, index: NDArray[np.integer[Any]]) -> Mapping[int, Fetched]:
+        """Read those of some cells that are in files, at once and in the order of the files; the others need not be."""
+        if not self.reads_files:
+            return {}
+        cells = np.unique(np.asarray(index, np.int64))
+        which = self._which(cells)
+        return {
+            number: self._read(part, cells[which == number] - self.starts[number])
+            for number, part in enumerate(self.parts)
+            if in_file(part)
+        }
+
+    def _read(self, part: CellsInFile, rows: NDArray[np.int64]) -> Fetched:
+        return Fetched(rows, part.read(rows))
+
+    def tokenise(self, index: NDArray[np.integer[Any]], fetched: Mapping[int, Fetched] | None = None) -> CellBatch:
+        """Return the cells at ``index`` ([C], in this order) as a batch, in the slots 0 to C - 1.
+
+        Parameters
+        ----------
+        index
+            Of the cells.
+        fetched
+            What :meth:`fetch` returned for these cells, or for more; default: what is in files is read now.
+        """
+        cells = np.asarray(index, np.int64)
+        if fetched is None:
+            fetched = self.fetch(cells)
+        parts, announce = list(self._parts(cells, fetched)), self._ahead.begin()
+        if announce:
+            for part in parts:
+                if hasattr(part.cells, "announce"):
+                    part.cells.announce(part.rows)
+        batch = self.tokeniser.assemble(parts, len(index))
+        self._ahead.end(len(index))
+        return batch
+
+    def _which(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        which = np.searchsorted(self.starts, index, side="right") - 1
+        if len(index) and not 0 <= which.min() <= which.max() < len(self.parts):
+            raise IndexError(f"cells {index.min()} to {index.max()} of {len(self)}")
+        return which
+
+    def _parts(self, index: NDArray[np.int64], fetched: Mapping[int, Fetched]) -> Iterator[Part]:
+        which = self._which(index)
+        order = np.argsort(which, kind="stable")  # one pass over the cells, however many shards there are
+        bounds = np.searchsorted(which[order], np.arange(len(self.parts) + 1))
+        for number in np.flatnonzero(np.diff(bounds)):
+            places, part = order[bounds[number] : bounds[number + 1]], self.parts[number]
+            rows = index[places] - self.starts[number]
+            if in_file(part):
+                held = fetched[int(number)]
+                yield Part(held.cells, np.searchsorted(held.rows, rows), places)
+            else:
+                yield Part(cast("Cells", part), rows, places)

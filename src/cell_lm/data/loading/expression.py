@@ -1,0 +1,40 @@
+"""Expression of many cells as one sparse matrix, for what is computed from all of them at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import sparse
+
+from cell_lm.data.loading.concat import CellPool
+from cell_lm.data.loading.sampler import sample
+from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.data.protocol import Dataset
+
+MOST_CELLS = 20_000
+"""Cells that the co-expression is computed from; more of them change little and cost time."""
+
+
+def expression_matrix(
+    datasets: Sequence[Dataset], *, most: int = MOST_CELLS, seed: int = 0
+) -> sparse.csr_matrix[np.float32]:
+    """Return the expression of cells, float32 [cells, genes]: log1p of counts per 10,000.
+
+    Parameters
+    ----------
+    datasets
+        Aligned to one vocabulary.
+    most
+        Cells; of more, so many are drawn.
+    seed
+        Of the draw.
+
+    Raises
+    ------
+    InputError
+        There is no dataset, or their vocabularies differ.
+    """
+    genes = len(datasets[0].vocabulary) if datasets else 1
+    pool = CellPool(datasets, Tokeniser(2, genes))
+    return pool.tokenise(sample(len(pool.state), most, seed)).expression(genes)

@@ -1,0 +1,103 @@
+"""Groups of cells that batches can be balanced over: tumour and normal, or the values of a column."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cell_lm.data.loading.balance import BalancedSampler
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
+from cell_lm.data.protocol import Dataset, Part, parts_of
+from cell_lm.errors import InputError
+
+STATE = "state"
+"""What to balance by for tumour and normal; any other name is that of a column."""
+_SHOWN = 6
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each cell is of.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Of the groups.
+    numbers : ndarray
+        int32 [cells]: place of its group in ``names``; -1: of none.
+    """
+
+    names: tuple[str, ...]
+    numbers: NDArray[np.int32]
+
+    def describe(self, column: str, sampler: BalancedSampler) -> str:
+        """Return one line on the shares that the groups get, and what that means for the rarest."""
+        shares = sampler.quotas / sampler.batch_size
+        order = np.argsort(-shares[:-1], kind="stable")
+        named = [f"{self.names[g]} {shares[g]:.1%}" for g in order[:_SHOWN]]
+        more = f", {len(order) - _SHOWN} more" if len(order) > _SHOWN else ""
+        loose = f", without a value {shares[-1]:.1%}" if shares[-1] else ""
+        often = sampler.repetition
+        most = int(np.argmax(often[:-1]))
+        said = f"balanced over '{column}', {len(self.names)} groups: {', '.join(named)}{more}{loose} of every batch"
+        return f"{said}; cells of {self.names[most]} come {often[most]:.1f} times as often as in a plain pass"
+
+
+def read_groups(datasets: Sequence[Dataset], column: str, state: NDArray[np.int8]) -> Groups:
+    """Return the groups of the cells of all datasets, in their order.
+
+    Parameters
+    ----------
+    datasets
+        A dataset without the column has cells of no group.
+    column
+        ``"state"``, or a column of ``obs`` (of a store: of its cells).
+    state
+        int8: state of all cells.
+
+    Raises
+    ------
+    InputError
+        No dataset has the column, or it holds fewer than two values.
+    """
+    if column == STATE:
+        numbers = np.where(state == TUMOUR, 1, np.where(state == NORMAL, 0, -1)).astype(np.int32)
+        names: tuple[str, ...] = ("normal", "tumour")
+    else:
+        numbers, names = _number([part for dataset in datasets for part in parts_of(dataset)], column)
+    held = np.bincount(numbers[numbers >= 0], minlength=len(names))
+    if np.count_nonzero(held) < 2:
+        found = f"there is nothing to balance: '{column}' holds {np.count_nonzero(held)} group(s) over all cells"
+        raise InputError(found, fix="Name another column (data.balance), or leave it out")
+    return Groups(names, numbers)
+
+
+def _number(parts: Sequence[Part], column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Give the values of a column numbers, in the order of the alphabet; part by part, to need little memory."""
+    if not any(column in part.columns for part in parts):
+        _refuse_absent(parts, column)
+    met: dict[str, int] = {}
+    numbered = []
+    for part in parts:
+        if column not in part.columns:
+            numbered.append(np.full(len(part), -1, np.int32))
+            continue
+        codes, values = pd.factorize(part.column(column))
+        places = [met.setdefault(str(value), len(met)) for value in values]
+        numbered.append(np.array([*places, -1], np.int32)[codes])  # code -1, a missing value, is the last
+    names = sorted(met)
+    rank = np.array([*(names.index(name) for name in met), -1], np.int32)
+    return rank[np.concatenate(numbered)], tuple(names)
+
+
+def _refuse_absent(parts: Sequence[Part], column: str) -> NoReturn:
+    known = sorted({STATE, *(name for part in parts for name in part.columns)})
+    close = difflib.get_close_matches(column, known, n=2)
+    hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+    raise InputError(f"no data have a column '{column}' to balance by", fix=f"{hint}There are: {', '.join(known[:30])}")

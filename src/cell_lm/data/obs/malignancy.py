@@ -1,0 +1,113 @@
+"""Tumour cell or normal cell: what a column of ``obs`` says, in the words that people use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cell_lm.data.obs.columns import obs_column
+from cell_lm.errors import ConfigError, InputError
+
+NORMAL, TUMOUR, UNKNOWN = 0, 1, -1
+"""Whether a cell is a tumour cell, as a number."""
+
+STATES = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
+"""Words that a meaning may be given in."""
+_TUMOUR = ["tumour", "tumor", "cancer", "malignant", "neoplastic", "cancerous", "tumoural", "tumoral"]
+_WORDS: dict[str, int] = {
+    **dict.fromkeys(_TUMOUR, TUMOUR),
+    **{f"{word} cell": TUMOUR for word in _TUMOUR},
+    **dict.fromkeys(("normal", "healthy", "normal cell", "healthy cell"), NORMAL),
+    **{f"non{gap}{word}": NORMAL for word in _TUMOUR for gap in ("", " ")},
+    **dict.fromkeys(("unknown", "", "na", "n/a", "nan", "none", "unassigned", "undetermined", "unclear"), UNKNOWN),
+}
+_ANSWERS = {"yes": TUMOUR, "true": TUMOUR, "1": TUMOUR, "no": NORMAL, "false": NORMAL, "0": NORMAL}
+_QUESTION = re.compile(r"malignan|tumou?r|cancer|neoplas", re.IGNORECASE)
+_NEGATED = re.compile(r"non|not|normal|healthy|free", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StateColumn:
+    """The column of ``obs`` that tells tumour cells from normal ones.
+
+    Understood without being told, in any case: tumour, tumor, cancer, malignant, neoplastic and the like, with or
+    without "cell"; normal, healthy and the "non-" of those; unknown, unassigned and missing values. Yes, no, true,
+    false, 1 and 0 count only in a column whose name asks the question (``malignant``, ``is_tumour``), since they would
+    mean anything elsewhere.
+
+    Attributes
+    ----------
+    column : str
+        Its name.
+    values : mapping of str to str
+        What other values mean: ``{"Epithelial": "tumour", "putative": "unknown"}``; these come first.
+
+    Raises
+    ------
+    ConfigError
+        A value is to mean something other than tumour, normal or unknown.
+    """
+
+    column: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for value, state in self.values.items():
+            if state not in STATES:
+                found = f"'{value}' of column '{self.column}' is to mean '{state}'"
+                raise ConfigError(found, fix="Say tumour, normal or unknown")
+
+    def read(self, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
+        """Return the state of each cell, int8 [cells]: ``TUMOUR``, ``NORMAL`` or ``UNKNOWN``.
+
+        Raises
+        ------
+        InputError
+            There is no such column, or some of its values cannot be understood; they are named with how many cells have
+            them.
+        """
+        labels = obs_column(obs, self.column, where=where).map(as_text, na_action="ignore").astype(object)
+        labels = labels.where(labels.notna(), "unknown")
+        meaning = {label: self._meaning(label) for label in labels.unique()}
+        strange = labels[labels.map(lambda label: meaning[label] is None).astype(bool)].value_counts()
+        if len(strange):
+            self._refuse(strange, where)
+        return labels.map(meaning).to_numpy(dtype=np.int8)
+
+    def _meaning(self, label: str) -> int | None:
+        if label in self.values:
+            return STATES[self.values[label]]
+        word = " ".join(re.split(r"[\s_-]+", label.strip().casefold()))
+        word = word.removesuffix("s") if word.endswith("cells") else word
+        asks = _QUESTION.search(self.column) and not _NEGATED.search(self.column)
+        return _WORDS.get(word, _ANSWERS.get(word) if asks else None)
+
+    def _refuse(self, strange: pd.Series[int], where: str) -> None:
+        shown = ", ".join(f"'{label}' ({count:,} cells)" for label, count in strange.head(5).items())
+        more = f" and {len(strange) - 5:,} more" if len(strange) > 5 else ""
+        found = f"obs column '{self.column}' holds values that mean neither tumour nor normal here: {shown}{more}"
+        first = strange.index[0]
+        fix = f"Say what each means (tumour, normal or unknown), as in '{first}=unknown'"
+        raise InputError(found, where=where, fix=fix)
+
+
+def as_text(value: object) -> str:
+    """Return a label as the user sees it: 1.0 (an integer column with gaps) as 1."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+State: TypeAlias = StateColumn | Literal["tumour", "normal"] | None
+"""What is known of the state of the cells of a file: a column says, all are the same, or nothing."""
+
+
+def read_state(state: State, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
+    """Return the state of each cell, int8 [cells]."""
+    if isinstance(state, StateColumn):
+        return state.read(obs, where=where)
+    return np.full(len(obs), UNKNOWN if state is None else STATES[state], np.int8)

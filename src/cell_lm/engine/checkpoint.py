@@ -1,0 +1,175 @@
+"""Checkpoints: whole or not there, verified when read, safetensors and JSON only.
+
+``checkpoints/step-00000200/`` holds ``model.safetensors``, ``optimizer.safetensors`` (AdamW's moments by name of the
+parameter), ``state.json`` and ``manifest.json`` (SHA-256 and size of the three others). Nothing else is needed to go
+on: order of the cells, masks, dropout and learning rate are functions of the step.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from cell_lm.engine.disk import remove_partial, writing
+from cell_lm.errors import ModelError
+from cell_lm.files import JSON, atomic_directory, sha256, write_json
+
+MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
+FILES = (MODEL, OPTIMISER, STATE)
+FORMAT = 1
+"""Version of the checkpoint's layout."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds: tensors by name, and the state of the run."""
+
+    model: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
+    state: dict[str, JSON]
+
+
+def _save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    safetensors.torch.save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def _manifest(folder: Path) -> dict[str, JSON]:
+    return {name: {"sha256": sha256(folder / name), "size": (folder / name).stat().st_size} for name in FILES}
+
+
+def _read_json(path: Path) -> dict[str, JSON]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError("is missing", where=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"is damaged ({error})", where=str(path)) from None
+    if not isinstance(value, dict):
+        raise ModelError("is damaged (not a JSON object)", where=str(path))
+    return value
+
+
+def verify(folder: Path) -> None:
+    """Check every file of a checkpoint against its manifest.
+
+    Raises
+    ------
+    ModelError
+        Names the first file that is missing or damaged.
+    """
+    manifest = _read_json(folder / MANIFEST)
+    files = manifest.get("files")
+    if manifest.get("format") != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
+        raise ModelError("is damaged (not a manifest of this version)", where=str(folder / MANIFEST))
+    for name in FILES:
+        path, stated = folder / name, files[name]
+        if not path.is_file():
+            raise ModelError("is missing", where=str(path))
+        found = {"sha256": sha256(path), "size": path.stat().st_size}
+        if found != stated:
+            raise ModelError(f"is damaged ({found['size']:,} bytes, not those that {MANIFEST} names)", where=str(path))
+
+
+class Checkpoints:
+    """The checkpoints of a run.
+
+    Parameters
+    ----------
+    folder
+        ``checkpoints/`` of the run folder.
+    keep
+        How many are kept; the oldest go first, and only once a newer one stands.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+
+    def path(self, step: int) -> Path:
+        """Return the folder of the checkpoint after ``step`` steps."""
+        return self.folder / f"step-{step:08d}"
+
+    def steps(self) -> list[int]:
+        """Return the steps there is a checkpoint of, whole or not, in order."""
+        names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.glob("step-*")]
+        return sorted(int(name[1]) for name in names if name)
+
+    def save(self, step: int, checkpoint: Checkpoint) -> Path:
+        """Write the checkpoint after ``step`` steps, then remove those that are no longer kept.
+
+        Raises
+        ------
+        TrainingError
+            It could not be written; nothing of it is left, and the earlier ones stand.
+        """
+        path = self.path(step)
+        with writing(path):
+            with atomic_directory(path) as fresh:
+                _save_tensors(checkpoint.model, fresh / MODEL)
+                _save_tensors(checkpoint.optimiser, fresh / OPTIMISER)
+                write_json(fresh / STATE, checkpoint.state)
+                write_json(fresh / MANIFEST, {"format": FORMAT, "files": _manifest(fresh)})
+            self._prune(step)
+        return path
+
+    def _prune(self, newest: int) -> None:
+        """Keep the last ``keep`` up to ``newest``; a later one can only be one that was found damaged."""
+        steps = self.steps()
+        kept = [step for step in steps if step <= newest][-self.keep :]
+        for step in set(steps) - set(kept):
+            doomed = self.folder / f".{self.path(step).name}.old.partial"
+            self.path(step).replace(doomed)
+            shutil.rmtree(doomed)
+
+    def newest_whole(self) -> tuple[int | None, list[ModelError]]:
+        """Return the step of the newest checkpoint that is whole, and what is wrong with the newer ones.
+
+        None where there is no checkpoint at all.
+
+        Raises
+        ------
+        ModelError
+            There are checkpoints, and none is whole.
+        """
+        damaged: list[ModelError] = []
+        for step in reversed(self.steps()):
+            try:
+                verify(self.path(step))
+            except ModelError as error:
+                damaged.append(error)
+            else:
+                return step, damaged
+        if damaged:
+            raise ModelError(
+                f"none of its {len(damaged)} checkpoints is whole ({damaged[0]})",
+                where=str(self.folder),
+                fix="Restore the folder from a copy, or train again into another one",
+            )
+        return None, []
+
+    def load(self, step: int) -> Checkpoint:
+        """Read the checkpoint after ``step`` steps.
+
+        Raises
+        ------
+        ModelError
+            It is missing or damaged; the message names the file.
+        """
+        path = self.path(step)
+        verify(path)
+        try:
+            model, optimiser = (safetensors.torch.load_file(path / name) for name in (MODEL, OPTIMISER))
+        except (SafetensorError, OSError) as error:
+            raise ModelError(f"cannot be read ({error})", where=str(path)) from None
+        return Checkpoint(model, optimiser, _read_json(path / STATE))
+
+    def clean(self) -> int:
+        """Remove what a killed process left half-written; return how many there were."""
+        return remove_partial(self.folder)

@@ -1,0 +1,159 @@
+"""The log of a run: one JSON object a line, and the same numbers for tensorboard."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from cell_lm.engine.disk import writing
+from cell_lm.files import JSON, atomic_file
+from cell_lm.objectives.divide_and_conquer import Losses
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG, TENSORBOARD = "log.jsonl", "tensorboard"
+Kind = Literal["train", "valid"]
+NOTHING = -1
+"""The step up to which nothing is kept: without a checkpoint a run begins anew, with the validation before step 1."""
+LOSSES = ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "discrimination_accuracy")
+
+
+class Log(Protocol):
+    """Where a run writes down what happens."""
+
+    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
+        """Write the losses after ``step`` steps, and other numbers beside them."""
+
+    def note(self, step: int, message: str) -> None:
+        """Write down a thing worth knowing in words."""
+
+    def sync(self) -> None:
+        """Make sure that all of it is on the disk."""
+
+
+class SilentLog:
+    """The log of the ranks that do not write."""
+
+    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
+        """Do nothing."""
+
+    def note(self, step: int, message: str) -> None:
+        """Do nothing."""
+
+    def sync(self) -> None:
+        """Do nothing."""
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def read_log(path: Path) -> list[dict[str, JSON]]:
+    """Return the rows of a ``log.jsonl``; a line that a killed process left torn is left out."""
+    rows: list[dict[str, JSON]] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def _step(row: Mapping[str, JSON]) -> float:
+    step = row.get("step")
+    return step if isinstance(step, int) else math.inf
+
+
+def truncate(path: Path, step: int) -> None:
+    """Drop the rows after ``step``, atomically: a resumed run writes them again."""
+    rows = [row for row in read_log(path) if _step(row) <= step]
+    with writing(path), atomic_file(path) as temporary:
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+class RunLog:
+    """``log.jsonl`` (a row is on its way to the disk as soon as it is written) and ``tensorboard/`` of a run folder.
+
+    Rows have ``kind`` (``train``, ``valid``, ``note``) and ``step`` (steps done). The first two hold the losses in
+    nats, the accuracies and ``seconds`` (since the run began, over all its sessions), ``train`` also
+    ``learning_rate``, ``norm`` (of the gradient, before clipping) and ``cells_per_second``; a ``note`` has a
+    ``message``. A number that is not finite is null.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    done
+        Steps of the checkpoint to go on from: rows past it are dropped, without one all.
+    """
+
+    def __init__(self, folder: Path, done: int = 0) -> None:
+        self.path, self.folder, self.done = folder / LOG, folder / TENSORBOARD, done
+        self._file: FileIO | None = None
+        self._board: SummaryWriter | None = None
+
+    def __enter__(self) -> RunLog:
+        from torch.utils.tensorboard import SummaryWriter
+
+        truncate(self.path, self.done or NOTHING)
+        with writing(self.folder):
+            self._file = self.path.open("ab", buffering=0)
+            self._board = SummaryWriter(str(self.folder), purge_step=self.done + 1 if self.done else 0)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Close both; a disk that fails here as well must not hide what went wrong before."""
+        file, board = self._file, self._board
+        self._file = self._board = None
+        try:
+            if file is not None:
+                file.close()
+            if board is not None:
+                with writing(self.folder):
+                    board.close()
+        except Exception:
+            if error is None:
+                raise
+
+    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
+        """Write the losses after ``step`` steps, and other numbers beside them."""
+        values = asdict(losses)
+        self.numbers(kind, step, {name: values[name] for name in LOSSES} | numbers)
+
+    def numbers(self, kind: Kind, step: int, numbers: Mapping[str, float]) -> None:
+        """Write numbers measured after ``step`` steps."""
+        row = {name: _finite(value) for name, value in numbers.items()}
+        self._write({"kind": kind, "step": step, **row})
+        if self._board is not None:
+            with writing(self.folder):
+                for name, value in row.items():
+                    if value is not None:
+                        self._board.add_scalar(f"{name}/{kind}", value, step)
+
+    def note(self, step: int, message: str) -> None:
+        """Write down a thing worth knowing in words."""
+        self._write({"kind": "note", "step": step, "message": message})
+
+    def _write(self, row: Mapping[str, JSON]) -> None:
+        if self._file is None:
+            raise RuntimeError("the log is not open")
+        line = memoryview((json.dumps(row, allow_nan=False) + "\n").encode())
+        with writing(self.path):
+            while line:
+                line = line[self._file.write(line) :]
+
+    def sync(self) -> None:
+        """Make sure that all of it is on the disk: a checkpoint never knows more than its log."""
+        if self._file is not None and self._board is not None:
+            with writing(self.path):
+                os.fsync(self._file.fileno())
+                self._board.flush()

@@ -1,0 +1,68 @@
+"""Figures of genes by their vectors: who is near, and where genes lie on a map. Each draws on the axes it is given.
+
+Call them within :func:`cell_lm.plots.style.drawing`. None touches pyplot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import patheffects
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation
+from matplotlib.transforms import BboxBase
+from numpy.typing import NDArray
+
+from cell_lm.plots.style import ACCENT, GREY, GRID, INK, PAPER
+
+
+def draw_neighbours(ax: Axes, genes: Sequence[str], cosines: NDArray[np.floating]) -> None:
+    """Draw genes in their order, the first on top, each a dot at its cosine on a stem from 0."""
+    rows = np.arange(len(genes))
+    ax.hlines(rows, 0.0, cosines, color=GREY, linewidth=1.4)
+    ax.scatter(cosines, rows, color=ACCENT, s=30, zorder=3, linewidths=0)
+    for row, cosine in zip(rows, cosines, strict=True):
+        ax.annotate(f"{cosine:.2f}", (cosine, row), (7, 0), textcoords="offset points", va="center", fontsize=8)
+    ax.set_yticks(rows, genes)
+    for text in ax.get_yticklabels():
+        text.set_parse_math(False)
+        text.set_color(INK)
+    ax.set_ylim(len(genes) - 0.4, -0.6)
+    ax.set_xlim(min(0.0, float(np.min(cosines)) * 1.1), max(0.1, float(np.max(cosines))) * 1.15)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(True, axis="x", color=GRID)
+    ax.set_xlabel("cosine of the gene vectors")
+
+
+def draw_background(ax: Axes, coordinates: NDArray[np.floating]) -> None:
+    """Draw genes [n, 2] that nothing is said of, small and pale."""
+    x, y = coordinates.T
+    ax.scatter(x, y, color=GREY, s=1.5, alpha=0.35, linewidths=0, rasterized=True)
+
+
+def draw_gene_names(ax: Axes, coordinates: NDArray[np.floating], symbols: Sequence[str]) -> int:
+    """Write genes beside their points [n, 2], in their order, leaving out what would overlap; return how many."""
+    figure = ax.get_figure(root=True)
+    if not isinstance(figure, Figure):
+        return 0
+    figure.draw_without_rendering()
+    taken: list[BboxBase] = []
+    for point, symbol in zip(coordinates, symbols, strict=True):
+        text = _name(ax, point, symbol)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in taken):
+            text.remove()
+        else:
+            taken.append(box)
+    return len(taken)
+
+
+def _name(ax: Axes, point: NDArray[np.floating], symbol: str) -> Annotation:
+    x, y = (float(value) for value in point)
+    text = ax.annotate(symbol, (x, y), (0, 3.5), textcoords="offset points", ha="center", fontsize=7, color=INK)
+    text.set_parse_math(False)
+    text.set_path_effects([patheffects.withStroke(linewidth=2.0, foreground=PAPER)])
+    text.set_in_layout(False)
+    return text

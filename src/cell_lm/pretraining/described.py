@@ -1,0 +1,95 @@
+"""What a run was begun on, for ``data.json``: every dataset by name, size and hash, and of a store all its sources."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.data.backed import BackedCells
+from cell_lm.data.cells import CellData
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN
+from cell_lm.data.protocol import Dataset
+from cell_lm.data.store import SourceRecord, Store
+from cell_lm.files import JSON
+from cell_lm.genes.audit import STATUSES, AuditSummary
+
+_STATES = {"normal": NORMAL, "tumour": TUMOUR, "unknown": UNKNOWN}
+
+
+def content_hash(cells: CellData) -> str:
+    """Return the SHA-256 of what is learned from: expression, scale and states of all cells, in their order."""
+    digest = hashlib.sha256(cells.scale.encode())
+    for part, kind in ((cells.X.indptr, "<i8"), (cells.X.indices, "<i4"), (cells.X.data, "<f4"), (cells.state, "<i1")):
+        digest.update(np.ascontiguousarray(part, dtype=kind).data)
+    return digest.hexdigest()
+
+
+def describe_data(datasets: Sequence[Dataset], training: int, validation: int) -> dict[str, JSON]:
+    """Return the content of ``data.json``.
+
+    The vocabulary's hash, cells to train on and held out, every dataset (of a store: every source) with its gene audit,
+    and every store with the hash of its manifest, which covers the hashes of all its files, and where it lay.
+    """
+    described: list[JSON] = [one for dataset in datasets for one in _describe(dataset)]
+    stores: list[JSON] = [
+        {"name": store.name, "path": str(store.path.resolve()), "cells": len(store), "hash": store.hash}
+        for store in datasets
+        if isinstance(store, Store)
+    ]
+    return {
+        "vocabulary": datasets[0].vocabulary.hash,
+        "cells": training + validation,
+        "training": training,
+        "validation": validation,
+        "datasets": described,
+        "stores": stores,
+    }
+
+
+def _describe(dataset: Dataset) -> Iterator[dict[str, JSON]]:
+    if isinstance(dataset, Store):
+        yield from (_describe_source(dataset, source) for source in dataset.manifest.sources)
+    elif isinstance(dataset, CellData | BackedCells):
+        yield _describe_cells(dataset)
+    else:
+        raise TypeError(f"a run cannot describe {type(dataset).__name__}")
+
+
+def _describe_cells(cells: CellData | BackedCells) -> dict[str, JSON]:
+    return {
+        "name": cells.name,
+        "cells": len(cells),
+        "hash": cells.hash if isinstance(cells, BackedCells) else content_hash(cells),
+        "scale": cells.scale,
+        "states": _count_states(cells.state),
+        "genes_per_cell": float(np.median(cells.genes_per_cell)),
+        "audit": cells.audit.to_json(),
+    }
+
+
+def _count_states(state: NDArray[np.int8]) -> dict[str, JSON]:
+    return {name: int((state == value).sum()) for name, value in _STATES.items()}
+
+
+def _describe_source(store: Store, source: SourceRecord) -> dict[str, JSON]:
+    states: dict[str, JSON] = {name: source.cells.states.get(name, 0) for name in _STATES}
+    return {
+        "name": source.name,
+        "store": store.name,
+        "cells": source.cells.kept,
+        "hash": source.sha256,
+        "scale": source.input,
+        "states": states,
+        "audit": audit_of(store, source).to_json(),
+    }
+
+
+def audit_of(store: Store, source: SourceRecord) -> AuditSummary:
+    """Return what became of the genes of a source."""
+    genes = source.genes
+    counts = {str(status): genes.counts.get(status, 0) for status in STATUSES}
+    listed = {str(status): genes.listed.get(status, []) for status in STATUSES[1:]}
+    return AuditSummary(genes.given, len(store.vocabulary), genes.found, counts, listed)

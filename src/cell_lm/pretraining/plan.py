@@ -1,0 +1,157 @@
+"""How the steps of a run are cut: measured on its own cells before the first one, and written into its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+
+from cell_lm.config import PretrainConfig
+from cell_lm.data.protocol import Dataset
+from cell_lm.engine.distributed import Ranks
+from cell_lm.model import CellLM
+from cell_lm.pretraining.batches import Batches
+from cell_lm.pretraining.budget import Budget, Work, find_budget, held_memory, memory_limit
+from cell_lm.pretraining.footprint import measure
+from cell_lm.pretraining.start import fresh_model, vectors_file
+
+SAMPLE = 64
+"""Cells that the costs are measured on, at most."""
+_PER_PARAMETER = 12
+"""Bytes that training adds to each: its gradient and the two moments of AdamW."""
+_PER_GENE = 20
+"""Bytes of a gene in a batch."""
+_BATCHES = 4
+"""Batches that are held at once: the one at hand and those made ahead."""
+
+
+def precision(config: PretrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
+    """Return what makes the context under which the model runs."""
+    half = partial(torch.autocast, device.type, torch.bfloat16)
+    return half if config.training.precision == "bfloat16" else nullcontext
+
+
+def is_settled(config: PretrainConfig) -> bool:
+    """Whether the configuration says how a step is cut."""
+    return "auto" not in (config.training.token_budget, config.training.keep_chunks)
+
+
+def chosen(config: PretrainConfig) -> tuple[int, int]:
+    """Return token budget and kept chunks of a configuration that is settled."""
+    token_budget, keep = config.training.token_budget, config.training.keep_chunks
+    if token_budget == "auto" or keep == "auto":
+        raise ValueError("token_budget and keep_chunks are not settled yet")
+    return token_budget, keep
+
+
+def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) -> Budget:
+    """Measure what a step costs and cut it to fit the memory; all ranks must call it, and get the same answer.
+
+    Parameters
+    ----------
+    model
+        As it will be trained, on its device.
+    batches, config, ranks
+        Of the run.
+
+    Raises
+    ------
+    ConfigError
+        Not even one cell at a time fits.
+    """
+    training, device = config.training, ranks.device
+    work = _work(model, batches, config, ranks, held_memory(device))
+    limit = memory_limit(device, training.memory)
+    sample = batches.sample(SAMPLE).to(device)
+    cost = measure(
+        model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
+    )
+    settled = [None if number == "auto" else number for number in (training.token_budget, training.keep_chunks)]
+    found = ranks.everywhere(
+        lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
+    )
+    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.keep_chunks)
+    return find_budget(cost, work, limit, device.type, token_budget=token_budget, keep=keep)
+
+
+def settle(config: PretrainConfig, budget: Budget) -> PretrainConfig:
+    """Write a budget into the settings of a run."""
+    update = {"token_budget": budget.token_budget, "keep_chunks": budget.keep_chunks}
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
+
+
+def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
+    """Take what a run that goes on has settled, unless it is to take other memory: the same cut gives the same bits."""
+    training, before = config.training, begun.training
+    if training.memory != before.memory:
+        return config
+    names = ("token_budget", "keep_chunks")
+    update = {name: getattr(before, name) for name in names if getattr(training, name) == "auto"}
+    return config.model_copy(update={"training": training.model_copy(update=update)})
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would be, as far as it can be told without it."""
+
+    budget: Budget
+    training_cells: int
+    validation_cells: int
+    genes_per_cell: float
+    """Median over the cells to train on."""
+    parameters: int
+
+    def seconds(self, steps: int) -> float:
+        """Return the predicted time of so many steps; validation and checkpoints come on top."""
+        return steps * self.budget.predicted_seconds
+
+
+def forecast(datasets: Sequence[Dataset], config: PretrainConfig) -> Forecast:
+    """Measure what the steps of a run would cost, and write nothing.
+
+    Parameters
+    ----------
+    datasets, config
+        As for :func:`cell_lm.pretraining.pretrain`.
+
+    Raises
+    ------
+    InputError, ConfigError
+        Cells and configuration do not fit together, or not even one cell at a time fits into the memory.
+    ModelError
+        The gene vectors it is to start from are not there.
+    """
+    ranks = Ranks()
+    batches = Batches(datasets, config, ranks)
+    vectors_file(config)
+    model = fresh_model(config, datasets[0].vocabulary)
+    budget = plan(model.to(ranks.device), batches, config, ranks)
+    return Forecast(
+        budget=budget,
+        training_cells=len(batches.train_cells),
+        validation_cells=len(batches.validation_cells),
+        genes_per_cell=float(np.median(batches.pool.lengths[batches.train_cells])),
+        parameters=model.parameter_count(),
+    )
+
+
+def _work(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks, held: int) -> Work:
+    lengths = batches.pool.lengths[batches.train_cells]
+    cells = -(-config.training.batch_size // ranks.size)
+    genes = int(lengths.mean() * cells)
+    trained = model.parameter_count()
+    if config.training.sharding == "full":
+        trained = -(-trained // ranks.size)
+    return Work(
+        cells=cells,
+        genes=genes,
+        longest=int(lengths.max()),
+        all_cells=config.training.batch_size,
+        width=model.no_projection().shape[1],
+        views=2 if config.objectives.contrastive.weight else 1,
+        held=held + _PER_PARAMETER * trained + _PER_GENE * genes * _BATCHES,
+    )

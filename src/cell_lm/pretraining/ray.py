@@ -1,0 +1,147 @@
+"""Pretraining on a Ray cluster: Ray's ``TorchTrainer`` starts the processes, and each does what torchrun's do.
+
+Needs ``cell-lm[ray]`` on the driver and on every machine of the cluster.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from cell_lm.config import PretrainConfig
+from cell_lm.data.protocol import Dataset
+from cell_lm.errors import CellLMError, ConfigError, TrainingError
+from cell_lm.pretraining.run import RunResult, pretrain
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every worker does."""
+
+    read: Callable[[], Sequence[Dataset]]
+    config: PretrainConfig
+    out: Path
+    resume: bool
+    folder: Path
+
+    def __call__(self) -> RunResult | CellLMError:
+        """Train; an error of ours is an answer like any other, and needs no traceback of Ray's around it."""
+        os.chdir(self.folder)
+        try:
+            return pretrain(self.read(), self.config, self.out, resume=self.resume, progress=False)
+        except CellLMError as error:
+            return error
+
+
+def pretrain_on_ray(
+    read: Callable[[], Sequence[Dataset]],
+    config: PretrainConfig,
+    out: Path,
+    *,
+    workers: int,
+    resume: bool = False,
+    gpu: bool | None = None,
+) -> RunResult:
+    """Pretrain on workers of Ray as :func:`cell_lm.pretraining.pretrain` does in one process.
+
+    Connects to the cluster that ``RAY_ADDRESS`` names or that runs on this machine, else starts Ray on this machine for
+    as long as it takes. No worker is restarted: a run that lost one ends, and goes on with ``resume``. How far it is
+    stands in ``log.jsonl`` and ``tensorboard/`` of the run folder.
+
+    Parameters
+    ----------
+    read
+        Returns the cells; called on every worker, in this process's working directory, where it must find the same
+        files.
+    config, resume
+        As in :func:`cell_lm.pretraining.pretrain`.
+    out
+        The run folder, on a file system that all machines see under this path.
+    workers
+        How many processes, a CPU or GPU each.
+    gpu
+        Whether each worker gets a GPU; default: whether this process sees one.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ConfigError
+        Ray is not installed, or this machine has fewer CPUs than workers are asked for.
+    CellLMError
+        What a worker raised; or a :class:`~cell_lm.errors.TrainingError` where one was lost.
+    """
+    out = Path(out).resolve()
+    with _cluster(workers):
+        answer = _fit(
+            _Work(read, config, out, resume, Path.cwd()), workers, torch.cuda.is_available() if gpu is None else gpu
+        )
+    if isinstance(answer, CellLMError):
+        raise answer
+    return answer
+
+
+def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
+    """Return the answer of the first worker."""
+    from ray.exceptions import RayError
+    from ray.train import RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    # Ray looks for its notes from every machine, so they go beside the run folder; nothing of them is kept.
+    notes = work.out.parent / f".{work.out.name}.ray.partial"
+    patience = max(1, round(work.config.training.patience))
+    trainer = TorchTrainer(
+        work,
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=patience),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
+        run_config=RunConfig(name="run", storage_path=str(notes)),
+    )
+    try:
+        answer = trainer.fit().return_value
+    except (TrainingFailedError, RayError) as error:
+        return _lost(error, work.out)
+    finally:
+        shutil.rmtree(notes, ignore_errors=True)
+    assert isinstance(answer, RunResult | CellLMError)
+    return answer
+
+
+def _lost(error: Exception, out: Path) -> TrainingError:
+    """Say in one line what Ray says in many."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    reason = next(
+        (line for line in lines if any(word in line for word in ("Error:", "died", "killed"))), type(error).__name__
+    )
+    fix = "Ray's logs say more; go on with the same command and --resume: the checkpoints written before are whole"
+    return TrainingError(f"a worker of Ray was lost ({reason[:200]})", where=str(out), fix=fix)
+
+
+@contextmanager
+def _cluster(workers: int) -> Iterator[None]:
+    """Connect to Ray, or start it on this machine and stop it afterwards."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.train
+    except ImportError as error:
+        raise ConfigError(f"Ray cannot be used ({error})", fix="Install it by pip install 'cell-lm[ray]'") from None
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(include_dashboard=False, logging_level="error", log_to_driver=False)
+    try:
+        cpus = int(ray.cluster_resources().get("CPU", 0))
+        if cpus < workers and len(ray.nodes()) == 1:
+            found = f"{workers} workers were asked for, and Ray has {cpus} CPUs on the only machine it runs on"
+            raise ConfigError(found, fix="Ask for fewer, or start Ray on more machines")
+        yield
+    finally:
+        if ours:
+            ray.shutdown()

@@ -1,5 +1,0 @@
-"""Pretraining: one visible loop, checkpoints that are whole or not there, logs."""
-
-from cell_lm.training.run import RunResult, pretrain
-
-__all__ = ["RunResult", "pretrain"]

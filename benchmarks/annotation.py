@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
-from cell_lm.data import CellData, StateColumn, read_cells
+from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.engine.folder import RunFolder
 from cell_lm.evaluation.metrics import annotation_scores, geometry
 from cell_lm.model import CellLM
@@ -46,7 +46,7 @@ RAREST = 10
 
 
 def read_pretraining(folder: Path) -> list[CellData]:
-    column = StateColumn("malignant", {"putative": "tumour"})
+    column = MalignancyColumn("malignant", {"putative": "tumour"})
     return [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in PRETRAINING]
 
 
@@ -69,7 +69,7 @@ def main() -> None:
     targets = TARGETS[-1:] if options.quick else TARGETS
     keep_large_blocks()
 
-    config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "keep_chunks": 4}})
+    config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "retain_graphs": 4}})
     datasets = read_pretraining(options.data)
     out = options.out / ("quick" if options.quick else f"{steps}-steps")
     done = out.is_dir() and RunFolder(out).read_config() == config

@@ -41,7 +41,7 @@ from benchmarks.attribution_parts import (
 )
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
-from cell_lm.data import CellData, StateColumn, read_cells
+from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from cell_lm.tasks.attribution import METHODS, attribute, choose_cells, deletion_curves, gene_table
@@ -57,10 +57,10 @@ def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
     """Pretrain the encoder, or take it from where the same command left it."""
     if (out / "model").is_dir():
         return CellLM.from_pretrained(out)
-    column = StateColumn("malignant", {"putative": "tumour"})
+    column = MalignancyColumn("malignant", {"putative": "tumour"})
     names = [name for name in PRETRAINING if name not in LEFT_OUT]
     datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
-    training = {"steps": steps, "batch_size": 128, "keep_chunks": 4, "validation": 0.0}
+    training = {"steps": steps, "batch_size": 128, "retain_graphs": 4, "validation": 0.0}
     config = resolve_config("small", overrides={"training": training})
     if pretrain(datasets, config, out, resume=out.is_dir()).interrupted:
         raise SystemExit("interrupted; the same command goes on")

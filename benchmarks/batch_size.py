@@ -81,8 +81,8 @@ def _contrastive(**settings: Any) -> dict[str, Any]:
 SMALL, MIDDLE, LARGE = 32, 256, 2048
 CHANGES: dict[str, dict[str, Any]] = {
     "temperature .2": _contrastive(temperature=0.2),
-    "views by dropout alone": _contrastive(genes=1.0),
-    "views of a fifth of the genes": _contrastive(genes=0.2),
+    "views by dropout alone": _contrastive(gene_fraction=1.0),
+    "views of a fifth of the genes": _contrastive(gene_fraction=0.2),
     "no projection head": _contrastive(projection=0),
     "other genes masked in each view": {"objectives": {"masked": {"per_view": True}}},
     "contrastive alone": _off("masked", "discrimination"),
@@ -113,7 +113,7 @@ def configuration(arm: Arm, cells: int, seed: int) -> PretrainConfig:
     rate = REFERENCE_RATE * (arm.batch / REFERENCE_BATCH) ** 0.5
     steps = arm.steps or max(1, round(cells * arm.cells / arm.batch))
     training = {
-        "steps": steps, "batch_size": arm.batch, "learning_rate": rate, "token_budget": CHUNK, "keep_chunks": 0,
+        "steps": steps, "batch_size": arm.batch, "learning_rate": rate, "token_budget": CHUNK, "retain_graphs": 0,
         "seed": seed, "validation": 0.0, "checkpoint_every": 10**6, "keep_checkpoints": 1,
     }  # fmt: skip
     settings = {key: value for key, value in arm.settings.items() if key != "training"}

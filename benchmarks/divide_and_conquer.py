@@ -63,7 +63,7 @@ from benchmarks.peers import (
 )
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig, ObjectivesConfig
-from cell_lm.data import CellBatch, CellData, CellPool, StateColumn, Tokeniser, from_anndata, read_cells
+from cell_lm.data import CellBatch, CellData, ConcatCells, MalignancyColumn, Tokeniser, from_anndata, read_cells
 from cell_lm.data.demo import demo_cells
 from cell_lm.model import CellLM
 from cell_lm.nn.linear import linear
@@ -87,7 +87,7 @@ FILES = (
 
 
 def read(data: Path | None) -> list[CellData]:
-    column = StateColumn("malignant", {"putative": "tumour"})
+    column = MalignancyColumn("malignant", {"putative": "tumour"})
     if data is None:
         return [from_anndata(adata, state=column) for adata in demo_cells().values()]
     return [read_cells(data / f"{name}.h5ad", state=column, min_genes=200) for name in FILES]
@@ -97,7 +97,7 @@ def draw(datasets: Sequence[CellData], cells: int, seed: int = 0) -> CellBatch:
     """Return so many of the cells; where there are not enough, thinned copies of them, no two of them alike."""
     rng, there = np.random.default_rng(seed), sum(map(len, datasets))
     copies = [thin(each, rng) for _ in range(1, -(-cells // there)) for each in datasets]
-    pool = CellPool([*datasets, *copies], Tokeniser(PRESETS["small"].bins, PRESETS["small"].max_genes))
+    pool = ConcatCells([*datasets, *copies], Tokeniser(PRESETS["small"].bins, PRESETS["small"].max_genes))
     return pool.tokenise(rng.permutation(len(pool))[:cells])
 
 
@@ -314,7 +314,7 @@ def large_step(cells: int, memory: int, data: Path | None) -> None:
     budget = find_budget(cost, work, memory, "cpu")
     print(f"{cells:,} cells, {batch.tokens:,} genes: {budget}", flush=True)
     began, used = time.perf_counter(), time.process_time()
-    losses = engine(model, budget.token_budget, budget.keep_chunks).step(batch, STEP)
+    losses = engine(model, budget.token_budget, budget.retain_graphs).step(batch, STEP)
     took, used = time.perf_counter() - began, time.process_time() - used
     figures = {
         "cells": cells,
@@ -327,7 +327,7 @@ def large_step(cells: int, memory: int, data: Path | None) -> None:
         "predicted_gb": round(budget.predicted_bytes / 1e9, 2),
         "limit_gb": round(memory / 1e9, 2),
         "chunks": budget.chunks,
-        "kept": budget.keep_chunks,
+        "kept": budget.retain_graphs,
         "contrastive_loss": round(losses.contrastive, 4),
         "full_softmax_would_take_gb": round((2 * cells) ** 2 * 4 / 1e9, 1),
     }

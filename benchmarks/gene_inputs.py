@@ -113,7 +113,7 @@ def configuration(arm: Arm, settings: Settings, seed: int, vectors: str) -> Pret
     training: dict[str, Any] = {
         "steps": steps, "batch_size": settings.batch, "seed": seed, "validation": settings.validation,
         "validate_every": max(1, steps // CURVE), "checkpoint_every": 10**6, "keep_checkpoints": 1,
-        "token_budget": 65_536, "keep_chunks": 8, "gene_vectors": vectors,
+        "token_budget": 65_536, "retain_graphs": 8, "gene_vectors": vectors,
     }  # fmt: skip
     if arm.frozen:
         training["freeze_gene_vectors"] = True

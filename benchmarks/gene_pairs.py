@@ -50,7 +50,7 @@ class ClassifierSettings:
     most_pairs: int = 131_072
     """Pairs of the training split that one classifier sees, drawn by its seed."""
     epochs: int = 8
-    patience: int = 2
+    timeout: int = 2
     """Epochs without a better AUC on the validation split before it stops."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
@@ -106,7 +106,7 @@ def _fit(
         since = since + 1 if found <= best else 0
         if found > best:
             best, kept = found, {key: value.clone() for key, value in model.state_dict().items()}
-        if since >= settings.patience:
+        if since >= settings.timeout:
             break
     model.load_state_dict(kept)
     return model, best

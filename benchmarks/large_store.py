@@ -22,7 +22,7 @@ import pandas as pd
 from anndata import read_h5ad
 from scipy import sparse
 
-from cell_lm.data import CellData, StateColumn, read_cells
+from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.data.store import Manifest, ShardWriter, SourceRecord, row_hashes
 from cell_lm.data.store.layout import SHARDS, VOCABULARY
 from cell_lm.data.store.manifest import CellsRecord, GenesRecord, VocabularyRecord
@@ -32,7 +32,7 @@ from cell_lm.genes import Vocabulary
 
 SHARD, CHUNK, LEAST_GENES = 65_536, 8_192, 200
 KEPT = (0.3, 0.95)
-STATES = StateColumn("malignant", {"putative": "tumour"})
+STATES = MalignancyColumn("malignant", {"putative": "tumour"})
 
 
 @numba.njit(cache=True, nogil=True)

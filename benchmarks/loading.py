@@ -37,7 +37,7 @@ from scipy import sparse
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
-from cell_lm.data import CellPool, EpochSampler, Tokeniser
+from cell_lm.data import ConcatCells, EpochSampler, Tokeniser
 from cell_lm.data.backed import ReadCells
 from cell_lm.data.store import Shard, Store
 from cell_lm.pretraining.batches import Batches
@@ -65,7 +65,7 @@ def store_batches(store: Store, steps: int) -> Iterator[int]:
 
 
 def shard_batches(shards: list[Shard]) -> Iterator[int]:
-    pool = CellPool(shards, TOKENISE)
+    pool = ConcatCells(shards, TOKENISE)
     sampler, step = EpochSampler(len(pool), BATCH, seed=0), 0
     while True:
         yield len(pool.tokenise(sampler.batch(step)))

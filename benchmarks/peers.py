@@ -43,7 +43,7 @@ def nt_xent(
 def make_view(model: CellLM, batch: CellBatch, view: int) -> tuple[CellBatch, Counter]:
     """Return the genes that a view reads, and where its dropout comes from."""
     counter = Counter.of(SEED, STEP, batch.slots, view)
-    share = model.objectives.contrastive.genes
+    share = model.objectives.contrastive.gene_fraction
     return (batch.keep(choose_read(batch, counter, share)) if share < 1 else batch), counter
 
 

@@ -80,7 +80,7 @@ def draw(obs: pd.DataFrame, cut: Cut) -> np.ndarray:
     return np.concatenate(kept)
 
 
-def state(malignant: pd.Series) -> pd.Categorical:
+def malignancy(malignant: pd.Series) -> pd.Categorical:
     """Tumour or normal of the cell itself; see ``cell_lm.data.demo``."""
     named = malignant.astype(str).map({"no": "normal", "putative": "tumour", "yes": "tumour"}).fillna("unknown")
     return pd.Categorical(named, categories=["normal", "tumour", "unknown"])
@@ -95,7 +95,7 @@ def cut_out(whole: anndata.AnnData, cut: Cut) -> anndata.AnnData:
     counts = whole.X[kept]
     used = coding & (counts.getnnz(axis=0) > 0)
     obs = whole.obs.iloc[kept][COLUMNS].astype(str).astype("category")
-    obs["state"] = state(obs["malignant"])
+    obs["malignancy"] = malignancy(obs["malignant"])
     uns = {key: str(whole.uns[key]) for key in ("source", "accession", "licence")}
     uns |= {
         "citation": cut.citation,
@@ -170,7 +170,7 @@ def main() -> None:
         print(f"{cut.out}: {cells.n_obs:,} x {cells.n_vars:,}, {cells.X.nnz:,} counts, {size:,} bytes")
         print(f"  {cells.uns['cut']}")
         print(pd.crosstab(cells.obs["cell_type"], cells.obs["donor"], margins=True).to_string())
-        print(cells.obs["state"].value_counts().to_string())
+        print(cells.obs["malignancy"].value_counts().to_string())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from cell_lm.prepare import Columns, PrepareSettings, prepare
 
 ROOT = Path(__file__).parent.parent
 EVERY, CELLS = 12, slice(None, None, 60)
-COLUMNS = {name: {"column": name} for name in ("tissue", "disease", "donor", "cell_type", "state")}
+COLUMNS = {name: {"column": name} for name in ("tissue", "disease", "donor", "cell_type", "malignancy")}
 
 
 def vocabulary() -> Vocabulary:

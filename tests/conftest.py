@@ -17,7 +17,7 @@ ATTENTIONS = ("full", "latent", "performer")
 
 @pytest.fixture
 def make_batch() -> Callable[..., CellBatch]:
-    """Cells of unequal length with random genes, bins and states (some unknown)."""
+    """Cells of unequal length with random genes, bins and malignancy (some unknown)."""
 
     def make(cells: int = 17, genes: int = 300, longest: int = 30, seed: int = 0) -> CellBatch:
         rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def make_batch() -> Callable[..., CellBatch]:
             bins=values.round().long().clamp(max=5),
             values=values,
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
-            state=torch.from_numpy(rng.integers(-1, 2, cells)),
+            malignancy=torch.from_numpy(rng.integers(-1, 2, cells)),
             slots=torch.arange(cells),
         )
 

@@ -175,7 +175,7 @@ def test_perfect_vectors_predict_links_and_pairs(bench: Bench, perfect: Vectors)
 def test_the_classifier_learns_what_no_cosine_shows_and_is_the_same_again(bench: Bench) -> None:
     values = np.zeros((len(bench.knowledge.vocabulary), 8), np.float32)
     values[:GENES] = np.eye(8)[group(np.arange(GENES))] + 1
-    settings = ClassifierSettings(hidden=32, batch=64, epochs=15, patience=15, dropout=0.0, learning_rate=0.03)
+    settings = ClassifierSettings(hidden=32, batch=64, epochs=15, timeout=15, dropout=0.0, learning_rate=0.03)
     found = classifier_auc(Vectors.of(values), bench.pairs, settings, seed=1)
     assert found["test"] > 0.9
     assert classifier_auc(Vectors.of(values), bench.pairs, settings, seed=1) == found

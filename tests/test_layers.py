@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,23 +17,24 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("demo",),
-    ("pl", "tl", "pp"),
     ("report",),
+    ("pl", "tl", "pp"),
     ("tasks",),
-    ("training",),
+    ("pretraining",),
+    ("evaluation", "engine"),
     ("objectives",),
     ("model", "model_folder"),
     ("nn",),
     ("prepare",),
     ("data",),
     ("genes",),
-    ("metrics",),
+    ("plots",),
     ("config", "files", "errors", "_version"),
 )
-"""From the top down: the parts of the package, a folder or a module each. The package itself only names its parts."""
+"""From the top down: the rooms of the package, a folder or a module each. The package itself only names its parts."""
 
 TOGETHER = ({"model", "model_folder"}, {"config", "files", "errors", "_version"})
-"""Parts of one layer that may import each other; the façades may not."""
+"""Rooms of one layer that may import each other; the façades, evaluation and engine may not."""
 
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}
 
@@ -71,6 +73,52 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join(parts), path
 
 
+def file_of(name: str) -> str:
+    """Return the module whose file an imported name lives in: that of a module itself, else that of its parent."""
+    path = ROOT.parent.joinpath(*name.split("."))
+    if path.with_suffix(".py").is_file():
+        return name
+    return f"{name}.__init__" if path.is_dir() else file_of(name.rsplit(".", 1)[0])
+
+
+def targets(source: str, module: str) -> Iterator[str]:
+    """Yield the module of the package behind every name that a source imports, file by file."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "cell_lm":
+            yield from (file_of(f"{node.module}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (file_of(name) for name in imported(ast.unparse(node), module))
+
+
+def files() -> dict[str, set[str]]:
+    """Return the modules that each module imports; a package's ``__init__`` is a module of its own."""
+    every = dict(modules())
+    return {name: set(targets(path.read_text(encoding="utf-8"), name)) - {name} for name, path in every.items()}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return the modules of an import cycle; none where there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_no_file_imports_itself_by_way_of_others():
+    graph = files()
+    assert len(graph) > 200
+    assert sum(map(len, graph.values())) > 700
+    assert circle(graph) == []
+
+
+def test_a_cycle_of_files_is_found():
+    graph = files()
+    assert "cell_lm.genes.vocabulary" in graph["cell_lm.genes.vectors"]
+    graph["cell_lm.genes.vocabulary"] |= set(targets("from cell_lm.genes.vectors import GeneVectors", "x.y"))
+    assert {"cell_lm.genes.vectors", "cell_lm.genes.vocabulary"} <= set(circle(graph))
+
+
 def test_every_part_stands_in_a_layer():
     parts = {name.split(".")[1] for name, _ in modules()}
     assert parts <= set(DEPTH), f"to be put into LAYERS: {sorted(parts - set(DEPTH))}"
@@ -95,11 +143,13 @@ def test_imports_go_down(module, path):
         ("cell_lm.data.cells", "from ..nn import encoder"),
         ("cell_lm.data.cells", "from .. import nn"),
         ("cell_lm.genes.audit", "from cell_lm.data import CellData"),
-        ("cell_lm.evaluation.metrics", "from cell_lm.genes import Vocabulary"),
+        ("cell_lm.plots.figures", "from cell_lm.genes import Vocabulary"),
         ("cell_lm.errors", "from cell_lm.evaluation.metrics import Geometry"),
         ("cell_lm.tl", "from cell_lm import pl"),
         ("cell_lm.report.page", "from cell_lm.cli import main"),
         ("cell_lm.pretraining.run", "from cell_lm.tasks import CellTypeClassifier"),
+        ("cell_lm.engine.log", "from cell_lm.evaluation.metrics import Geometry"),
+        ("cell_lm.pl.cells", "from cell_lm.report.page import write_report"),
         ("cell_lm.nn.encoder", "from cell_lm.model_folder import write"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from anndata import AnnData
 
 from cell_lm import pp
-from cell_lm.data import StateColumn, from_anndata, read_cells
+from cell_lm.data import MalignancyColumn, from_anndata, read_cells
 from cell_lm.errors import CellLMError, GeneError
 from typed_cells import typed_adata
 
@@ -29,7 +29,7 @@ def test_all_is_told_of_good_cells(adata):
     adata.layers["counts"] = adata.X.copy()
     adata.obs["label"] = adata.obs["cell_type"].astype(object)
     adata.obs.iloc[0, adata.obs.columns.get_loc("label")] = np.nan
-    report = pp.check(adata, label="label", state=StateColumn("malignant"))
+    report = pp.check(adata, label="label", malignancy=MalignancyColumn("malignant"))
     cells = from_anndata(adata)
     assert report.ok
     assert (report.name, report.cells, report.genes, report.place, report.layers) == (
@@ -48,7 +48,7 @@ def test_all_is_told_of_good_cells(adata):
     assert report.labels == adata.obs["label"].value_counts().to_dict()
     assert report.unlabelled == 1
     malignant = int((adata.obs["malignant"] == "yes").sum())
-    assert report.states == {"tumour": malignant, "normal": 40 - malignant, "unknown": 0}
+    assert report.malignancy_counts == {"tumour": malignant, "normal": 40 - malignant, "unknown": 0}
 
 
 def test_a_file_is_checked_as_the_cells_in_it(adata, path):
@@ -64,31 +64,31 @@ def test_a_file_is_checked_as_the_cells_in_it(adata, path):
 
 def test_nothing_is_said_of_what_was_not_asked(adata):
     report = pp.check(adata)
-    assert (report.labels, report.unlabelled, report.states) == (None, None, None)
+    assert (report.labels, report.unlabelled, report.malignancy_counts) == (None, None, None)
 
 
 def test_all_problems_are_told_and_not_only_the_first(adata):
     adata.X = adata.X * 0.37
     adata.var_names = [name.title() for name in adata.var_names]
     adata.obs["malignant"] = "perhaps"
-    report = pp.check(adata, label="nothing", state=StateColumn("malignant"))
+    report = pp.check(adata, label="nothing", malignancy=MalignancyColumn("malignant"))
     assert not report.ok
     assert len(report.problems) == 4
     for part in ("mean neither tumour nor normal", "as in mouse or rat", "not counts", "no column 'nothing'"):
         assert sum(part in problem for problem in report.problems) == 1
-    assert (report.audit, report.scale, report.labels, report.states) == (None, None, None, None)
+    assert (report.audit, report.scale, report.labels, report.malignancy_counts) == (None, None, None, None)
     assert (report.genes_per_cell, report.empty_cells) == (None, None)
     assert (report.cells, report.genes) == (40, 1400)
 
 
 def test_what_is_good_is_told_beside_what_is_not(adata):
     adata.X = adata.X * 0.37
-    report = pp.check(adata, label="cell_type", state=StateColumn("malignant"))
+    report = pp.check(adata, label="cell_type", malignancy=MalignancyColumn("malignant"))
     assert len(report.problems) == 1
     assert report.audit is not None
     assert report.labels is not None
-    assert report.states is not None
-    assert sum(report.states.values()) == 40
+    assert report.malignancy_counts is not None
+    assert sum(report.malignancy_counts.values()) == 40
 
 
 def spoil_layer(adata: AnnData) -> dict[str, object]:
@@ -168,12 +168,12 @@ def test_a_panel_is_fine_where_the_user_says_so(adata):
 
 def test_the_cells_are_only_read(adata):
     before = adata.X.data.tobytes(), adata.obs.to_csv(), str(adata)
-    pp.check(adata, label="cell_type", state=StateColumn("malignant"))
+    pp.check(adata, label="cell_type", malignancy=MalignancyColumn("malignant"))
     assert (adata.X.data.tobytes(), adata.obs.to_csv(), str(adata)) == before
 
 
 def test_a_report_reads_well(adata):
-    text = str(pp.check(adata, label="cell_type", state=StateColumn("malignant")))
+    text = str(pp.check(adata, label="cell_type", malignancy=MalignancyColumn("malignant")))
     assert "40 cells x 1,400 genes, X" in text
     assert "1,400 of 1,400 genes used" in text
     assert "alpha" in text

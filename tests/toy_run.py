@@ -26,17 +26,19 @@ TIMES = ("seconds", "cells_per_second")
 HERE = Path(__file__).parent
 
 
-def toy_cells(n: int = 48, *, seed: int = 0, name: str = "toy", state: str = "both") -> CellData:
-    """Cells whose state decides which half of the genes is high."""
+def toy_cells(n: int = 48, *, seed: int = 0, name: str = "toy", malignancy: str = "both") -> CellData:
+    """Cells whose malignancy decides which half of the genes is high."""
     generator = np.random.default_rng(seed)
     tumour = np.arange(n) % 2
     high = (np.arange(GENES) < GENES // 2)[None, :] == (tumour[:, None] == 1)
     X = sparse.csr_matrix(generator.poisson(np.where(high, 6.0, 0.4)).astype(np.float32))
-    states = {"both": np.where(tumour, TUMOUR, NORMAL), "none": np.full(n, UNKNOWN), "one": np.full(n, TUMOUR)}
+    malignancies = {"both": np.where(tumour, TUMOUR, NORMAL), "none": np.full(n, UNKNOWN), "one": np.full(n, TUMOUR)}
     symbols = {"gene": VOCABULARY.symbols, "symbol": VOCABULARY.symbols}
     table = pd.DataFrame(symbols | {"index": range(GENES), "status": "matched", "how": ""})
     obs = pd.DataFrame(index=[f"cell{i}" for i in range(n)])
-    return CellData(name, X, "counts", obs, GeneAudit(table, GENES), VOCABULARY, states[state].astype(np.int8))
+    return CellData(
+        name, X, "counts", obs, GeneAudit(table, GENES), VOCABULARY, malignancies[malignancy].astype(np.int8)
+    )
 
 
 def toy_config(encoder: dict[str, Any] | None = None, objectives: Any = None, **training: Any) -> PretrainConfig:
@@ -49,7 +51,7 @@ def toy_config(encoder: dict[str, Any] | None = None, objectives: Any = None, **
         "validate_every": 4,
         "checkpoint_every": 4,
         "token_budget": 65536,
-        "keep_chunks": 0,
+        "retain_graphs": 0,
     }
     small = {"width": 16, "layers": 1, "feedforward": 16, "gene_width": 16, "head_width": 8}
     sections = {"encoder": small | (encoder or {}), "objectives": objectives or {}, "training": settings | training}

@@ -53,17 +53,17 @@ class EncoderConfig(_Section):
     """Most genes of one cell that are read; past it the most highly expressed are kept."""
     latents: Positive = 32
     """``latent`` only: number of latents; the first one is CLS."""
-    reads: Positive = 1
-    """``latent`` only: how often the latents read the genes, spread evenly over the layers."""
+    cross_attentions: Positive = 1
+    """``latent`` only: cross-attentions from the latents to the genes, spread evenly over the layers."""
     features: Positive = 256
     """``performer`` only: random features a head."""
     redraw_every: Positive = 1000
     """``performer`` only: optimiser steps after which the random features are drawn anew."""
 
     @model_validator(mode="after")
-    def _reads_fit(self) -> EncoderConfig:
-        if self.reads > self.layers:
-            raise ValueError(f"reads = {self.reads} is more than layers = {self.layers}")
+    def _cross_attentions_fit(self) -> EncoderConfig:
+        if self.cross_attentions > self.layers:
+            raise ValueError(f"cross_attentions = {self.cross_attentions} is more than layers = {self.layers}")
         return self
 
 
@@ -79,7 +79,7 @@ class MaskedConfig(_Section):
 
 
 class DiscriminationConfig(_Section):
-    """Tumour or normal, read from CLS; cells of unknown state do not count."""
+    """Tumour or normal, read from CLS; cells of unknown malignancy do not count."""
 
     weight: Weight = 1.0
     """Weight in the total loss; 0 turns the objective off."""
@@ -92,7 +92,7 @@ class ContrastiveConfig(_Section):
     """Weight in the total loss; 0 turns the objective off (and only one view is computed)."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.05
     """Temperature of the softmax over cosine similarities."""
-    genes: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    gene_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Share of a cell's genes that each view reads, drawn anew for each; 1: all (the paper), only dropout differs."""
     projection: Annotated[int, Field(ge=0)] = 128
     """Width of the two-layer projection head on CLS; 0: CLS itself."""
@@ -123,7 +123,7 @@ class TrainingConfig(_Section):
     """Memory a process may take, as ``"8GB"`` (on CUDA: of the device); default: half of what is free (CUDA: 90 %)."""
     token_budget: Positive | Literal["auto"] = "auto"
     """Genes (over both views) that one chunk of divide and conquer may hold; ``auto``: what ``memory`` allows."""
-    keep_chunks: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    retain_graphs: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
     """Chunks whose graph is kept from the first pass, not computed again; ``auto``: as many as ``memory`` allows."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     """Peak learning rate of AdamW."""
@@ -153,7 +153,7 @@ class TrainingConfig(_Section):
     """Leave the gene vectors as they start, those of genes that start at random too: nothing of them is trained."""
     sharding: Literal["none", "full"] = "none"
     """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
-    patience: Annotated[float, Field(gt=0.0)] = 600.0
+    timeout: Annotated[float, Field(gt=0.0)] = 600.0
     """Seconds that a process of several waits for a silent one before it gives the run up."""
 
     @property
@@ -172,9 +172,9 @@ class DataConfig(_Section):
     window: Positive = 8192
     """``blocks`` only: cells mixed among each other before batches are cut; of files so many are held in memory."""
     balance: str = "none"
-    """What every batch is balanced over: ``state`` (tumour, normal) or a column of the cells; none: as they come."""
-    evenness: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - evenness)."""
+    """Balance every batch over ``malignancy`` (tumour, normal) or a column of the cells; ``none``: as they come."""
+    balance_strength: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - this)."""
     prefetch: Annotated[int, Field(ge=0)] = 2
     """Batches made ahead, in a thread, while the step is computed; 0: each when it is needed. Changes no result."""
     backed_above: Weight = 4.0
@@ -200,7 +200,7 @@ class GraphMAEConfig(_Section):
     """NetMF: steps of a walk that count as company."""
     negative: Annotated[float, Field(gt=0.0)] = 1.0
     """NetMF: number of negative samples."""
-    beside: Literal["structure", "nothing"] = "structure"
+    combine_with: Literal["structure", "nothing"] = "structure"
     """What the learned codes are joined with: the NetMF of the networks, or nothing (GraphMAE's own)."""
     structure_power: Annotated[float, Field(ge=0.0)] = 2.0
     """Power of NetMF's eigenvalues there (features have 1, DeepWalk's); more lets the leading axes count for more."""

@@ -22,7 +22,7 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
-from cell_lm.data.obs.malignancy import StateColumn
+from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
 from cell_lm.evaluation.metrics import AnnotationScores, geometry
 from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
@@ -49,7 +49,7 @@ from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.annotator import Annotator
 from cell_lm.tasks.baselines import LogisticBaseline
 
-LABEL, DONOR, STATE, KEY = "cell_type", "donor", "state", "X_cell_lm"
+LABEL, DONOR, MALIGNANCY, KEY = "cell_type", "donor", "malignancy", "X_cell_lm"
 MARK = ".cell-lm-demo"
 LEFT = {MARK, "config.json", "data.json", "log.jsonl", "checkpoints", "tensorboard", "model", "classifier"} | {
     "cells.h5ad",
@@ -62,7 +62,7 @@ SETTINGS = {
     "validate_every": 20,
     "checkpoint_every": 50,
     "token_budget": 32_768,
-    "keep_chunks": 2,
+    "retain_graphs": 2,
     "learning_rate": 1e-3,
 }
 
@@ -105,7 +105,9 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
     )
 
     packaged = demo_cells()
-    datasets = [from_anndata(adata, name=name, state=StateColumn(STATE)) for name, adata in packaged.items()]
+    datasets = [
+        from_anndata(adata, name=name, malignancy=MalignancyColumn(MALIGNANCY)) for name, adata in packaged.items()
+    ]
     seen = [cells[(cells.obs[DONOR] != HELD_OUT[cells.name]).to_numpy()] for cells in datasets]
     say(f"[bold]1/4 pretraining[/bold] on {sum(map(len, seen)):,} normal and tumour cells")
 
@@ -204,7 +206,7 @@ def _map(cells: AnnData, known: NDArray[np.bool_], seed: int) -> Embedding:
     donor = cells.obs[DONOR].astype(str) + np.where(known, "", " (held out)")
     panels = (
         Panel("Cell type", cells.obs[LABEL], "Do cells of one type lie together, whatever their donor?", on_map=True),
-        Panel("Tumour or normal", cells.obs[STATE], "Tumour cells are the epithelial cells of the tumours."),
+        Panel("Tumour or normal", cells.obs[MALIGNANCY], "Tumour cells are the epithelial cells of the tumours."),
         Panel("Donor", donor, "Donors that were held out should fall among the others."),
     )
     labels = cells.obs[LABEL].astype(str)[~known]

@@ -25,7 +25,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter, mix
 from cell_lm.nn.encoder import build_encoder
-from cell_lm.nn.heads import ExpressionHead, ProjectionHead, StateHead
+from cell_lm.nn.heads import ExpressionHead, MalignancyHead, ProjectionHead
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Output:
         [C, width]: the embeddings.
     projection : Tensor
         [C, projection]: their place on the unit sphere of the contrastive objective.
-    state : Tensor
+    malignancy : Tensor
         [C]: logit of being a tumour cell.
     expression : Tensor
         [M, bins]: logits of the expression of the hidden genes; [0, bins] where none were asked for.
@@ -46,7 +46,7 @@ class Output:
 
     cls: Tensor
     projection: Tensor
-    state: Tensor
+    malignancy: Tensor
     expression: Tensor
 
 
@@ -81,7 +81,7 @@ class CellLM(nn.Module):
             torch.manual_seed(seed)
             self.encoder = build_encoder(config, len(vocabulary))
             self.expression_head = ExpressionHead(config.width, config.bins)
-            self.state_head = StateHead(config.width)
+            self.malignancy_head = MalignancyHead(config.width)
             self.projection_head = ProjectionHead(config.width, projection)
         self._drawn: int | None = None
         self.redraw_features(seed, 0)
@@ -98,12 +98,15 @@ class CellLM(nn.Module):
         counter
             Where dropout comes from; None: no dropout.
         only_cls
-            Compute no more than ``cls``, ``projection`` and ``state`` need.
+            Compute no more than ``cls``, ``projection`` and ``malignancy`` need.
         """
         encoded = self.encoder(batch, hidden=hidden, counter=counter, only_cls=only_cls)
         states = encoded.cls.new_zeros(0, self.config.width) if encoded.hidden is None else encoded.hidden
         return Output(
-            encoded.cls, self.projection_head(encoded.cls), self.state_head(encoded.cls), self.expression_head(states)
+            encoded.cls,
+            self.projection_head(encoded.cls),
+            self.malignancy_head(encoded.cls),
+            self.expression_head(states),
         )
 
     def no_projection(self) -> Tensor:

@@ -17,10 +17,10 @@ from cell_lm.data.cells import CellData
 from cell_lm.data.cells import align as align
 from cell_lm.data.cells import gene_names as gene_names
 from cell_lm.data.formats.readers import read_source
-from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Matrix, Source, select
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, State, StateColumn, read_state
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, Malignancy, MalignancyColumn, read_malignancy
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.errors import CellLMError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
@@ -63,7 +63,7 @@ class CheckReport:
         Label to cells, most frequent first; None where no column was named, or it was refused.
     unlabelled : int or None
         Cells without label.
-    states : dict or None
+    malignancy_counts : dict or None
         Cells that are ``tumour``, ``normal`` and ``unknown``; None where nothing was said of it, or it was refused.
     """
 
@@ -81,7 +81,7 @@ class CheckReport:
     empty_cells: int | None = None
     labels: dict[str, int] | None = None
     unlabelled: int | None = None
-    states: dict[str, int] | None = None
+    malignancy_counts: dict[str, int] | None = None
 
     @property
     def ok(self) -> bool:
@@ -98,7 +98,7 @@ class CheckReport:
             ("scale", self.scale.evidence if self.scale else ""),
             ("genes per cell", " / ".join(f"{n:,}" for n in self.genes_per_cell or ())),
             ("labels", _listed(self.labels)),
-            ("states", _listed(self.states)),
+            ("malignancy", _listed(self.malignancy_counts)),
             *(("problem", problem) for problem in self.problems),
         ]
         return "\n".join([self.name, *(f"  {what}: {text}" for what, text in lines if text)])
@@ -111,7 +111,7 @@ def check(
     input: Scale = "counts",  # noqa: A002
     gene_column: str | None = None,
     label: str | None = None,
-    state: State = None,
+    malignancy: Malignancy = None,
     min_overlap: int | None = None,
     vocabulary: Vocabulary | None = None,
     samples: SampleSheet | None = None,
@@ -122,7 +122,7 @@ def check(
     ----------
     adata
         Cells by human genes, or the path of a file of any format that is read. Only read.
-    layer, input, gene_column, state, min_overlap, vocabulary
+    layer, input, gene_column, malignancy, min_overlap, vocabulary
         As of :func:`cell_lm.data.from_anndata`.
     samples
         As of :func:`cell_lm.data.read_cells`; for files only.
@@ -137,13 +137,13 @@ def check(
     problems: list[str] = []
     name = "adata" if isinstance(adata, AnnData) else str(adata)
     source = _attempt(problems, lambda: _source(adata, layer, name, samples))
-    if state is None and samples is not None and samples.tells_state:
-        state = StateColumn(STATE)
+    if malignancy is None and samples is not None and samples.tells_malignancy:
+        malignancy = MalignancyColumn(MALIGNANCY)
     if source is None:
         return CheckReport(name, problems)
-    how = _How(source, input, gene_column, state, min_overlap, vocabulary or Vocabulary.human())
+    how = _How(source, input, gene_column, malignancy, min_overlap, vocabulary or Vocabulary.human())
     cells = _attempt(problems, how.align)
-    parts = _Parts(cells.audit, cells.report, cells.state) if cells else how.apart(problems)
+    parts = _Parts(cells.audit, cells.report, cells.malignancy) if cells else how.apart(problems)
     expressed = cells.genes_per_cell if cells else parts.expressed(source.X)
     labels = None if label is None else _attempt(problems, lambda: _count_labels(source, label))
     return CheckReport(
@@ -161,7 +161,9 @@ def check(
         empty_cells=None if expressed is None else int((expressed == 0).sum()),
         labels=None if labels is None else labels[0],
         unlabelled=None if labels is None else labels[1],
-        states=None if state is None or parts.state is None else _count_states(parts.state),
+        malignancy_counts=None
+        if malignancy is None or parts.malignancy is None
+        else _count_malignancy(parts.malignancy),
     )
 
 
@@ -201,7 +203,7 @@ class _Parts(NamedTuple):
 
     audit: GeneAudit | None
     scale: ScaleReport | None
-    state: NDArray[np.int8] | None
+    malignancy: NDArray[np.int8] | None
 
     def expressed(self, X: Matrix) -> NDArray[np.int64] | None:
         """Return the number of expressed genes of the vocabulary in each cell, where that means anything."""
@@ -216,23 +218,23 @@ class _How(NamedTuple):
     source: Source
     scale: Scale
     gene_column: str | None
-    state: State
+    malignancy: Malignancy
     min_overlap: int | None
     vocabulary: Vocabulary
 
     def align(self) -> CellData:
         """Read them; the first thing wrong is an error."""
-        return align(self.source, self.scale, self.vocabulary, self.state, self.gene_column, 0, self.min_overlap)
+        return align(self.source, self.scale, self.vocabulary, self.malignancy, self.gene_column, 0, self.min_overlap)
 
     def apart(self, problems: list[str]) -> _Parts:
-        """Look at genes, scale and state each by itself, as one of them is wrong; add what is to the problems."""
+        """Look at genes, scale and malignancy each by itself, as one of them is wrong; add what is to the problems."""
         source, more = self.source, list[str]()
         names = _attempt(more, lambda: gene_names(source, self.gene_column))
         audit = None if names is None else _attempt(more, lambda: self._audit(names))
         scale = _attempt(more, lambda: self._prove(names)) if self.scale in get_args(Scale) else None
-        state = _attempt(more, lambda: read_state(self.state, source.obs, where=source.name))
+        malignancy = _attempt(more, lambda: read_malignancy(self.malignancy, source.obs, where=source.name))
         problems += [problem for problem in more if problem not in problems]
-        return _Parts(audit, scale, state)
+        return _Parts(audit, scale, malignancy)
 
     def _audit(self, names: list[object]) -> GeneAudit:
         source = self.source
@@ -267,9 +269,9 @@ def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))), int((~known).sum())
 
 
-def _count_states(state: NDArray[np.int8]) -> dict[str, int]:
+def _count_malignancy(malignancy: NDArray[np.int8]) -> dict[str, int]:
     names = {"tumour": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
-    return {name: int((state == value).sum()) for name, value in names.items()}
+    return {name: int((malignancy == value).sum()) for name, value in names.items()}
 
 
 def _listed(counts: dict[str, int] | None) -> str:

@@ -46,6 +46,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with a model that saw a few cells."""
     folder = tmp_path_factory.mktemp("pretrained")
     draw().write_h5ad(folder / "cells.h5ad")
-    options = [*TINY, "--state-column=malignant", "--tumour=putative", "--no-report", "--quiet"]
+    options = [*TINY, "--malignancy-column=malignant", "--tumour=putative", "--no-report", "--quiet"]
     assert main(["pretrain", str(folder / "cells.h5ad"), "--out", str(folder / "run"), *options]) == 0
     return folder / "run"

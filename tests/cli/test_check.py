@@ -24,14 +24,14 @@ def rename(adata: AnnData) -> None:
 
 def test_it_tells_what_would_be_read(cli: Cli, make_file: MakeFile) -> None:
     path = make_file(change=rename)
-    said = cli("check", path, "--label=cell_type", "--state-column=malignant", "--tumour=putative")
+    said = cli("check", path, "--label=cell_type", "--malignancy-column=malignant", "--tumour=putative")
     assert (said.code, said.err) == (0, "")
     told = {line[2:18].strip(): line[19:] for line in said.out.splitlines() if line.startswith("  ")}
     assert told["cells"] == "60"
     assert told["matrix"] == "X, 1,200 genes"
     assert told["scale"].startswith("counts: ")
     assert told["labels"] == "cell_type: type 0 20, type 1 20, type 2 20; 0 cells without"
-    assert told["states"] == "malignant: tumour 20, normal 40, unknown 0"
+    assert told["malignancy"] == "malignant: tumour 20, normal 40, unknown 0"
     assert told["columns of obs"] == "cell_type, donor, malignant"
     assert "1,198 of 1,200 genes used" in told["genes"]
     assert said.out.splitlines()[-1] == "it can be used"
@@ -50,14 +50,14 @@ def test_genes_that_carry_most_counts_come_first(cli: Cli, make_file: MakeFile) 
 
 def test_json_holds_all_of_it_and_nothing_else_is_printed(cli: Cli, make_file: MakeFile) -> None:
     path = make_file(change=rename)
-    said = cli("check", path, "--json", "--label=cell_type", "--state-column=malignant", "--tumour=putative")
+    said = cli("check", path, "--json", "--label=cell_type", "--malignancy-column=malignant", "--tumour=putative")
     found = json.loads(said.out)
     assert said.err == ""
     assert found["ok"] is True
     assert found["problems"] == []
     assert (found["cells"], found["genes"], found["empty_cells"]) == (60, 1200, 0)
     assert found["labels"] == {"type 0": 20, "type 1": 20, "type 2": 20}
-    assert found["states"] == {"tumour": 20, "normal": 40, "unknown": 0}
+    assert found["malignancy"] == {"tumour": 20, "normal": 40, "unknown": 0}
     assert found["audit"]["counts"]["renamed"] == 2
     assert found["scale"]["input"] == "counts"
     assert list(found["genes_per_cell"].values()) == sorted(found["genes_per_cell"].values())
@@ -65,7 +65,7 @@ def test_json_holds_all_of_it_and_nothing_else_is_printed(cli: Cli, make_file: M
 
 def test_every_problem_is_told_not_only_the_first(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
     path = make_file(change=lambda adata: setattr(adata, "X", adata.X * 0.37))
-    said = cli("check", path, "--label=celltype", "--state-column=donor")
+    said = cli("check", path, "--label=celltype", "--malignancy-column=donor")
     assert said.code == 1
     problems = [line for line in said.out.splitlines() if line.startswith("  problem")]
     assert len(problems) == 3

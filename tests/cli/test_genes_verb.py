@@ -74,7 +74,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_read(cli: Cli, tmp
 
 
 def test_cells_take_part_by_their_co_expression(cli: Cli, make_file, edges: Path, tmp_path: Path) -> None:
-    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    alone, beside = tmp_path / "alone", tmp_path / "combine_with"
     cli("genes", "pretrain", edges, "--out", alone, *SMALL)
     said = cli("genes", "pretrain", edges, "--out", beside, *SMALL, "--cells", make_file())
     assert said.code == 0, said.err

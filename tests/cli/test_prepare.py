@@ -19,7 +19,7 @@ def store(cli: Cli, make_file: MakeFile, tmp_path: Path) -> Path:
     columns = tmp_path / "columns.toml"
     columns.write_text(
         'cell_type = { column = "cell_type" }\ntissue = "skin"\n'
-        'state = { column = "malignant", tumour = ["putative"] }\n[[file]]\nname = "b.*"\ntissue = "lung"\n'
+        'malignancy = { column = "malignant", tumour = ["putative"] }\n[[file]]\nname = "b.*"\ntissue = "lung"\n'
     )
     first, second = make_file("a.h5ad"), make_file("b.h5ad", cells=80)
     said = cli("prepare", first, second, "--columns", columns, "--out", tmp_path / "store", "--shard-cells=50")
@@ -54,7 +54,7 @@ def test_inspect_shows_labels_states_and_sizes(cli: Cli, store: Path) -> None:
     assert told["cells"].startswith(f"{cells:,} of 2 sources")
     assert told["tissue"].startswith("skin 60")
     assert "type 0" in told["cell type"]
-    assert told["states"].startswith("normal ")
+    assert told["malignancy"].startswith("normal ")
     assert "19,281 in the vocabulary: 1,200 in some source, 1,200 in every one" in told["genes"]
     assert f"verified: {store}" in said.out
 
@@ -136,7 +136,13 @@ def test_a_run_tells_what_it_was_trained_on(cli: Cli, store: Path, tmp_path: Pat
     (run / "model").mkdir(parents=True)
     opened = Store.open(store)
     sources = [
-        {"name": one.name, "store": "store", "hash": one.sha256, "cells": one.cells.kept, "states": one.cells.states}
+        {
+            "name": one.name,
+            "store": "store",
+            "hash": one.sha256,
+            "cells": one.cells.kept,
+            "malignancy": one.cells.malignancy_counts,
+        }
         for one in opened.manifest.sources
     ]
     stores = [{"name": "store", "path": str(store), "hash": opened.hash, "cells": len(opened)}]

@@ -35,7 +35,7 @@ def untouched(folder: Path, *names: str) -> bool:
 def test_a_run_ends_with_model_report_and_what_to_do_next(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
     run = tmp_path / "run"
     said = cli(
-        "pretrain", make_file(), "--out", run, *TINY, "--state-column=malignant", "--tumour=putative", "--seed=5"
+        "pretrain", make_file(), "--out", run, *TINY, "--malignancy-column=malignant", "--tumour=putative", "--seed=5"
     )
     assert said.code == 0, said.err
     assert "pretrained 3 steps" in said.out
@@ -49,7 +49,7 @@ def test_a_run_ends_with_model_report_and_what_to_do_next(cli: Cli, make_file: M
     for told in (
         "cells.h5ad",
         "always the gene&#39;s most frequent bin",
-        "always the more frequent state",
+        "always the more frequent malignancy",
         "--tumour=putative",
     ):
         assert told in page, told
@@ -98,9 +98,9 @@ def test_a_stopped_run_leaves_with_the_signal_and_goes_on_under_its_own_settings
         (["--set", "training.steps=many"], "'training.steps' Input should be a valid integer"),
         (["--set", "training.warmup=2"], "'training.warmup'"),
         (["--config", "absent.toml"], "absent.toml: cannot be read as TOML"),
-        (["--tumour", "yes"], "Add --state-column"),
-        (["--state-column", "cell_type"], "mean neither tumour nor normal"),
-        (["--state-column", "malign"], "Did you mean 'malignant'"),
+        (["--tumour", "yes"], "Add --malignancy-column"),
+        (["--malignancy-column", "cell_type"], "mean neither tumour nor normal"),
+        (["--malignancy-column", "malign"], "Did you mean 'malignant'"),
         (["--layer", "counts"], "no layer 'counts'"),
         (["--input", "log1p"], "log1p"),
         (["--gene-column", "symbol"], "var has no column 'symbol'"),
@@ -245,7 +245,7 @@ def test_a_store_and_a_file_that_stays_on_disk_are_pretrained_on_together(
     assert cli("prepare", first, "--out", store, "--quiet").code == 0
     said = cli("pretrain", store, second, "--backed", "--out", run, *TINY)
     assert said.code == 0, said.err
-    assert "60 cells: 60 of unknown state" in said.err
+    assert "60 cells: 60 of unknown malignancy" in said.err
     assert "1 source in 1 shard" in said.err
     assert "b.h5ad, which stays on disk" in said.err
     told = json.loads((run / "data.json").read_text())
@@ -262,6 +262,9 @@ def test_a_store_that_is_said_to_be_tumour_or_is_not_finished_is_refused(
     store = tmp_path / "store"
     assert cli("prepare", make_file(), "--out", store, "--quiet").code == 0
     assert "it is a store" in cli("pretrain", "--tumour-file", store, "--out", tmp_path / "run").error
-    assert "no state column is read" in cli("pretrain", store, "--state-column=x", "--out", tmp_path / "run").error
+    assert (
+        "no malignancy column is read"
+        in cli("pretrain", store, "--malignancy-column=x", "--out", tmp_path / "run").error
+    )
     (store / "manifest.json").unlink()
     assert "not finished" in cli("pretrain", store, "--out", tmp_path / "run").error

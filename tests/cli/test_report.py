@@ -12,7 +12,7 @@ from typed import Cli
 from cell_lm.cli import run_report, shown_cells
 from cell_lm.cli.shown_cells import ShownCells
 from cell_lm.config import resolve_config
-from cell_lm.data import StateColumn, read_cells
+from cell_lm.data import MalignancyColumn, read_cells
 from cell_lm.engine.distributed import Ranks
 from cell_lm.errors import InputError
 from cell_lm.objectives.masked import frequent_bin_accuracy
@@ -51,7 +51,7 @@ def test_a_report_is_made_from_the_run_folder_alone(cli: Cli, run: Path) -> None
     for told in (
         "cells.h5ad",
         "<td>20</td><td>40</td><td>0</td>",
-        "always the more frequent state",
+        "always the more frequent malignancy",
         "tiny: full attention",
     ):
         assert told in page, told
@@ -60,9 +60,9 @@ def test_a_report_is_made_from_the_run_folder_alone(cli: Cli, run: Path) -> None
 
 
 def test_what_guesses_reach_is_judged_on_held_out_cells(make_file: MakeFile) -> None:
-    column = StateColumn("malignant", {"putative": "tumour"})
+    column = MalignancyColumn("malignant", {"putative": "tumour"})
     paths = [make_file(f"{seed}.h5ad", seed=seed, cells=30) for seed in (1, 2)]
-    datasets = [read_cells(path, state=column) for path in paths]
+    datasets = [read_cells(path, malignancy=column) for path in paths]
     found = {}
     for share in (0.0, 0.3):
         config = resolve_config("tiny", overrides={"training": {"batch_size": 8, "validation": share}})
@@ -85,7 +85,7 @@ def test_cells_add_map_geometry_and_scores(cli: Cli, run: Path, embedded: Path, 
 
 
 def test_unlabelled_cells_are_shown_but_not_scored(embedded: Path) -> None:
-    cells = ShownCells.read(embedded, "X_cell_lm", label="cell_type", state=None, predicted="cell_lm_label")
+    cells = ShownCells.read(embedded, "X_cell_lm", label="cell_type", malignancy=None, predicted="cell_lm_label")
     annotation = cells.annotation()
     assert annotation is not None
     assert annotation.scores.cells == 59
@@ -100,7 +100,7 @@ def test_unlabelled_cells_are_shown_but_not_scored(embedded: Path) -> None:
 
 def test_many_cells_are_thinned_and_said_so(embedded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shown_cells, "MOST_CELLS", 20)
-    cells = ShownCells.read(embedded, "X_cell_lm", label=None, state=None, predicted=None)
+    cells = ShownCells.read(embedded, "X_cell_lm", label=None, malignancy=None, predicted=None)
     assert len(cells.obs) == len(cells.embedded) == 20
     assert cells.notes == ["20 of 60 cells are shown, drawn at random"]
 
@@ -111,7 +111,7 @@ def test_many_cells_are_thinned_and_said_so(embedded: Path, monkeypatch: pytest.
 )
 def test_what_the_cells_do_not_have_is_named(embedded: Path, key: str, label: str | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        ShownCells.read(embedded, key, label=label, state=None, predicted=None)
+        ShownCells.read(embedded, key, label=label, malignancy=None, predicted=None)
 
 
 def test_a_page_that_is_there_is_not_replaced_unasked(cli: Cli, run: Path, tmp_path: Path) -> None:

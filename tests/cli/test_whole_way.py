@@ -32,15 +32,16 @@ def test_from_counts_to_annotated_cells(cli: Cli, folder: Path, monkeypatch: pyt
         assert "warning: " not in said.err
         return said.out
 
-    assert "it can be used" in run("check known1.h5ad --label cell_type --state-column state")
+    assert "it can be used" in run("check known1.h5ad --label cell_type --malignancy-column malignancy")
     run(
-        "pretrain known0.h5ad known1.h5ad --out run --preset tiny --steps 8 --batch-size 32 --state-column state "
+        "pretrain known0.h5ad known1.h5ad --out run --preset tiny --steps 8 --batch-size 32 "
+        "--malignancy-column malignancy "
         "--set training.validate_every=4 --set encoder.max_genes=256 --set training.validation=0.2"
     )
     run("embed new1.h5ad --model run")
     run("annotate fit known1.h5ad --label cell_type --groups donor --model run --out ann")
     told = run("annotate predict new1.cell_lm.h5ad --model ann --truth cell_type --out done.h5ad")
-    run("report run --cells done.h5ad --label cell_type --state state --predicted cell_lm_label --out all.html")
+    run("report run --cells done.h5ad --label cell_type --state malignancy --predicted cell_lm_label --out all.html")
 
     cells = anndata.read_h5ad("done.h5ad")
     accuracy = np.mean(cells.obs["cell_lm_label"].astype(str) == cells.obs["cell_type"].astype(str))

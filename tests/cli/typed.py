@@ -77,6 +77,6 @@ TINY = [
     "--set=training.validation=0",
     "--set=encoder.max_genes=128",
     "--set=training.token_budget=65536",
-    "--set=training.keep_chunks=0",
+    "--set=training.retain_graphs=0",
 ]
 """Options of a run that takes a second."""

@@ -48,7 +48,7 @@ def adata(make_adata: Callable[..., AnnData]) -> AnnData:
     return make_adata()
 
 
-def cells_of(X: object, state: NDArray[np.int8] | None = None, prefix: str = "G", name: str = "toy") -> CellData:
+def cells_of(X: object, malignancy: NDArray[np.int8] | None = None, prefix: str = "G", name: str = "toy") -> CellData:
     """Cells over a vocabulary as wide as the matrix."""
     X = sparse.csr_matrix(X, dtype=np.float32)
     symbols = tuple(f"{prefix}{i}" for i in range(X.shape[1]))
@@ -56,9 +56,9 @@ def cells_of(X: object, state: NDArray[np.int8] | None = None, prefix: str = "G"
         {"gene": symbols, "symbol": symbols, "index": range(len(symbols)), "status": "matched", "how": ""}
     )
     obs = pd.DataFrame(index=[f"{name}{i}" for i in range(X.shape[0])])
-    state = np.full(X.shape[0], -1, np.int8) if state is None else state
+    malignancy = np.full(X.shape[0], -1, np.int8) if malignancy is None else malignancy
     vocabulary = Vocabulary(symbols, ("",) * len(symbols))
-    return CellData(name, X, "counts", obs, GeneAudit(table, len(symbols)), vocabulary, state)
+    return CellData(name, X, "counts", obs, GeneAudit(table, len(symbols)), vocabulary, malignancy)
 
 
 @pytest.fixture(scope="session")

@@ -32,12 +32,12 @@ def test_a_store_of_an_earlier_release_holds_the_packaged_cells(path: Path) -> N
         own = np.flatnonzero(cells["source"] == number)
         rows = packed.obs_names.get_indexer(cells["barcode"].iloc[own])
         packed = packed[rows, packed.var_names.isin(store.vocabulary.symbols)].copy()
-        expected = from_anndata(packed, vocabulary=store.vocabulary, min_overlap=1, state="normal").X
+        expected = from_anndata(packed, vocabulary=store.vocabulary, min_overlap=1, malignancy="normal").X
         assert (X[own] != expected).nnz == 0
         for label in ("tissue", "disease", "donor", "cell_type"):
             assert cells[label].iloc[own].astype(str).tolist() == packed.obs[label].astype(str).tolist()
-        tumour = (packed.obs["state"] == "tumour").tolist()
-        assert (store.state[own] == 1).tolist() == tumour
+        tumour = (packed.obs["malignancy"] == "tumour").tolist()
+        assert (store.malignancy[own] == 1).tolist() == tumour
 
 
 @pytest.mark.parametrize("path", STORES, ids=[path.parent.name for path in STORES])

@@ -9,7 +9,7 @@ import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
-from cell_lm.data import CellPool, StateColumn, Tokeniser, read_cells
+from cell_lm.data import ConcatCells, MalignancyColumn, Tokeniser, read_cells
 from cell_lm.data.backed import open_backed
 from cell_lm.errors import CountsError, InputError
 
@@ -43,20 +43,20 @@ def dense(adata: AnnData) -> None:
 def test_cells_on_disk_give_the_tokens_of_the_same_cells_in_memory(
     change: Change | None, scale: str, write: Callable[..., Path]
 ) -> None:
-    path, options = write(change), {"input": scale, "state": StateColumn("malignant"), "min_genes": 400}
+    path, options = write(change), {"input": scale, "malignancy": MalignancyColumn("malignant"), "min_genes": 400}
     cells, backed = read_cells(path, **options), open_backed(path, **options)
     assert len(backed) == len(cells) < 60
     assert backed.dropped == cells.dropped > 0
     assert backed.genes_per_cell.tolist() == cells.genes_per_cell.tolist()
     order = np.random.default_rng(0).permutation(len(cells))
-    one, other = (CellPool([data], Tokeniser(6, 300)).tokenise(order) for data in (cells, backed))
-    for name in ("genes", "bins", "values", "state"):
+    one, other = (ConcatCells([data], Tokeniser(6, 300)).tokenise(order) for data in (cells, backed))
+    for name in ("genes", "bins", "values", "malignancy"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
 
 
 def test_files_and_memory_mix_in_one_pool(write: Callable[..., Path]) -> None:
     path = write()
-    pool = CellPool([read_cells(path), open_backed(path)], Tokeniser(6, 300))
+    pool = ConcatCells([read_cells(path), open_backed(path)], Tokeniser(6, 300))
     assert pool.reads_files
     order = np.random.default_rng(1).permutation(120)
     batch, twin = pool.tokenise(order), pool.tokenise((order + 60) % 120)
@@ -69,7 +69,7 @@ def test_a_hash_tells_other_counts_and_other_states(write: Callable[..., Path]) 
     path = write()
     first = open_backed(path).hash
     assert open_backed(path).hash == first
-    assert open_backed(path, state=StateColumn("malignant")).hash != first
+    assert open_backed(path, malignancy=MalignancyColumn("malignant")).hash != first
     assert open_backed(write(lambda adata: adata.X.data.__setitem__(3, adata.X.data[3] + 1))).hash != first
 
 

@@ -11,7 +11,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from cell_lm.data import CellData, StateColumn, from_anndata, read_cells
+from cell_lm.data import CellData, MalignancyColumn, from_anndata, read_cells
 from cell_lm.errors import CountsError, GeneError, InputError
 from cell_lm.genes import Vocabulary
 
@@ -101,12 +101,12 @@ def test_views_and_backed_files_are_read(adata: AnnData, tmp_path: Path) -> None
 def test_a_file_gives_the_same_cells_as_memory(adata: AnnData, tmp_path: Path) -> None:
     adata.obs["malignant"] = np.where(np.arange(adata.n_obs) % 3, "no", "yes")
     adata.write_h5ad(tmp_path / "my.h5ad")
-    memory = from_anndata(adata, state=StateColumn("malignant"))
-    file = read_cells(tmp_path / "my.h5ad", state=StateColumn("malignant"))
+    memory = from_anndata(adata, malignancy=MalignancyColumn("malignant"))
+    file = read_cells(tmp_path / "my.h5ad", malignancy=MalignancyColumn("malignant"))
     assert file.name == "my.h5ad"
     assert np.array_equal(file.X.toarray(), memory.X.toarray())
-    assert np.array_equal(file.state, memory.state)
-    assert file.state[:4].tolist() == [1, 0, 0, 1]
+    assert np.array_equal(file.malignancy, memory.malignancy)
+    assert file.malignancy[:4].tolist() == [1, 0, 0, 1]
     assert file.obs.index.tolist() == memory.obs.index.tolist()
 
 
@@ -153,10 +153,10 @@ def test_empty_cells_are_an_error_that_counts_them_unless_left_out(adata: AnnDat
     adata.obs["malignant"] = [i % 2 == 0 for i in range(adata.n_obs)]
     with pytest.raises(InputError, match=r"2 of 60 cells have no count .*'cell4'.*filter_cells"):
         from_anndata(adata)
-    cells = from_anndata(adata, min_genes=1, state=StateColumn("malignant"))
+    cells = from_anndata(adata, min_genes=1, malignancy=MalignancyColumn("malignant"))
     assert (len(cells), cells.dropped) == (58, 2)
     assert "cell4" not in cells.obs.index
-    assert cells.state.tolist() == [int(name[4:]) % 2 == 0 for name in cells.obs.index]
+    assert cells.malignancy.tolist() == [int(name[4:]) % 2 == 0 for name in cells.obs.index]
 
 
 def test_cells_with_counts_only_outside_the_vocabulary_are_empty(adata: AnnData) -> None:
@@ -193,15 +193,15 @@ def test_an_index_takes_matrix_labels_and_states_alike(index: object, make_cells
     some = cells[index]
     assert len(some) == len(rows)
     assert some.genes_per_cell.tolist() == (rows + 1).tolist()
-    assert some.state.tolist() == cells.state[rows].tolist()
+    assert some.malignancy.tolist() == cells.malignancy[rows].tolist()
     assert some.obs.index.tolist() == [f"toy{row}" for row in rows]
     assert some.X.has_canonical_format
 
 
 def test_parts_that_do_not_fit_together_are_refused(make_cells: Callable[..., CellData]) -> None:
     cells = make_cells(np.eye(3))
-    with pytest.raises(InputError, match="2 states"):
-        CellData("a", cells.X, "counts", cells.obs, cells.audit, cells.vocabulary, cells.state[:2])
+    with pytest.raises(InputError, match="2 values of malignancy"):
+        CellData("a", cells.X, "counts", cells.obs, cells.audit, cells.vocabulary, cells.malignancy[:2])
 
 
 def test_an_unknown_scale_is_refused(adata: AnnData) -> None:

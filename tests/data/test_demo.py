@@ -54,7 +54,7 @@ def test_every_gene_is_protein_coding(cells: dict[str, AnnData], name: str) -> N
 @pytest.mark.parametrize("name", [PANCREAS, OVARIAN_CANCER])
 def test_cells_are_labelled_and_named(cells: dict[str, AnnData], name: str) -> None:
     obs = cells[name].obs
-    assert list(obs.columns) == ["cell_type", "donor", "tissue", "disease", "malignant", "assay", "state"]
+    assert list(obs.columns) == ["cell_type", "donor", "tissue", "disease", "malignant", "assay", "malignancy"]
     assert all(isinstance(dtype, pd.CategoricalDtype) for dtype in obs.dtypes)
     assert not obs.isna().any(axis=None)
     assert obs.index.is_unique
@@ -77,11 +77,16 @@ def test_holding_out_a_donor_leaves_every_common_type_in_both_parts(cells: dict[
 
 def test_state_is_that_of_the_cell_and_normal_cells_are_in_both(cells: dict[str, AnnData]) -> None:
     pancreas, ovarian = cells[PANCREAS].obs, cells[OVARIAN_CANCER].obs
-    assert set(pancreas["state"]) == {"normal"}
-    assert (ovarian["state"].eq("tumour") == ovarian["cell_type"].eq("Epithelial")).all()
-    assert (ovarian["state"].eq("tumour") == ovarian["malignant"].eq("putative")).all()
-    assert ovarian["state"].eq("normal").sum() > 900
-    assert ovarian.groupby("donor", observed=True)["state"].apply(lambda state: state.eq("tumour").sum()).min() >= 100
+    assert set(pancreas["malignancy"]) == {"normal"}
+    assert (ovarian["malignancy"].eq("tumour") == ovarian["cell_type"].eq("Epithelial")).all()
+    assert (ovarian["malignancy"].eq("tumour") == ovarian["malignant"].eq("putative")).all()
+    assert ovarian["malignancy"].eq("normal").sum() > 900
+    assert (
+        ovarian.groupby("donor", observed=True)["malignancy"]
+        .apply(lambda malignancy: malignancy.eq("tumour").sum())
+        .min()
+        >= 100
+    )
 
 
 @pytest.mark.parametrize(

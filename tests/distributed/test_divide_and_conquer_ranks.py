@@ -28,8 +28,8 @@ def cells() -> CellBatch:
     genes = np.concatenate([np.sort(rng.choice(300, n, replace=False)) for n in lengths])
     bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    state = torch.from_numpy(rng.integers(-1, 2, 17))
-    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, state, torch.arange(17))
+    malignancy = torch.from_numpy(rng.integers(-1, 2, 17))
+    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(17))
 
 
 def step(attention: str, batch: CellBatch) -> tuple[Any, torch.Tensor]:

@@ -13,7 +13,7 @@ GLOO = "[/src/gloo/transport/tcp/pair.cc:537] Read error [10.0.0.1]:27026: Conne
 
 @pytest.mark.parametrize("error", [RuntimeError(GLOO), dist.DistNetworkError("Connection reset by peer. NCCL 2.21")])
 def test_what_the_group_raises_is_said_in_one_line(error: RuntimeError) -> None:
-    with pytest.raises(TrainingError) as said, Ranks(patience=7.0).together(lambda: "Start again"):
+    with pytest.raises(TrainingError) as said, Ranks(timeout=7.0).together(lambda: "Start again"):
         raise error
     message = str(said.value)
     assert message.startswith("another process of the run ended, or was silent for 7 s (")

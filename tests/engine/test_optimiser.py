@@ -60,9 +60,9 @@ def test_without_the_moments_the_next_steps_are_others() -> None:
 
 def test_a_parameter_that_never_had_a_gradient_has_no_state() -> None:
     model, optimiser = model_and_optimiser()
-    model.state_head.requires_grad_(False)
+    model.malignancy_head.requires_grad_(False)
     train(model, optimiser, 1)
-    model.state_head.logit.weight.grad = None
+    model.malignancy_head.logit.weight.grad = None
     assert "encoder.cls/exp_avg" in optimiser_tensors(model, optimiser)
 
 

@@ -109,10 +109,10 @@ if __name__ == "__main__":
 
 def _alive(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        malignancy = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return state != "Z"
+    return malignancy != "Z"
 
 
 def _children(pid: int) -> list[int]:

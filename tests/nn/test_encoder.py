@@ -40,7 +40,7 @@ def shuffled_genes(batch: CellBatch) -> CellBatch:
         cell = batch[i : i + 1]
         order = torch.randperm(cell.tokens, generator=torch.Generator().manual_seed(i))
         moved = (cell.genes[order], cell.bins[order], cell.values[order])
-        parts.append(CellBatch(*moved, cell.offsets, cell.state, cell.slots))
+        parts.append(CellBatch(*moved, cell.offsets, cell.malignancy, cell.slots))
     return concatenate(parts)
 
 
@@ -101,7 +101,7 @@ def test_a_hidden_expression_is_seen_by_nobody_and_its_state_tells_its_gene(
         torch.where(hidden, 5 - batch.bins, batch.bins),
         torch.where(hidden, batch.values + 2, batch.values),
         batch.offsets,
-        batch.state,
+        batch.malignancy,
         batch.slots,
     )
     with torch.no_grad():

@@ -12,7 +12,7 @@ from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.encoder import build_encoder
 
-KINDS = [("full", {}), ("latent", {}), ("latent", {"reads": 2}), ("performer", {})]
+KINDS = [("full", {}), ("latent", {}), ("latent", {"cross_attentions": 2}), ("performer", {})]
 Batches = Callable[..., CellBatch]
 Configs = Callable[..., EncoderConfig]
 

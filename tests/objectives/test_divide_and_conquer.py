@@ -62,7 +62,7 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     objectives = model.objectives
     model.zero_grad()
     model.redraw_features(SEED, STEP)
-    share = objectives.contrastive.genes
+    share = objectives.contrastive.gene_fraction
     counters = [Counter.of(SEED, STEP, batch.slots, view) for view in range(2)]
     both = concatenate([batch.keep(choose_read(batch, counter, share)) for counter in counters])
     cells = len(batch)
@@ -70,13 +70,15 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     hidden = choose_hidden(both, Counter.of(SEED, STEP, both.slots, 0), objectives.masked.rate)
     output = model(both, hidden=hidden, counter=Counter.of(SEED, STEP, both.slots, view))
     masked = F.cross_entropy(output.expression, both.bins[hidden])
-    known = both.state >= 0
-    state = F.binary_cross_entropy_with_logits(output.state[known], both.state[known].to(output.state.dtype))
+    known = both.malignancy >= 0
+    malignancy = F.binary_cross_entropy_with_logits(
+        output.malignancy[known], both.malignancy[known].to(output.malignancy.dtype)
+    )
     logits = output.projection @ output.projection.T / objectives.contrastive.temperature
     logits = logits.masked_fill(torch.eye(2 * cells, dtype=torch.bool), -torch.inf)
     nce = F.cross_entropy(logits, torch.arange(2 * cells).roll(cells))
     weights = objectives.masked.weight, objectives.discrimination.weight, objectives.contrastive.weight
-    loss = weights[0] * masked + weights[1] * state + weights[2] * nce
+    loss = weights[0] * masked + weights[1] * malignancy + weights[2] * nce
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), gradients(model)
 
@@ -168,14 +170,14 @@ def test_weights_scale_and_accumulation_are_linear(
 def test_cells_of_unknown_state_do_not_count(make_batch: Batches, make_config: Configs, vocabulary: Vocabulary) -> None:
     model, batch = build(make_config(), vocabulary), make_batch()
     unknown = CellBatch(
-        batch.genes, batch.bins, batch.values, batch.offsets, torch.full_like(batch.state, -1), batch.slots
+        batch.genes, batch.bins, batch.values, batch.offsets, torch.full_like(batch.malignancy, -1), batch.slots
     )
     engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
     losses = engine.step(unknown, STEP)
     assert losses.labelled_cells == 0
     assert losses.discrimination != losses.discrimination
     assert losses.total == pytest.approx(losses.masked + losses.contrastive)
-    assert all(p.grad is None or not p.grad.any() for p in model.state_head.parameters())
+    assert all(p.grad is None or not p.grad.any() for p in model.malignancy_head.parameters())
 
 
 def test_another_step_or_seed_meets_other_masks(

@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 
 from cell_lm.errors import ConfigError, InputError
-from cell_lm.prepare.columns import Columns, LabelRule, StateRule, read_columns
+from cell_lm.prepare.columns import Columns, LabelRule, MalignancyRule, read_columns
 from cell_lm.prepare.plan import PrepareSettings, plan_sources
 
 EXAMPLE = """
 tissue = "blood"
 disease = { column = "disease", values = { "ovarian ca" = "ovarian cancer" } }
-state = { column = "malignant", unknown = ["putative"] }
+malignancy = { column = "malignant", unknown = ["putative"] }
 other.assay = "10x"
 
 [[file]]
 name = "pbmc*.h5ad"
-state = "normal"
+malignancy = "normal"
 layer = "counts"
 
 [[file]]
@@ -39,14 +39,14 @@ def test_rules_for_some_files_go_over_those_for_all_the_later_over_the_earlier(t
     plans = plan_sources([Path("x/pbmc3k.h5ad"), Path("lung.h5ad")], PrepareSettings(input="log1p"), columns)
     first, second = (plan.settings() for plan in plans)
     assert first["tissue"] == second["tissue"] == {"constant": "blood"}
-    assert first["state"] == {"constant": "normal"}
-    assert second["state"] == {"column": "malignant", "unknown": ["putative"]}
+    assert first["malignancy"] == {"constant": "normal"}
+    assert second["malignancy"] == {"column": "malignant", "unknown": ["putative"]}
     assert (first["layer"], second["layer"]) == ("counts", None)
     assert (first["input"], second["input"]) == ("log1p", "log1p")
     assert first["donor"] == {"column": "patient"}
     assert "donor" not in second
     assert list(plans[0].mapping.labels()) == ["tissue", "disease", "donor", "assay", "sex"]
-    assert plans[0].asked == {"state", "donor", "sex"}
+    assert plans[0].asked == {"malignancy", "donor", "sex"}
     assert plans[1].asked == frozenset()
 
 
@@ -57,9 +57,9 @@ def test_rules_for_some_files_go_over_those_for_all_the_later_over_the_earlier(t
         ("tissue = {}", "either a column or a constant"),
         ("tissue = { column = 'a', constant = 'b' }", "either a column or a constant"),
         ("tissue = { colum = 'a' }", "'tissue.colum' is not a known setting"),
-        ("state = 'sick'", "none of tumour, normal, unknown"),
-        ("state = { column = 'a', tumour = ['x'], normal = ['x'] }", "'x' is given two meanings"),
-        ("other.state = 'x'", "'state' is a column that every store has"),
+        ("malignancy = 'sick'", "none of tumour, normal, unknown"),
+        ("malignancy = { column = 'a', tumour = ['x'], normal = ['x'] }", "'x' is given two meanings"),
+        ("other.malignancy = 'x'", "'malignancy' is a column that every store has"),
         ("other.'Big Name' = 'x'", "pattern"),
         ("[[file]]\ntissue = 'x'", "'file.0.name' Field required"),
         ("[[file]]\nname = 'x'\ninput = 'tpm'", "'file.0.input'"),
@@ -86,10 +86,10 @@ def test_labels_are_text_and_what_is_missing_stays_missing() -> None:
 
 def test_states_are_read_as_everywhere() -> None:
     obs = pd.DataFrame({"malignant": ["yes", "no", "putative"]})
-    assert StateRule(column="malignant", tumour=["putative"]).read(obs, where="f").tolist() == [1, 0, 1]
+    assert MalignancyRule(column="malignant", tumour=["putative"]).read(obs, where="f").tolist() == [1, 0, 1]
     with pytest.raises(InputError, match="'putative'"):
-        StateRule(column="malignant").read(obs, where="f")
-    assert StateRule(constant="tumour").read(obs, where="f").tolist() == [1, 1, 1]
+        MalignancyRule(column="malignant").read(obs, where="f")
+    assert MalignancyRule(constant="tumour").read(obs, where="f").tolist() == [1, 1, 1]
 
 
 def test_no_columns_file_means_that_nothing_is_known() -> None:

@@ -38,12 +38,12 @@ def test_formats_mix_in_one_store_and_a_sheet_tells_their_states(files: list[Pat
     manifest = prepare([folder, table], tmp_path / "store", samples=sheet).manifest
     assert [source.name for source in manifest.sources] == ["S1_mtx", "S2.counts.csv"]
     assert set(manifest.sources[0].files) == {"matrix.mtx", "barcodes.tsv", "features.tsv"}
-    assert [source.cells.states["tumour"] for source in manifest.sources] == [24, 0]
-    assert [source.cells.states["normal"] for source in manifest.sources] == [0, 20]
+    assert [source.cells.malignancy_counts["tumour"] for source in manifest.sources] == [24, 0]
+    assert [source.cells.malignancy_counts["normal"] for source in manifest.sources] == [0, 20]
     store = Store.open(tmp_path / "store")
     by_source = store.cells(["source", "barcode"]).groupby("source")["barcode"].first()
     assert by_source.str[0].tolist() == ["m", "t"]
     assert find_cells(store, table).found == 20
     assert find_cells(store, folder).same_file == manifest.sources[0]
     assert find_cells(store, files[0]).found == 0
-    assert not np.isin(store.state, [-1]).any()
+    assert not np.isin(store.malignancy, [-1]).any()

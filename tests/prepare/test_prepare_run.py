@@ -122,7 +122,7 @@ def test_few_genes_and_much_mitochondrial_expression_are_left_out_and_counted(tm
     adata.X = sparse.csr_matrix(X)
     path = write(tmp_path, "a.h5ad", adata)
     source = prepare([path], tmp_path / "store").manifest.sources[0]
-    assert source.cells.model_dump(exclude={"states"}) == {
+    assert source.cells.model_dump(exclude={"malignancy"}) == {
         "given": 40,
         "few_genes": 3,
         "mitochondrial": 4,
@@ -252,21 +252,21 @@ def test_states_and_labels_come_from_columns_and_constants(files: list[Path], tm
         {
             "tissue": {"column": "organ", "values": {"lung": "airway"}},
             "donor": {"column": "patient"},
-            "state": {"column": "malignant"},
+            "malignancy": {"column": "malignant"},
             "other": {"assay": "10x"},
-            "file": [{"name": "b*", "tissue": "liver", "state": "normal"}],
+            "file": [{"name": "b*", "tissue": "liver", "malignancy": "normal"}],
         }
     )
     manifest = prepare(files[:2], tmp_path / "store", columns=columns).manifest
-    assert manifest.sources[0].cells.states == {"normal": 48, "tumour": 12, "unknown": 0}
-    assert manifest.sources[1].cells.states == {"normal": 41, "tumour": 0, "unknown": 0}
+    assert manifest.sources[0].cells.malignancy_counts == {"normal": 48, "tumour": 12, "unknown": 0}
+    assert manifest.sources[1].cells.malignancy_counts == {"normal": 41, "tumour": 0, "unknown": 0}
     cells = Store.open(tmp_path / "store").cells()
     assert cells.groupby("source")["tissue"].unique().map(sorted).tolist() == [["airway", "blood"], ["liver"]]
     assert set(cells["donor"]) == {"0", "1", "2", "3"}
     assert set(cells["assay"]) == {"10x"}
     assert cells["disease"].isna().all()
     ordered = cells[cells["source"] == 0].sort_values("row")
-    assert ordered["state"].tolist() == [1 if row % 5 == 0 else 0 for row in range(60)]
+    assert ordered["malignancy"].tolist() == [1 if row % 5 == 0 else 0 for row in range(60)]
 
 
 def test_a_finished_store_holds_nothing_but_the_store(files: list[Path], tmp_path: Path) -> None:

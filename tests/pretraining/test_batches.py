@@ -55,34 +55,34 @@ def test_the_ranks_share_every_batch_and_keep_its_slots() -> None:
     for batch, shares in pairs:
         joined = concatenate(shares)
         assert torch.equal(batch.genes, joined.genes)
-        assert torch.equal(batch.state, joined.state)
+        assert torch.equal(batch.malignancy, joined.malignancy)
         assert joined.slots.tolist() == list(range(len(batch)))
 
 
-@pytest.mark.parametrize("state", ["none", "one"])
-def test_without_both_states_discrimination_is_left_out_and_said_so(state: str) -> None:
-    batches = Batches([toy_cells(state=state)], toy_config(), ranks())
-    assert batches.train(0).state.unique().tolist() == [UNKNOWN]
+@pytest.mark.parametrize("malignancy", ["none", "one"])
+def test_without_both_states_discrimination_is_left_out_and_said_so(malignancy: str) -> None:
+    batches = Batches([toy_cells(malignancy=malignancy)], toy_config(), ranks())
+    assert batches.train(0).malignancy.unique().tolist() == [UNKNOWN]
     assert len(batches.notes) == 1
     assert "discrimination" in batches.notes[0]
     assert "0 normal" in batches.notes[0]
 
 
 def test_states_of_two_datasets_count_together() -> None:
-    batches = Batches([toy_cells(), toy_cells(seed=1, state="none")], toy_config(), ranks())
+    batches = Batches([toy_cells(), toy_cells(seed=1, malignancy="none")], toy_config(), ranks())
     assert batches.labelled
     assert batches.notes == []
 
 
 def test_nothing_is_said_about_states_that_nobody_asked_for() -> None:
     config = toy_config(objectives={"discrimination": {"weight": 0.0}})
-    assert Batches([toy_cells(state="none")], config, ranks()).notes == []
+    assert Batches([toy_cells(malignancy="none")], config, ranks()).notes == []
 
 
 def test_discrimination_alone_without_labels_is_refused() -> None:
     only = {"masked": {"weight": 0.0}, "contrastive": {"weight": 0.0}}
     with pytest.raises(ConfigError, match="the only objective"):
-        Batches([toy_cells(state="one")], toy_config(objectives=only), ranks())
+        Batches([toy_cells(malignancy="one")], toy_config(objectives=only), ranks())
 
 
 @pytest.mark.parametrize(

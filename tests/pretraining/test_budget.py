@@ -36,15 +36,15 @@ def test_what_is_predicted_fits(limit: float) -> None:
 
 def test_more_memory_keeps_more_graphs_and_takes_less_time() -> None:
     found = [find(limit) for limit in (1e9, 2e9, 4e9, 1e11)]
-    assert [one.keep_chunks for one in found] == sorted({one.keep_chunks for one in found})
+    assert [one.retain_graphs for one in found] == sorted({one.retain_graphs for one in found})
     assert [one.predicted_seconds for one in found] == sorted((one.predicted_seconds for one in found), reverse=True)
-    assert found[-1].keep_chunks == found[-1].chunks
+    assert found[-1].retain_graphs == found[-1].chunks
 
 
 def test_memory_left_over_is_not_left_unused() -> None:
     found = find(2e9)
     graph = SLACK["cpu"] * COST.bytes_per_gene * found.token_budget / 2
-    assert 0 < found.keep_chunks < found.chunks
+    assert 0 < found.retain_graphs < found.chunks
     assert 2e9 - found.predicted_bytes < graph
 
 
@@ -71,13 +71,13 @@ def test_too_little_memory_says_how_much_would_do() -> None:
 
 def test_what_the_user_settled_is_kept() -> None:
     assert find(1e9, token_budget=4096).token_budget == 4096
-    assert find(0.4e9, token_budget=4096, keep=7).keep_chunks == 7
+    assert find(0.4e9, token_budget=4096, keep=7).retain_graphs == 7
 
 
 def test_kept_graphs_that_the_user_settled_leave_smaller_chunks() -> None:
     for keep in (1, 5, 8):
         found = find(0.8e9, keep=keep)
-        assert found.keep_chunks == keep
+        assert found.retain_graphs == keep
         assert found.predicted_bytes <= 0.8e9
 
 

@@ -42,7 +42,7 @@ def write_store(path: Path, n: int = 48, *, shards: int = 3, seed: int = 0) -> P
         with ShardWriter(folder, "uint8") as writer:
             writer.add(X.indices, X.data, np.diff(X.indptr), row_hashes(X.indices, X.data, X.indptr))
             tissue = np.where(mine % 6 == 0, "rare", "common")
-            writer.finish(pd.DataFrame({"state": cells.state[mine], "source": np.int32(0), "tissue": tissue}))
+            writer.finish(pd.DataFrame({"malignancy": cells.malignancy[mine], "source": np.int32(0), "tissue": tissue}))
         records.append(record(folder, folder.name, "uint8"))
     VOCABULARY.save(path / NAMES)
     file = FileRecord(size=(path / NAMES).stat().st_size, sha256=sha256(path / NAMES))
@@ -83,7 +83,7 @@ def test_a_run_from_a_file_on_disk_stopped_in_a_window_goes_on_bit_for_bit(tmp_p
     adata.write_h5ad(tmp_path / "cells.h5ad")
 
     def data() -> Any:
-        return [replace(open_backed(tmp_path / "cells.h5ad", vocabulary=VOCABULARY), state=cells.state)]
+        return [replace(open_backed(tmp_path / "cells.h5ad", vocabulary=VOCABULARY), malignancy=cells.malignancy)]
 
     config = with_data(toy_config(), block=4, window=16)
     pretrain(data(), config, tmp_path / "whole", progress=False)
@@ -111,7 +111,7 @@ def test_a_store_is_balanced_over_a_column_and_it_is_said(store: Path) -> None:
     with pytest.raises(InputError, match=r"no data have a column 'tisue' to balance by\. Did you mean 'tissue'"):
         Batches([Store.open(store)], with_data(toy_config(), balance="tisue"), ALONE)
     with pytest.raises(InputError, match="nothing to balance"):
-        Batches([toy_cells(state="one")], with_data(toy_config(), balance="state"), ALONE)
+        Batches([toy_cells(malignancy="one")], with_data(toy_config(), balance="malignancy"), ALONE)
 
 
 def spoil(store: Path, name: str, value: int) -> None:

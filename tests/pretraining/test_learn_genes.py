@@ -22,7 +22,9 @@ CONFIG = GraphMAEConfig(dim=8, hidden=16, steps=20, window=3, pairs=64, checkpoi
 def test_learning_lowers_both_losses_and_finds_communities():
     network, community = community_network()
     seen = []
-    alone = CONFIG.model_copy(update={"steps": 60, "beside": "nothing"})  # NetMF beside the codes would do it for them
+    alone = CONFIG.model_copy(
+        update={"steps": 60, "combine_with": "nothing"}
+    )  # NetMF beside the codes would do it for them
     vectors = learn_gene_vectors([network], alone, progress=lambda done, losses: seen.append(losses))
     first, last = seen[:10], seen[-10:]
     assert np.mean([step.links for step in last]) < np.mean([step.links for step in first])
@@ -58,7 +60,7 @@ def test_vectors_tell_how_they_were_made():
 
 def test_the_codes_alone_have_unit_length():
     network, community = community_network()
-    vectors = learn_gene_vectors([network], CONFIG.model_copy(update={"beside": "nothing"}))
+    vectors = learn_gene_vectors([network], CONFIG.model_copy(update={"combine_with": "nothing"}))
     np.testing.assert_allclose(np.linalg.norm(vectors.values[community >= 0], axis=1), 1.0, atol=1e-5)
 
 

@@ -15,18 +15,18 @@ from toy_run import after, rows, tensors, toy_cells, toy_config
 
 
 def open_config(**training: object) -> PretrainConfig:
-    return toy_config(token_budget="auto", keep_chunks="auto", **training)
+    return toy_config(token_budget="auto", retain_graphs="auto", **training)
 
 
 def settled(out: Path) -> dict[str, object]:
     training = json.loads((out / "config.json").read_text())["training"]
-    return {name: training[name] for name in ("memory", "token_budget", "keep_chunks")}
+    return {name: training[name] for name in ("memory", "token_budget", "retain_graphs")}
 
 
 def test_a_run_writes_down_how_it_was_cut_and_says_so(tmp_path: Path) -> None:
     pretrain([toy_cells()], open_config(memory="64GB"), tmp_path / "run", progress=False)
     found = settled(tmp_path / "run")
-    assert found == {"memory": 64_000_000_000, "token_budget": 65536, "keep_chunks": 1}
+    assert found == {"memory": 64_000_000_000, "token_budget": 65536, "retain_graphs": 1}
     notes = [row["message"] for row in rows(tmp_path / "run", "note")]
     assert any("chunks of at most 65,536 genes" in note for note in notes)
 
@@ -58,7 +58,7 @@ def test_a_run_goes_on_with_other_memory(tmp_path: Path) -> None:
 
 
 def test_other_memory_is_planned_for_anew() -> None:
-    before = toy_config(memory="1GB", token_budget=500, keep_chunks=3)
+    before = toy_config(memory="1GB", token_budget=500, retain_graphs=3)
     assert adopt(open_config(memory="1GB"), before).training.token_budget == 500
     assert adopt(toy_config(memory="1GB", token_budget=9), before).training.token_budget == 9
     assert not is_settled(adopt(open_config(memory="2GB"), before))

@@ -23,7 +23,7 @@ def run(path: Path, *, cells: Any = None, config: PretrainConfig | None = None, 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     path = tmp_path_factory.mktemp("whole") / "deep" / "run"
-    datasets = [toy_cells(), toy_cells(20, seed=1, name="more", state="none")]
+    datasets = [toy_cells(), toy_cells(20, seed=1, name="more", malignancy="none")]
     return path, pretrain(datasets, toy_config(), path, progress=False)
 
 
@@ -58,17 +58,17 @@ def test_the_data_are_described(whole: tuple[Path, Any]) -> None:
     assert (data["cells"], data["training"], data["validation"]) == (68, 60, 8)
     first, second = data["datasets"]
     assert (first["name"], first["cells"], first["scale"]) == ("toy", 48, "counts")
-    assert first["states"] == {"normal": 24, "tumour": 24, "unknown": 0}
-    assert second["states"] == {"normal": 0, "tumour": 0, "unknown": 20}
+    assert first["malignancy"] == {"normal": 24, "tumour": 24, "unknown": 0}
+    assert second["malignancy"] == {"normal": 0, "tumour": 0, "unknown": 20}
     assert first["audit"]["counts"]["matched"] == 40
     assert first["hash"] != second["hash"]
 
 
 def test_the_state_of_the_run_is_in_its_checkpoint(whole: tuple[Path, Any]) -> None:
-    state = json.loads((whole[0] / "checkpoints" / "step-00000012" / "state.json").read_text())
-    assert (state["step"], state["cells"], state["ranks"]) == (12, 96, 1)
-    assert state["vocabulary"] == VOCABULARY.hash
-    assert state["best_validation"] == whole[1].best_validation
+    malignancy = json.loads((whole[0] / "checkpoints" / "step-00000012" / "state.json").read_text())
+    assert (malignancy["step"], malignancy["cells"], malignancy["ranks"]) == (12, 96, 1)
+    assert malignancy["vocabulary"] == VOCABULARY.hash
+    assert malignancy["best_validation"] == whole[1].best_validation
 
 
 def test_the_model_folder_is_that_of_the_last_checkpoint(whole: tuple[Path, Any]) -> None:
@@ -80,9 +80,9 @@ def test_the_model_folder_is_that_of_the_last_checkpoint(whole: tuple[Path, Any]
     assert all((model[name] == saved[name]).all() for name in saved)
 
 
-@pytest.mark.parametrize("state", ["none", "one"])
-def test_cells_of_no_or_one_state_train_without_discrimination(tmp_path: Path, state: str) -> None:
-    result = run(tmp_path / "run", cells=[toy_cells(state=state)])
+@pytest.mark.parametrize("malignancy", ["none", "one"])
+def test_cells_of_no_or_one_state_train_without_discrimination(tmp_path: Path, malignancy: str) -> None:
+    result = run(tmp_path / "run", cells=[toy_cells(malignancy=malignancy)])
     assert math.isnan(result.train.discrimination)
     assert math.isfinite(result.train.total)
     assert rows(tmp_path / "run", "train")[-1]["discrimination"] is None
@@ -146,7 +146,7 @@ def test_being_asked_to_stop_at_the_last_step_is_no_interruption(tmp_path: Path)
 def test_lines_go_to_standard_error_and_nothing_to_standard_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pretrain([toy_cells(state="none")], toy_config(), tmp_path / "loud", stop=after(3))
+    pretrain([toy_cells(malignancy="none")], toy_config(), tmp_path / "loud", stop=after(3))
     out, err = capfd.readouterr()
     assert out == ""
     assert "step 1/12: loss" in err

@@ -47,8 +47,8 @@ said["sharded"] = run("sharded", sharding="full").train.total
 said["shards stopped after"] = run("from shards", sharding="full", stop=after(6)).steps
 said["begun alone"] = run("begun alone", resume=True).train.total
 said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train.total
-said["open"] = run("open", token_budget="auto", keep_chunks="auto", memory="64GB").train.total
-said["open in shards"] = run("open in shards", token_budget="auto", keep_chunks="auto", sharding="full").train.total
+said["open"] = run("open", token_budget="auto", retain_graphs="auto", memory="64GB").train.total
+said["open in shards"] = run("open in shards", token_budget="auto", retain_graphs="auto", sharding="full").train.total
 said["frozen"] = run("frozen", freeze_gene_vectors=True).train.total
 said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train.total
 said["different"] = refused("nowhere", seed=rank)

@@ -68,7 +68,7 @@ def full(history: pd.DataFrame, annotation: Annotation) -> ReportData:
     labels = np.array(TYPES)[np.arange(60) % 3]
     centres = {"alpha": (0, 0), "beta": (9, 0), "delta": (0, 9)}
     coordinates = np.array([centres[label] for label in labels]) + rng.normal(0, 1, (60, 2))
-    states = np.where(labels == "alpha", "tumour", "normal")
+    malignancies = np.where(labels == "alpha", "tumour", "normal")
     return ReportData(
         title="Pancreas, small",
         summary="Made from synthetic cells.",
@@ -95,7 +95,7 @@ def full(history: pd.DataFrame, annotation: Annotation) -> ReportData:
         training=Training(history, {"masked_accuracy": Baseline(0.41, "always the most frequent bin")}),
         embedding=Embedding(
             coordinates,
-            (Panel("Cell type", labels, "Labels of the data.", on_map=True), Panel("Tumour or normal", states)),
+            (Panel("Cell type", labels, "Labels of the data.", on_map=True), Panel("Tumour or normal", malignancies)),
             {"cell-lm": geometry(rng.normal(size=(60, 8)), labels=labels)},
             cells="60 cells of 3 donors",
         ),

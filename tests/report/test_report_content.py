@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.cells import CellData, from_anndata
-from cell_lm.data.obs.malignancy import StateColumn
+from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.errors import InputError
 from cell_lm.genes import Vocabulary
 from cell_lm.report import Dataset, Embedding, Panel
@@ -37,7 +37,7 @@ def cells(counts: NDArray[np.float32]) -> CellData:
         index=[f"cell{i}" for i in range(12)],
     )
     adata = AnnData(sparse.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[*names, *RENAMED]))
-    return from_anndata(adata, name="x.h5ad", state=StateColumn("malignant"))
+    return from_anndata(adata, name="x.h5ad", malignancy=MalignancyColumn("malignant"))
 
 
 def test_a_data_set_counts_cells_donors_states_and_genes(cells: CellData, counts: NDArray[np.float32]) -> None:

@@ -27,7 +27,7 @@ def sharp_model(attention: str, reads: int = 1) -> CellLM:
     """An encoder of two layers that attends unevenly, and of whose branches none is silent."""
     shape = {"width": WIDTH, "layers": 2, "heads": HEADS, "head_width": HEAD_WIDTH, "feedforward": 64, "gene_width": 32}
     config = EncoderConfig.model_validate(
-        shape | {"attention": attention, "latents": 4, "reads": reads, "max_genes": 40}
+        shape | {"attention": attention, "latents": 4, "cross_attentions": reads, "max_genes": 40}
     )
     model = CellLM(config, Vocabulary.human()).eval()
     generator = torch.Generator().manual_seed(5)
@@ -70,7 +70,10 @@ def latent_product(encoder: LatentEncoder, cell: CellBatch) -> Tensor:
     count = len(encoder.latents)
     product = torch.eye(count + cell.tokens)
     for place, layer in enumerate(encoder.layers):
-        for step in [*([encoder.reads[str(place)]] if str(place) in encoder.reads else []), layer]:
+        for step in [
+            *([encoder.cross_attentions[str(place)]] if str(place) in encoder.cross_attentions else []),
+            layer,
+        ]:
             [said] = inputs(encoder, cell, [step.attention])
             matrix = torch.eye(count + cell.tokens)
             matrix[:count] /= 2
@@ -83,7 +86,7 @@ def latent_product(encoder: LatentEncoder, cell: CellBatch) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("attention", "reads"), [("full", 1), ("latent", 1), ("latent", 2)])
+@pytest.mark.parametrize(("attention", "cross_attentions"), [("full", 1), ("latent", 1), ("latent", 2)])
 def test_roll_out_is_the_product_of_half_attention_and_half_the_row_itself(
     reference_cells: CellData, attention: str, reads: int
 ) -> None:

@@ -29,7 +29,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm check my.h5ad
   cell-lm check filtered_feature_bc_matrix/   [dim]# 10x; also .h5, .loom, .csv.gz, .RData[/dim]
   cell-lm check my.h5ad --layer counts --genes-table genes.csv
-  cell-lm check my.h5ad --label cell_type --state-column malignant --json
+  cell-lm check my.h5ad --label cell_type --malignancy-column malignant --json
 
 [dim]Exit code 0: it can be used as it is; 1: it cannot, and every reason is listed.[/dim]"""
 
@@ -53,7 +53,7 @@ def check(
             show_default=False,
         ),
     ] = None,
-    state_column: run.StateColumnName = None,
+    malignancy_column: run.MalignancyColumnName = None,
     tumour: run.TumourValues = None,
     normal: run.NormalValues = None,
     unknown: run.UnknownValues = None,
@@ -74,7 +74,7 @@ def check(
     """Check the file and tell what was found."""
     keep_large_blocks()
     from cell_lm import pp
-    from cell_lm.cli.inputs import read_state_options
+    from cell_lm.cli.inputs import read_malignancy_options
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.data import SampleSheet
 
@@ -82,15 +82,17 @@ def check(
     if genes_table is not None:
         refuse_output_file(genes_table, force=force, source=cells)
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
-    state = read_state_options(state_column, meanings)
+    malignancy = read_malignancy_options(malignancy_column, meanings)
     sheet = None if samples is None else SampleSheet.read(samples)
-    found = pp.check(cells, layer=layer, input=scale, gene_column=gene_column, label=label, state=state, samples=sheet)
+    found = pp.check(
+        cells, layer=layer, input=scale, gene_column=gene_column, label=label, malignancy=malignancy, samples=sheet
+    )
     if as_json:
         says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
     else:
         known = found.audit is not None and found.scale is not None
         counts = column_sums(cells, layer) if known else None
-        _tell(found, says, [*_lines(found, label, state_column), *_notable(found, counts)])
+        _tell(found, says, [*_lines(found, label, malignancy_column), *_notable(found, counts)])
     if genes_table is not None and found.audit is not None:
         found.audit.write_csv(genes_table)
         says.note(f"written: {genes_table}")
@@ -119,7 +121,7 @@ def _tell(found: CheckReport, says: Messages, lines: Sequence[tuple[str, str]]) 
         says.result("it can be used", style="green")
 
 
-def _lines(found: CheckReport, label: str | None, state_column: str | None) -> Iterator[tuple[str, str]]:
+def _lines(found: CheckReport, label: str | None, malignancy_column: str | None) -> Iterator[tuple[str, str]]:
     """Yield what is known, each as a word and a line."""
     if found.cells is not None:
         yield "cells", f"{found.cells:,}"
@@ -138,8 +140,8 @@ def _lines(found: CheckReport, label: str | None, state_column: str | None) -> I
         yield "empty cells", f"{found.empty_cells:,}"
     if found.labels is not None:
         yield "labels", f"{label}: {_counted(found.labels)}; {found.unlabelled:,} cells without"
-    if found.states is not None:
-        yield "states", f"{state_column or 'state'}: {_counted(found.states)}"
+    if found.malignancy_counts is not None:
+        yield "malignancy", f"{malignancy_column or 'malignancy'}: {_counted(found.malignancy_counts)}"
     if found.obs_columns:
         yield "columns of obs", ", ".join(found.obs_columns)
 
@@ -190,7 +192,7 @@ def _as_json(found: CheckReport) -> dict[str, JSON]:
         "empty_cells": found.empty_cells,
         "labels": None if found.labels is None else dict(found.labels),
         "unlabelled": found.unlabelled,
-        "states": None if found.states is None else dict(found.states),
+        "malignancy": None if found.malignancy_counts is None else dict(found.malignancy_counts),
         "remarks": list(found.remarks),
         "obs_columns": list(found.obs_columns),
     }

@@ -24,7 +24,7 @@ def describe(found: Forecast, config: PretrainConfig) -> list[str]:
     """Return the lines that tell a forecast."""
     budget, training = found.budget, config.training
     cells = f"{found.training_cells:,} cells, {found.validation_cells:,} more held out"
-    kept = min(budget.keep_chunks, budget.chunks)
+    kept = min(budget.retain_graphs, budget.chunks)
     genes, size = f"{found.genes_per_cell:,.0f} genes in a cell (median)", f"{found.parameters / 1e6:.1f} M parameters"
     whole = duration(found.seconds(training.steps))
     return [

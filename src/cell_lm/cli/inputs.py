@@ -11,14 +11,14 @@ from typing import Literal
 import numpy as np
 
 from cell_lm.cli.console import Messages
-from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, Scale, StateColumn, read_cells
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, Scale, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
 from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.errors import ConfigError
 
-WholeState = Literal["tumour", "normal"]
+FileMalignancy = Literal["tumour", "normal"]
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,17 @@ class Inputs:
         In the order of the run, each once.
     whole : dict
         Files all of whose cells are tumour, or normal, cells.
-    column : StateColumn or None
-        Tells the state of the cells of the other files that have it.
+    column : MalignancyColumn or None
+        Tells the malignancy of the cells of the other files that have it.
     """
 
     files: tuple[Path, ...]
-    whole: Mapping[Path, WholeState] = field(default_factory=dict)
-    column: StateColumn | None = None
+    whole: Mapping[Path, FileMalignancy] = field(default_factory=dict)
+    column: MalignancyColumn | None = None
 
     @classmethod
     def gather(
-        cls, files: Sequence[Path], tumour: Sequence[Path], normal: Sequence[Path], column: StateColumn | None
+        cls, files: Sequence[Path], tumour: Sequence[Path], normal: Sequence[Path], column: MalignancyColumn | None
     ) -> Inputs:
         """Put the files in order: those named plainly, then those named as tumour or normal only.
 
@@ -74,7 +74,7 @@ class Inputs:
         every = {_identity(path): path for path in (*files, *tumour, *normal)}
         if not every:
             raise ConfigError("there is no file of cells to learn from", fix="Name at least one .h5ad file")
-        whole: dict[Path, WholeState] = {every[_identity(path)]: "tumour" for path in tumour}
+        whole: dict[Path, FileMalignancy] = {every[_identity(path)]: "tumour" for path in tumour}
         whole |= {every[_identity(path)]: "normal" for path in normal}
         return cls(tuple(every.values()), whole, column)
 
@@ -84,7 +84,7 @@ class Inputs:
         Raises
         ------
         InputError, CountsError, GeneError
-            As :func:`cell_lm.data.read_cells` and :meth:`cell_lm.data.store.Store.open`; or no file has the state
+            As :func:`cell_lm.data.read_cells` and :meth:`cell_lm.data.store.Store.open`; or no file has the malignancy
             column.
         ConfigError
             A store is said to be tumour or normal.
@@ -117,38 +117,40 @@ class Inputs:
             input=reading.scale,
             gene_column=reading.gene_column,
             min_genes=reading.min_genes,
-            state=whole,
+            malignancy=whole,
         )
         if self.column is not None and whole is None and self.column.column in cells.obs:
-            cells = replace(cells, state=self.column.read(cells.obs, where=cells.name))
+            cells = replace(cells, malignancy=self.column.read(cells.obs, where=cells.name))
         for line in self._remarks(cells, reading, whole):
             says.note(line, indent=2)
         return cells
 
     def _open(self, path: Path, says: Messages) -> Store:
         if path in self.whole:
-            fix = "Leave out --tumour-file and --normal-file for it; cell-lm prepare takes the states"
-            raise ConfigError("it is a store, which knows the state of its cells", where=str(path), fix=fix)
+            fix = "Leave out --tumour-file and --normal-file for it; cell-lm prepare takes the malignancy"
+            raise ConfigError("it is a store, which knows the malignancy of its cells", where=str(path), fix=fix)
         says.note(f"opening {path}")
         store = Store.open(path)
-        states = {word: int(np.count_nonzero(store.state == state)) for word, state in _STATES.items()}
-        told = ", ".join(f"{number:,} {word}" for word, number in states.items() if number)
+        counts = {
+            word: int(np.count_nonzero(store.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()
+        }
+        told = ", ".join(f"{number:,} {word}" for word, number in counts.items() if number)
         sources, shards = len(store.manifest.sources), len(store.shards)
         says.note(f"{len(store):,} cells: {told}", indent=2)
         says.note(f"{sources:,} source{'s' * (sources != 1)} in {shards:,} shard{'s' * (shards != 1)}", indent=2)
         return store
 
-    def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: WholeState | None) -> Iterable[str]:
+    def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: FileMalignancy | None) -> Iterable[str]:
         yield from cells.remarks
         yield f"{len(cells):,} cells: {describe_states(cells)}"
         if cells.dropped:
             yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"
         if self.column is not None and whole is None and self.column.column not in cells.obs:
-            yield f"no obs column '{self.column.column}': the state of its cells counts as unknown"
+            yield f"no obs column '{self.column.column}': the malignancy of its cells counts as unknown"
         yield cells.audit.summary()
 
     def _refuse_absent_column(self, datasets: Sequence[Dataset]) -> None:
-        """Refuse a state column that no file has; one of several files may lack it."""
+        """Refuse a malignancy column that no file has; one of several files may lack it."""
         column = self.column
         if column is None or any(column.column in cells.obs for cells in _files(datasets)):
             return
@@ -158,8 +160,10 @@ class Inputs:
             column.read(asked[0].obs, where=asked[0].name)  # raises, and tells the columns that there are
         kind = "a store, or named as tumour or as normal" if plain else "named as tumour or as normal"
         raise ConfigError(
-            f"every file is {kind}, so no state column is read",
-            fix="Leave out --state-column" if plain else "Leave out --state-column, or name the files plainly",
+            f"every file is {kind}, so no malignancy column is read",
+            fix="Leave out --malignancy-column"
+            if plain
+            else "Leave out --malignancy-column, or name the files plainly",
         )
 
 
@@ -186,15 +190,15 @@ def _refuse_repeats(files: Sequence[Path]) -> None:
 
 def describe_states(cells: CellData | BackedCells) -> str:
     """Return how many cells are tumour, normal and unknown."""
-    counted = {word: int(np.sum(cells.state == state)) for word, state in _STATES.items()}
+    counted = {word: int(np.sum(cells.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)
 
 
-_STATES = {"tumour": TUMOUR, "normal": NORMAL, "of unknown state": UNKNOWN}
+_MALIGNANCY = {"tumour": TUMOUR, "normal": NORMAL, "of unknown malignancy": UNKNOWN}
 
 
-def read_state_options(column: str | None, meanings: Mapping[str, Sequence[str]]) -> StateColumn | None:
-    """Return the column that tells the state of cells, and what its values mean.
+def read_malignancy_options(column: str | None, meanings: Mapping[str, Sequence[str]]) -> MalignancyColumn | None:
+    """Return the column that tells the malignancy of cells, and what its values mean.
 
     Parameters
     ----------
@@ -209,14 +213,15 @@ def read_state_options(column: str | None, meanings: Mapping[str, Sequence[str]]
         Values without a column, or one value with two meanings.
     """
     values: dict[str, str] = {}
-    for state, typed in meanings.items():
+    for malignancy, typed in meanings.items():
         for value in (value.strip() for row in csv.reader(typed, skipinitialspace=True) for value in row):
-            if value and values.setdefault(value, state) != state:
-                raise ConfigError(f"'{value}' is said to mean {values[value]} and {state}", fix="Name it once")
+            if value and values.setdefault(value, malignancy) != malignancy:
+                raise ConfigError(f"'{value}' is said to mean {values[value]} and {malignancy}", fix="Name it once")
     if column is None:
         if values:
             raise ConfigError(
-                f"{len(values)} values mean a state, but of which column was not said", fix="Add --state-column COLUMN"
+                f"{len(values)} values mean a malignancy, but of which column was not said",
+                fix="Add --malignancy-column COLUMN",
             )
         return None
-    return StateColumn(column, values)
+    return MalignancyColumn(column, values)

@@ -24,7 +24,7 @@ _EPILOG = """[bold]Examples[/bold]
 
 [dim]Exit code 0: it is whole; 1: it is not, and the damaged file is named.[/dim]"""
 _LISTED = 8
-_NO_LABELS = {"state", "source", "row", "barcode", "mitochondrial"}
+_NO_LABELS = {"malignancy", "source", "row", "barcode", "mitochondrial"}
 
 Folder = Annotated[
     Path,
@@ -159,7 +159,7 @@ def _lines(store: Store) -> Iterator[tuple[str, str]]:
     mean = manifest.tokens / max(manifest.cells, 1)
     yield "store", f"format {manifest.format}, written by cell-lm {manifest.cell_lm}; {store.hash[:16]}"
     yield "cells", f"{manifest.cells:,} of {len(manifest.sources):,} sources; {mean:,.0f} genes a cell"
-    yield "states", _counted(_states(store))
+    yield "malignancy", _counted(_malignancy_counts(store))
     known = f"{manifest.genes_in_any:,} in some source, {manifest.genes_in_all:,} in every one"
     yield "genes", f"{manifest.vocabulary.genes:,} in the vocabulary: {known}"
     for label, counts in label_counts(store).items():
@@ -178,9 +178,9 @@ def _lines(store: Store) -> Iterator[tuple[str, str]]:
 COUNT_KINDS = ("uint8", "uint16", "uint32", "float32")
 
 
-def _states(store: Store) -> dict[str, int]:
-    states = ("normal", "tumour", "unknown")
-    return {name: sum(source.cells.states[name] for source in store.manifest.sources) for name in states}
+def _malignancy_counts(store: Store) -> dict[str, int]:
+    kinds = ("normal", "tumour", "unknown")
+    return {name: sum(source.cells.malignancy_counts[name] for source in store.manifest.sources) for name in kinds}
 
 
 def label_counts(store: Store) -> dict[str, dict[str, int]]:

@@ -45,7 +45,7 @@ ColumnsFile = Annotated[
     typer.Option(
         readable=False,
         metavar="FILE.toml",
-        help="Where tissue, disease, donor, cell type and state (tumour or normal) of the cells come from. "
+        help="Where tissue, disease, donor, cell type and malignancy (tumour or normal) of the cells come from. "
         "\\[default: all unknown]",
         show_default=False,
         rich_help_panel=READING,
@@ -187,8 +187,8 @@ def tell_sources(manifest: Manifest, says: Messages) -> None:
 
 def _numbers(source: SourceRecord) -> list[int]:
     cells = source.cells
-    states = [cells.states[name] for name in ("normal", "tumour", "unknown")]
-    return [cells.given, cells.few_genes, cells.mitochondrial, cells.duplicates, cells.kept, *states]
+    counts = [cells.malignancy_counts[name] for name in ("normal", "tumour", "unknown")]
+    return [cells.given, cells.few_genes, cells.mitochondrial, cells.duplicates, cells.kept, *counts]
 
 
 def _row(source: SourceRecord) -> list[str]:
@@ -211,7 +211,7 @@ def remarks(manifest: Manifest) -> Iterator[str]:
         more = f" and {len(of) - 3:,} more" if len(of) > 3 else ""
         yield f"{', '.join(of[:3])}{more}: {note}"
     if not any(_has_labels(source) for source in manifest.sources):
-        yield "no columns file: tissue, disease, donor, cell type and state of all cells are unknown"
+        yield "no columns file: tissue, disease, donor, cell type and malignancy of all cells are unknown"
 
 
 def _has_labels(source: SourceRecord) -> bool:

@@ -24,7 +24,7 @@ _EPILOG = """[bold]Examples[/bold]
 
   cell-lm pretrain pbmc.h5ad --out run --steps 500
   cell-lm pretrain ovary.h5ad lung.h5ad --out run \\
-      --state-column malignant --tumour yes,putative
+      --malignancy-column malignant --tumour yes,putative
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --gene-vectors network
   cell-lm pretrain pbmc.h5ad --out run --resume
@@ -51,7 +51,7 @@ def pretrain(
     scale: Input = "counts",
     gene_column: GeneColumn = None,
     min_genes: run.MinGenes = 200,
-    state_column: run.StateColumnName = None,
+    malignancy_column: run.MalignancyColumnName = None,
     tumour: run.TumourValues = None,
     normal: run.NormalValues = None,
     unknown: run.UnknownValues = None,
@@ -79,15 +79,15 @@ def pretrain(
     if out is None and not dry_run:
         raise typer.BadParameter("name the run folder to make", param_hint="--out")
     keep_large_blocks()
-    from cell_lm.cli.inputs import Inputs, Reading, read_state_options
+    from cell_lm.cli.inputs import Inputs, Reading, read_malignancy_options
 
     options: dict[str, float | str | None] = {"steps": steps, "batch_size": batch_size, "seed": seed}
     options |= {"learning_rate": learning_rate, "memory": memory}
     options |= {"gene_vectors": gene_vectors, "freeze_gene_vectors": freeze_gene_vectors}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
     resolved = _configure(out, preset, config, pairs, options, resume=resume)
-    column = read_state_options(
-        state_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
+    column = read_malignancy_options(
+        malignancy_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
@@ -140,7 +140,7 @@ def _configure(
     named = {f"training.{name}": value for name, value in options.items() if value is not None}
     settings = read_settings(pairs) | named
     if "training.memory" in settings:  # what was chosen for other memory is chosen anew
-        settings = {"training.token_budget": "auto", "training.keep_chunks": "auto"} | settings
+        settings = {"training.token_budget": "auto", "training.retain_graphs": "auto"} | settings
     if not resume or out is None:
         resolved = run_config(preset, file, settings)
     from cell_lm.engine.folder import RunFolder

@@ -49,7 +49,7 @@ def report(
             rich_help_panel=_CELLS,
         ),
     ] = None,
-    state: Annotated[
+    malignancy: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
@@ -81,7 +81,7 @@ def report(
     force: Force = False,
 ) -> int:
     """Put the report together and write it."""
-    if cells is None and (label or state or predicted):
+    if cells is None and (label or malignancy or predicted):
         raise typer.BadParameter("says of which cells to show a column", param_hint="--cells")
     if predicted is not None and label is None:
         raise typer.BadParameter("is needed to score --predicted against", param_hint="--label")
@@ -96,7 +96,7 @@ def report(
     if cells is not None:
         from cell_lm.cli.shown_cells import ShownCells
 
-        shown = ShownCells.read(cells, key, label=label, state=state, predicted=predicted)
+        shown = ShownCells.read(cells, key, label=label, malignancy=malignancy, predicted=predicted)
         for note in shown.notes:
             says.note(note)
     data = describe_run(

@@ -26,8 +26,8 @@ class RunData:
     path : Path
         The description.
     values : dict
-        Its content: ``datasets`` (name, cells, hash, states, …; of a store each source, with the SHA-256 of its file
-        as the hash) and ``stores`` (name, path, cells, and the SHA-256 of the manifest as the hash).
+        Its content: ``datasets`` (name, cells, hash, malignancy, …; of a store every source, with the SHA-256 of its
+        file as the hash) and ``stores`` (name, path, cells, and the SHA-256 of the manifest as the hash).
     """
 
     path: Path
@@ -99,6 +99,6 @@ class RunData:
 
     def _rows(self) -> Iterator[list[str]]:
         for one in self.values["datasets"]:
-            states = one.get("states", {})
-            numbers = [one.get("cells", 0), *(states.get(name, 0) for name in ("normal", "tumour", "unknown"))]
+            counts = one.get("malignancy", {})
+            numbers = [one.get("cells", 0), *(counts.get(name, 0) for name in ("normal", "tumour", "unknown"))]
             yield [one["name"], str(one.get("store", "")), *(f"{number:,}" for number in numbers)]

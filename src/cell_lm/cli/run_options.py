@@ -1,4 +1,4 @@
-"""Options of ``cell-lm pretrain``: what is known of the cells' state, and how the run is trained."""
+"""Options of ``cell-lm pretrain``: what is known of the cells' malignancy, and how the run is trained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MinGenes = Annotated[
     ),
 ]
 
-StateColumnName = Annotated[
+MalignancyColumnName = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
@@ -225,7 +225,7 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run in --out: same files, same state; settings are the run's own where none are named.",
+        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -92,7 +92,7 @@ def describe_run(
         model=f"{config.preset}: {encoder.attention} attention, {encoder.layers} layers of width {encoder.width}",
         vocabulary=len(model.vocabulary),
         datasets=datasets,
-        training=Training(history, baselines or _state_guess([(one.tumour, one.normal) for one in datasets])),
+        training=Training(history, baselines or _malignancy_guess([(one.tumour, one.normal) for one in datasets])),
         embedding=embedding,
         annotation=annotation,
         reproduction=_reproduction(run, config),
@@ -124,8 +124,8 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
                 name=str(one["name"]),
                 cells=int(one["cells"]),
                 audit=AuditSummary.from_json(one["audit"]),
-                tumour=int(one["states"]["tumour"]),
-                normal=int(one["states"]["normal"]),
+                tumour=int(one["malignancy"]["tumour"]),
+                normal=int(one["malignancy"]["normal"]),
                 role="pretraining",
             )
             for one in values["datasets"]
@@ -136,7 +136,7 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
 
 
 def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dict[str, Baseline]:
-    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner state.
+    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner malignancy.
 
     The bin is counted on training cells and judged on the held-out ones, where there are any.
     """
@@ -144,16 +144,16 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
     training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
-    tumour, normal = (int(np.sum(batches.pool.state == state)) for state in (TUMOUR, NORMAL))
+    tumour, normal = (int(np.sum(batches.pool.malignancy == malignancy)) for malignancy in (TUMOUR, NORMAL))
     return {
         "masked_accuracy": Baseline(right, "always the gene's most frequent bin"),
-        **_state_guess([(tumour, normal)]),
+        **_malignancy_guess([(tumour, normal)]),
     }
 
 
-def _state_guess(states: Sequence[tuple[int, int]]) -> dict[str, Baseline]:
-    tumour, normal = (sum(numbers) for numbers in zip(*states, strict=True)) if states else (0, 0)
+def _malignancy_guess(counts: Sequence[tuple[int, int]]) -> dict[str, Baseline]:
+    tumour, normal = (sum(numbers) for numbers in zip(*counts, strict=True)) if counts else (0, 0)
     if not (tumour and normal):
         return {}
     share = max(tumour, normal) / (tumour + normal)
-    return {"discrimination_accuracy": Baseline(share, "always the more frequent state")}
+    return {"discrimination_accuracy": Baseline(share, "always the more frequent malignancy")}

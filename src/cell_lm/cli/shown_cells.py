@@ -32,7 +32,7 @@ class ShownCells:
         float [cells, width].
     obs : DataFrame
         One row a cell.
-    label, state, predicted : str or None
+    label, malignancy, predicted : str or None
         Columns of it.
     """
 
@@ -40,12 +40,14 @@ class ShownCells:
     embedded: NDArray[np.floating]
     obs: pd.DataFrame
     label: str | None
-    state: str | None
+    malignancy: str | None
     predicted: str | None
     notes: Sequence[str] = field(default=())
 
     @classmethod
-    def read(cls, path: Path, key: str, *, label: str | None, state: str | None, predicted: str | None) -> ShownCells:
+    def read(
+        cls, path: Path, key: str, *, label: str | None, malignancy: str | None, predicted: str | None
+    ) -> ShownCells:
         """Read a file that ``cell-lm embed`` wrote.
 
         Raises
@@ -58,7 +60,7 @@ class ShownCells:
             there = ", ".join(adata.obsm) or "nothing"
             found = f"obsm has no '{key}' (it has: {there})"
             raise InputError(found, where=str(path), fix="Run cell-lm embed on it first, or name another --key")
-        for column in (label, state, predicted):
+        for column in (label, malignancy, predicted):
             if column is not None:
                 obs_column(adata.obs, column, where=str(path))
         rows = np.arange(adata.n_obs)
@@ -67,11 +69,11 @@ class ShownCells:
             rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CELLS, replace=False))
             notes.append(f"{MOST_CELLS:,} of {adata.n_obs:,} cells are shown, drawn at random")
         embedded = np.asarray(adata.obsm[key])[rows]
-        return cls(path.name, embedded, adata.obs.iloc[rows], label, state, predicted, notes)
+        return cls(path.name, embedded, adata.obs.iloc[rows], label, malignancy, predicted, notes)
 
     def embedding(self) -> Embedding:
         """Return map and geometry."""
-        columns = [column for column in (self.label, self.state, self.predicted) if column is not None]
+        columns = [column for column in (self.label, self.malignancy, self.predicted) if column is not None]
         panels = [Panel(column, self.obs[column], on_map=column == self.label) for column in dict.fromkeys(columns)]
         labelled = self.obs[self.label].notna().to_numpy() if self.label else np.ones(len(self.obs), bool)
         labels = self.obs.loc[labelled, self.label] if self.label else None

@@ -11,11 +11,11 @@ from cell_lm.data.formats.readers import read_anndata, read_h5ad
 from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.loading.batch import CellBatch, concatenate
-from cell_lm.data.loading.concat import CellPool
+from cell_lm.data.loading.concat import ConcatCells
 from cell_lm.data.loading.sampler import EpochSampler, split
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.obs.columns import find_column, obs_column
-from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, State, StateColumn
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, Malignancy, MalignancyColumn
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.data.store import Shard, Store
 
@@ -26,14 +26,15 @@ __all__ = [
     "CellBatch",
     "CellData",
     "CellFile",
-    "CellPool",
+    "ConcatCells",
     "EpochSampler",
+    "Malignancy",
+    "MalignancyColumn",
     "SampleSheet",
     "Scale",
     "ScaleReport",
     "Shard",
     "State",
-    "StateColumn",
     "Store",
     "Tokeniser",
     "check_scale",

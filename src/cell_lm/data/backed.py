@@ -1,7 +1,7 @@
 """Cells of an h5ad file that stay there: checked once from end to end, then read a few thousand at a time.
 
-What is known beforehand (states, genes of each cell, what became of the genes) is in memory; counts are read, aligned
-to the vocabulary and given away. One pass over the whole file comes first, as for a file that is read into memory:
+Malignancy, the number of genes of each cell and the audit of the genes are in memory; counts are read and aligned to
+the vocabulary as they are needed. One pass over the whole file comes first, as for a file that is read into memory:
 nothing is learned from before all of it has proved to be what it is said to be.
 """
 
@@ -26,7 +26,7 @@ from cell_lm.data.formats.hdf5 import guarded
 from cell_lm.data.formats.source import RAW, X
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import State, read_state
+from cell_lm.data.obs.malignancy import Malignancy, read_malignancy
 from cell_lm.data.scale.check import Scale, ScaleCheck, ScaleReport
 from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.errors import InputError
@@ -42,7 +42,7 @@ class ReadCells:
 
     name: str
     vocabulary: Vocabulary
-    state: NDArray[np.int8]
+    malignancy: NDArray[np.int8]
     X: sparse.csr_matrix[np.float32]
     columns: Sequence[str] = ()
 
@@ -65,12 +65,12 @@ class BackedCells:
 
     Attributes
     ----------
-    name, scale, obs, audit, vocabulary, state, report, dropped, remarks
+    name, scale, obs, audit, vocabulary, malignancy, report, dropped, remarks
         As of :class:`~cell_lm.data.cells.CellData`.
     genes_per_cell : ndarray
         int64 [cells]: expressed genes of the vocabulary.
     hash : str
-        SHA-256 of what is learned from: genes and expression of all cells, scale and states.
+        SHA-256 of what is learned from: genes and expression of all cells, scale and malignancy.
     rows : ndarray
         int64 [cells]: where each is in the file; those that are left out are missing.
     matrix : _Matrix
@@ -82,7 +82,7 @@ class BackedCells:
     obs: pd.DataFrame
     audit: GeneAudit
     vocabulary: Vocabulary
-    state: NDArray[np.int8]
+    malignancy: NDArray[np.int8]
     report: ScaleReport
     genes_per_cell: NDArray[np.int64]
     hash: str
@@ -112,7 +112,7 @@ class BackedCells:
             The file has changed since it was opened, or cannot be read any more.
         """
         aligned = _align(self.matrix.read(self.rows[rows]), self.audit, self.scale)
-        return ReadCells(self.name, self.vocabulary, self.state[rows], aligned)
+        return ReadCells(self.name, self.vocabulary, self.malignancy[rows], aligned)
 
 
 def open_backed(
@@ -121,7 +121,7 @@ def open_backed(
     layer: str | None = None,
     input: Scale = "counts",  # noqa: A002
     vocabulary: Vocabulary | None = None,
-    state: State = None,
+    malignancy: Malignancy = None,
     gene_column: str | None = None,
     min_genes: int = 0,
     min_overlap: int | None = None,
@@ -142,7 +142,7 @@ def open_backed(
         raise InputError(found, where=path.name, fix=f"Say one of: {', '.join(get_args(Scale))}")
     with open_cells(path, layer=layer) as file:
         matrix = _Matrix(path, _key(file, layer), len(file.var))
-        states = read_state(state, file.obs, where=path.name)
+        cell_malignancy = read_malignancy(malignancy, file.obs, where=path.name)
         names = gene_names(file, gene_column)
         audit = resolve_genes(names, vocabulary, where=file.where, min_overlap=min_overlap, var=file.var)
         scan = _Scan(ScaleCheck(input, where=file.where, cells=file.obs.index, genes=names, elsewhere=file.elsewhere))
@@ -157,10 +157,10 @@ def open_backed(
     if not len(rows):
         found = f"none of its {len(genes):,} cells has {min_genes:,} expressed genes of the vocabulary"
         raise InputError(f"{found} (at most {genes.max():,})", where=path.name, fix="Lower min_genes (--min-genes)")
-    scan.digest.update(states[rows].tobytes() + rows.tobytes() + input.encode())
+    scan.digest.update(cell_malignancy[rows].tobytes() + rows.tobytes() + input.encode())
     matrix.refuse_changed()
     return BackedCells(
-        path.name, input, obs.iloc[rows], audit, vocabulary, states[rows], report, genes[rows],
+        path.name, input, obs.iloc[rows], audit, vocabulary, cell_malignancy[rows], report, genes[rows],
         scan.digest.hexdigest(), rows, matrix, len(genes) - len(rows), file.remarks,
     )  # fmt: skip
 

@@ -14,10 +14,10 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.readers import read_source
-from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Source, select
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import State, StateColumn, read_state
+from cell_lm.data.obs.malignancy import Malignancy, MalignancyColumn, read_malignancy
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.data.scale.logarithms import undo_log1p
 from cell_lm.errors import InputError
@@ -43,7 +43,7 @@ class CellData:
         What became of the input's genes.
     vocabulary : Vocabulary
         The genes that the columns are.
-    state : ndarray
+    malignancy : ndarray
         int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     report : ScaleReport or None
         What the scan of the input found.
@@ -59,15 +59,15 @@ class CellData:
     obs: pd.DataFrame
     audit: GeneAudit
     vocabulary: Vocabulary
-    state: NDArray[np.int8]
+    malignancy: NDArray[np.int8]
     report: ScaleReport | None = None
     dropped: int = 0
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = len(self.obs), len(self.vocabulary)
-        if self.X.shape != shape or len(self.state) != shape[0]:
-            found = f"X is {self.X.shape[0]:,} x {self.X.shape[1]:,} with {len(self.state):,} states"
+        if self.X.shape != shape or len(self.malignancy) != shape[0]:
+            found = f"X is {self.X.shape[0]:,} x {self.X.shape[1]:,} with {len(self.malignancy):,} values of malignancy"
             raise InputError(f"{found}, for {shape[0]:,} cells and {shape[1]:,} genes", where=self.name)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class CellData:
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellData:
         """Return some of the cells: a boolean mask, an array of positions, or a slice."""
         rows = np.arange(len(self))[cells]
-        return replace(self, X=self.X[rows], obs=self.obs.iloc[rows], state=self.state[rows])
+        return replace(self, X=self.X[rows], obs=self.obs.iloc[rows], malignancy=self.malignancy[rows])
 
     def keep(self, *, min_genes: int) -> CellData:
         """Leave out cells with fewer than ``min_genes`` expressed genes of the vocabulary; ``dropped`` counts them.
@@ -116,7 +116,7 @@ def from_anndata(
     input: Scale = "counts",  # noqa: A002
     vocabulary: Vocabulary | None = None,
     name: str = "adata",
-    state: State = None,
+    malignancy: Malignancy = None,
     gene_column: str | None = None,
     min_genes: int = 0,
     min_overlap: int | None = None,
@@ -137,9 +137,9 @@ def from_anndata(
         Default: the human protein-coding genes.
     name
         What messages call the data.
-    state
-        Which column tells tumour from normal cells (:class:`StateColumn`), ``"tumour"`` or ``"normal"`` if all cells
-        are, nothing if it is unknown.
+    malignancy
+        Which column tells tumour from normal cells (:class:`MalignancyColumn`), ``"tumour"`` or ``"normal"`` if all
+        cells are, None if it is unknown.
     gene_column
         Column of ``var`` that holds the gene symbols or Ensembl ids; default: ``var_names``.
     min_genes
@@ -158,7 +158,7 @@ def from_anndata(
         The genes are not human, or too few.
     """
     source = select(adata, layer, name=name)
-    return align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
+    return align(source, input, vocabulary, malignancy, gene_column, min_genes, min_overlap)
 
 
 def read_cells(
@@ -167,7 +167,7 @@ def read_cells(
     layer: str | None = None,
     input: Scale = "counts",  # noqa: A002
     vocabulary: Vocabulary | None = None,
-    state: State = None,
+    malignancy: Malignancy = None,
     gene_column: str | None = None,
     min_genes: int = 0,
     min_overlap: int | None = None,
@@ -179,10 +179,10 @@ def read_cells(
     ----------
     path
         The file, or the folder of a 10x matrix.
-    layer, input, vocabulary, state, gene_column, min_genes, min_overlap
+    layer, input, vocabulary, malignancy, gene_column, min_genes, min_overlap
         As of :func:`from_anndata`.
     samples
-        What is known of the samples that files are; its ``state`` counts where ``state`` is None.
+        What is known of the samples that files are; its ``malignancy`` counts where ``malignancy`` is None.
 
     Raises
     ------
@@ -190,9 +190,9 @@ def read_cells(
         Also where the file is missing, of no known format, cut off, damaged, or points outside of itself.
     """
     source = read_source(path, layer, samples=samples)
-    if state is None and samples is not None and samples.tells_state:
-        state = StateColumn(STATE)
-    cells = align(source, input, vocabulary, state, gene_column, min_genes, min_overlap)
+    if malignancy is None and samples is not None and samples.tells_malignancy:
+        malignancy = MalignancyColumn(MALIGNANCY)
+    cells = align(source, input, vocabulary, malignancy, gene_column, min_genes, min_overlap)
     return replace(cells, name=Path(path).name)
 
 
@@ -200,7 +200,7 @@ def align(
     source: Source,
     scale: Scale,
     vocabulary: Vocabulary | None,
-    state: State,
+    malignancy: Malignancy,
     gene_column: str | None,
     min_genes: int,
     min_overlap: int | None,
@@ -210,7 +210,7 @@ def align(
         fix = f"Say one of: {', '.join(get_args(Scale))}"
         raise InputError(f'input="{scale}" is not known', where=source.name, fix=fix)
     vocabulary = vocabulary or Vocabulary.human()
-    states = read_state(state, source.obs, where=source.name)
+    cell_malignancy = read_malignancy(malignancy, source.obs, where=source.name)
     names = gene_names(source, gene_column)
     audit = resolve_genes(names, vocabulary, where=source.where, min_overlap=min_overlap, var=source.var)
     report = check_scale(
@@ -219,7 +219,15 @@ def align(
     linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
     X = canonical(audit.aggregate(linear))
     cells = CellData(
-        source.name, X, scale, pd.DataFrame(source.obs), audit, vocabulary, states, report, remarks=source.remarks
+        source.name,
+        X,
+        scale,
+        pd.DataFrame(source.obs),
+        audit,
+        vocabulary,
+        cell_malignancy,
+        report,
+        remarks=source.remarks,
     )
     if min_genes > 0:
         return cells.keep(min_genes=min_genes)

@@ -8,14 +8,14 @@ name                               cells  types  donors  what it is
 =================================  =====  =====  ======  ==============================================================
 
 ``obs`` holds ``cell_type``, ``donor``, ``tissue``, ``disease`` (of the sample), ``malignant`` (of the cell, as the
-source has it: ``no`` or ``putative``), ``assay`` and ``state``. ``uns`` says where the cells come from, under which
-licence, and what was left out.
+source has it: ``no`` or ``putative``), ``assay`` and ``malignancy``. ``uns`` says where the cells come from, under
+which licence, and what was left out.
 
-``state`` is what tumour/normal discrimination learns from. It is a property of the *cell*: the epithelial cells of the
-tumours are ``tumour`` (the source calls them putative, as it checked no mutations), the pancreas and the fibroblasts,
-endothelial and immune cells of the tumours, which are not malignant, are ``normal``. CellLM (Zhao, Zhang, Nie 2023) had
-labels of the *sample* only: there every cell of a cancer sample is a cancer cell. With labels of cells, and with normal
-cells in both data sets, telling the state is not the same as telling the data set.
+``malignancy`` is what tumour/normal discrimination learns from. It is a property of the *cell*: the epithelial cells of
+the tumours are ``tumour`` (the source calls them putative, as it checked no mutations), the pancreas and the
+fibroblasts, endothelial and immune cells of the tumours, which are not malignant, are ``normal``. CellLM (Zhao, Zhang,
+Nie 2023) had labels of the *sample* only: there every cell of a cancer sample is a cancer cell. With labels of cells,
+and with normal cells in both data sets, telling the malignancy is not the same as telling the data set.
 
 References
 ----------

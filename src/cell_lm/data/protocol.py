@@ -40,7 +40,7 @@ class Known(Protocol):
         """The genes."""
 
     @property
-    def state(self) -> NDArray[np.int8]:
+    def malignancy(self) -> NDArray[np.int8]:
         """int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``."""
 
     @property

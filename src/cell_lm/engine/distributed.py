@@ -30,7 +30,7 @@ class Ranks:
 
     Parameters
     ----------
-    patience
+    timeout
         Seconds that a process waits for the others before it gives the run up. A process that dies is noticed at once
         wherever its machine lives on; this is for machines and networks that go silent.
 
@@ -49,11 +49,11 @@ class Ranks:
         accelerate started one process in place of several, or the environment lacks what a launcher sets.
     """
 
-    def __init__(self, patience: float = 600.0) -> None:
+    def __init__(self, timeout: float = 600.0) -> None:
         force = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-        self.patience = patience
+        self.timeout = timeout
         with self.together(lambda: "They did not find each other: look at the address and port given at the launch"):
-            state = _join(cpu=force or not torch.cuda.is_available(), patience=patience)
+            state = _join(cpu=force or not torch.cuda.is_available(), timeout=timeout)
         self.rank: int = state.process_index
         self.size: int = state.num_processes
         self.device: torch.device = state.device
@@ -82,7 +82,7 @@ class Ranks:
         except RuntimeError as error:
             if not _of_communication(error):
                 raise
-            found = f"another process of the run ended, or was silent for {self.patience:g} s ({_reason(error)})"
+            found = f"another process of the run ended, or was silent for {self.timeout:g} s ({_reason(error)})"
             raise TrainingError(found, fix=advice()) from error
 
     def _reduce(self, numbers: Sequence[int], operation: _Op) -> list[int]:
@@ -156,9 +156,9 @@ class Ranks:
             dist.broadcast(tensor.detach(), src=0)
 
 
-def _join(*, cpu: bool, patience: float) -> PartialState:
+def _join(*, cpu: bool, timeout: float) -> PartialState:
     try:
-        return PartialState(cpu=cpu, timeout=timedelta(seconds=patience))
+        return PartialState(cpu=cpu, timeout=timedelta(seconds=timeout))
     except ValueError as error:
         found = f"the environment of this process does not say how to find the others ({error})"
         raise ConfigError(found, fix="Launch all of them by torchrun or accelerate launch") from None

@@ -20,11 +20,11 @@ CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "m
 MAY_CHANGE = (
     "training.memory",
     "training.token_budget",
-    "training.keep_chunks",
+    "training.retain_graphs",
     "training.checkpoint_every",
     "training.keep_checkpoints",
     "training.sharding",
-    "training.patience",
+    "training.timeout",
     "data.prefetch",
 )
 """Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""

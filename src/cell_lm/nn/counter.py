@@ -3,7 +3,7 @@
 A generator hands out numbers in the order they are asked for; change the chunking, the device or the number of ranks,
 and the same cell meets other numbers. Here dropout and masking are a pure function of
 
-    (seed, step, slot of the cell in the global batch, view, token, place in the network, feature)
+    (seed, step, slot of the cell in the global batch, view, token, site in the network, feature)
 
 and so a cell meets the same ones in whatever chunk, order and rank it is computed, however often. A token is named by
 its gene, not by its position, so the order of the genes does not matter either.
@@ -132,21 +132,21 @@ def _threshold(rate: float) -> int:
     return min(round(rate * 2**32), _WORD)
 
 
-def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
+def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
     """Return which features survive dropout, bool [R, width].
 
     Parameters
     ----------
     keys
         int64 [R]: :meth:`Counter.rows`.
-    place
-        Number of the place in the network; each asks for other numbers.
+    site
+        Number of the site in the network; each asks for other numbers.
     width
         Features of a row.
     rate
         Probability that a feature is dropped, in [0, 1); resolved to 2**-32.
     """
-    keys, threshold = mix(keys ^ place), _threshold(rate)
+    keys, threshold = mix(keys ^ site), _threshold(rate)
     if keys.device.type != "cpu":
         return _keep_anywhere(keys, width, threshold)
     out = torch.empty(len(keys), width, dtype=torch.bool)
@@ -154,14 +154,14 @@ def keep_mask(keys: Tensor, place: int, width: int, rate: float) -> Tensor:
     return out
 
 
-def _drop(x: Tensor, keys: Tensor, place: int, rate: float, base: Tensor | None = None) -> Tensor:
+def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None = None) -> Tensor:
     """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [..., width] under dropout, one key for each row."""
     scale, width = 1.0 / (1.0 - rate), x.shape[-1]
     if x.device.type != "cpu" or x.dtype.itemsize < 4:
-        dropped = (x * keep_mask(keys, place, width, rate).view(x.shape)).mul_(scale)
+        dropped = (x * keep_mask(keys, site, width, rate).view(x.shape)).mul_(scale)
         return dropped if base is None else base + dropped
     out = torch.empty(x.shape, dtype=x.dtype)  # whole, not a view of rows: FSDP warns of layers that return views
-    keyed = mix(keys ^ place).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), _rows(x)
+    keyed = mix(keys ^ site).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), _rows(x)
     if base is None:
         _drop_cpu(*keyed, _rows(out))
     else:
@@ -178,43 +178,43 @@ class _CounterDropout(torch.autograd.Function):
     """Dropout that keeps no mask: the backward pass hashes it anew."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, keys: Tensor, site: int, rate: float) -> Tensor:
         ctx.save_for_backward(keys)
-        ctx.place, ctx.rate = place, rate
-        return _drop(x, keys, place, rate)
+        ctx.site, ctx.rate = site, rate
+        return _drop(x, keys, site, rate)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
         (keys,) = ctx.saved_tensors
-        return _drop(grads[0], keys, ctx.place, ctx.rate), None, None, None
+        return _drop(grads[0], keys, ctx.site, ctx.rate), None, None, None
 
 
 class _AddDropped(torch.autograd.Function):
     """A residual connection with dropout in one pass over memory."""
 
     @staticmethod
-    def forward(ctx: Any, base: Tensor, x: Tensor, keys: Tensor, place: int, rate: float) -> Tensor:
+    def forward(ctx: Any, base: Tensor, x: Tensor, keys: Tensor, site: int, rate: float) -> Tensor:
         ctx.save_for_backward(keys)
-        ctx.place, ctx.rate, ctx.dtype = place, rate, x.dtype
-        return _drop(x.to(base.dtype), keys, place, rate, base)
+        ctx.site, ctx.rate, ctx.dtype = site, rate, x.dtype
+        return _drop(x.to(base.dtype), keys, site, rate, base)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         (keys,) = ctx.saved_tensors
-        return grads[0], _drop(grads[0], keys, ctx.place, ctx.rate).to(ctx.dtype), None, None, None
+        return grads[0], _drop(grads[0], keys, ctx.site, ctx.rate).to(ctx.dtype), None, None, None
 
 
-def dropout(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+def dropout(x: Tensor, keys: Tensor | None, site: int, rate: float) -> Tensor:
     """Drop features of ``x`` [..., width] by counter, a key for each row; without keys or at rate 0, ``x`` itself."""
     if keys is None or rate == 0.0:
         return x
-    result: Tensor = _CounterDropout.apply(x, keys, place, rate)  # type: ignore[no-untyped-call]
+    result: Tensor = _CounterDropout.apply(x, keys, site, rate)  # type: ignore[no-untyped-call]
     return result
 
 
-def add_dropped(base: Tensor, x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+def add_dropped(base: Tensor, x: Tensor, keys: Tensor | None, site: int, rate: float) -> Tensor:
     """Return ``base`` plus :func:`dropout` of ``x``, both [..., width], in the dtype of ``base``."""
     if keys is None or rate == 0.0:
         return base + x
-    result: Tensor = _AddDropped.apply(base, x, keys, place, rate)  # type: ignore[no-untyped-call]
+    result: Tensor = _AddDropped.apply(base, x, keys, site, rate)  # type: ignore[no-untyped-call]
     return result

@@ -26,8 +26,8 @@ from cell_lm.nn.embedding import CellEmbedding
 from cell_lm.nn.linear import Linear
 from cell_lm.nn.presence import Presence
 
-PLACES_PER_LAYER = 8
-"""Numbers of dropout places a layer may use; place 0 is the embedding."""
+SITES_PER_LAYER = 8
+"""Numbers of dropout sites a layer may use; site 0 is the embedding."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +98,16 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each normalised before and added after (pre-norm), dropout on both branches."""
 
-    def __init__(self, config: EncoderConfig, attention: Projections, place: int) -> None:
+    def __init__(self, config: EncoderConfig, attention: Projections, site: int) -> None:
         super().__init__()
         self.norm_attention, self.norm_forward = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.attention = attention
         self.forward_block = FeedForward(config.width, config.feedforward)
-        self.place, self.rate = place, config.dropout
+        self.site, self.rate = site, config.dropout
 
-    def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, place: int) -> Tensor:
+    def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, site: int) -> Tensor:
         """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
-        return add_dropped(x, branch, keys, self.place + place, self.rate)
+        return add_dropped(x, branch, keys, self.site + site, self.rate)
 
     def start_silent(self, *, attention: bool) -> Self:
         """Let the branches add nothing until they have learned to: the last linear layer of each starts at zero."""
@@ -150,7 +150,7 @@ class TokenEncoder(nn.Module):
         self.embedding = CellEmbedding(config, genes)
         self.cls = nn.Parameter(torch.empty(config.width).normal_(std=0.02))
         self.layers = nn.ModuleList(
-            TokenLayer(config, self._attention(config), 1 + PLACES_PER_LAYER * i) for i in range(config.layers)
+            TokenLayer(config, self._attention(config), 1 + SITES_PER_LAYER * i) for i in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
         self.genes, self.rate = genes, config.dropout
@@ -201,11 +201,11 @@ class TokenEncoder(nn.Module):
         return Encoded(self.norm(x[first]), self.norm(x[row_of_gene]))
 
 
-class ReadLayer(Layer):
+class CrossAttentionLayer(Layer):
     """Rows of one kind read rows of another kind of the same cell."""
 
-    def __init__(self, config: EncoderConfig, place: int) -> None:
-        super().__init__(config, FullAttention(config.width, config.heads, config.head_width), place)
+    def __init__(self, config: EncoderConfig, site: int) -> None:
+        super().__init__(config, FullAttention(config.width, config.heads, config.head_width), site)
         self.norm_context = nn.LayerNorm(config.width)
 
     def forward(
@@ -245,22 +245,22 @@ class LatentEncoder(nn.Module):
         super().__init__()
         self.embedding = CellEmbedding(config, genes)
         self.latents = nn.Parameter(torch.empty(config.latents, config.width).normal_(std=0.02))
-        after = [config.layers * i // config.reads for i in range(config.reads)]
-        places = iter(range(1, 10**6, PLACES_PER_LAYER))
-        self.reads = nn.ModuleDict({str(i): self._read(config, next(places)) for i in after})
+        after = [config.layers * i // config.cross_attentions for i in range(config.cross_attentions)]
+        sites = iter(range(1, 10**6, SITES_PER_LAYER))
+        self.cross_attentions = nn.ModuleDict({str(i): self._read(config, next(sites)) for i in after})
         shape = (config.width, config.heads, config.head_width)
         self.layers = nn.ModuleList(
-            LatentLayer(config, LatentAttention(*shape), next(places)).start_silent(attention=True)
+            LatentLayer(config, LatentAttention(*shape), next(sites)).start_silent(attention=True)
             for _ in range(config.layers)
         )
-        self.answer = ReadLayer(config, next(places)).start_silent(attention=True)
+        self.answer = CrossAttentionLayer(config, next(sites)).start_silent(attention=True)
         self.norm = nn.LayerNorm(config.width)
         self.genes, self.rate = genes, config.dropout
 
     @staticmethod
-    def _read(config: EncoderConfig, place: int) -> ReadLayer:
+    def _read(config: EncoderConfig, site: int) -> CrossAttentionLayer:
         # Only what the latents read reaches CLS at first: a mean of gene vectors, which tells cells apart by itself.
-        return ReadLayer(config, place).start_silent(attention=False)
+        return CrossAttentionLayer(config, site).start_silent(attention=False)
 
     def forward(
         self,
@@ -280,8 +280,8 @@ class LatentEncoder(nn.Module):
         lengths, each = batch.lengths.tolist(), [variants * count] * cells
         x = self.latents.expand(cells * variants, -1, -1)
         for i, layer in enumerate(self.layers):
-            if str(i) in self.reads:
-                rows = self.reads[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths, there)
+            if str(i) in self.cross_attentions:
+                rows = self.cross_attentions[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths, there)
                 x = rows.view(cells * variants, count, width)
             wanted = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
             x = layer(x, latent_keys, wanted)

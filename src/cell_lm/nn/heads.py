@@ -9,13 +9,13 @@ from cell_lm.nn.linear import Linear
 
 
 class ExpressionHead(nn.Sequential):
-    """From the state of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
+    """From the malignancy of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
 
     def __init__(self, width: int, bins: int) -> None:
         super().__init__(Linear(width, width), nn.GELU(), nn.LayerNorm(width), Linear(width, bins))
 
 
-class StateHead(nn.Module):
+class MalignancyHead(nn.Module):
     """From CLS to the logit of being a tumour cell, [C, width] to [C]."""
 
     def __init__(self, width: int) -> None:

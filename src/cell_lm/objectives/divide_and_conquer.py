@@ -43,8 +43,8 @@ from cell_lm.objectives.ranks import (
     cut_alike,
     gather_rows,
     is_sharded,
-    let_go,
     reduce_with_this_pass,
+    reshard,
     sum_over_ranks,
     world_size,
 )
@@ -59,17 +59,17 @@ class Losses:
     masked: float
     """Mean cross-entropy a hidden gene."""
     discrimination: float
-    """Mean cross-entropy a cell of known state."""
+    """Mean cross-entropy a cell of known malignancy."""
     contrastive: float
     """Mean InfoNCE a view."""
     masked_accuracy: float
     """Share of hidden genes whose bin was named right."""
     discrimination_accuracy: float
-    """Share of cells of known state that were named right."""
+    """Share of cells of known malignancy that were named right."""
     masked_genes: int
     """Hidden genes over both views."""
     labelled_cells: int
-    """Views of cells of known state."""
+    """Views of cells of known malignancy."""
     cells: int
     """Cells."""
 
@@ -83,8 +83,8 @@ class _Views:
     hidden: Tensor
 
     def judged(self) -> Tensor:
-        """Return how many genes are hidden, how many views are of known state, and how many views there are."""
-        known = self.batch.state != UNKNOWN
+        """Return how many genes are hidden, how many views are of known malignancy, and how many views there are."""
+        known = self.batch.malignancy != UNKNOWN
         return torch.stack([self.hidden.sum(), known.sum(), torch.tensor(len(known), device=known.device)]).cpu()
 
 
@@ -112,7 +112,7 @@ class _FirstPass:
 
 def _nothing(output: Output) -> Tensor:
     """Return zero that depends on every parameter, so that all ranks reduce the gradients of the same ones."""
-    return 0.0 * (output.cls.sum() + output.projection.sum() + output.state.sum() + output.expression.sum())
+    return 0.0 * (output.cls.sum() + output.projection.sum() + output.malignancy.sum() + output.expression.sum())
 
 
 class DivideAndConquer:
@@ -201,7 +201,7 @@ class DivideAndConquer:
             judged += views.judged()
             sums += self._local_losses(output, views, one)[1]
             projections.append(output.projection)
-        let_go(self.model)
+        reshard(self.model)
         counts = _Counts.over_ranks(judged, self.group)
         contrastive, _ = self._conquer(projections)
         return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
@@ -245,7 +245,7 @@ class DivideAndConquer:
 
     def _read(self, chunk: CellBatch, step: int, view: int) -> CellBatch:
         """Return the genes of a chunk that a view reads."""
-        share = self.objectives.contrastive.genes if self.views == 2 else 1.0
+        share = self.objectives.contrastive.gene_fraction if self.views == 2 else 1.0
         if share == 1.0:
             return chunk
         return chunk.keep(choose_read(chunk, Counter.of(self.seed, step, chunk.slots, view), share))
@@ -291,7 +291,7 @@ class DivideAndConquer:
             sums[0], sums[1] = masked_loss(output.expression, views.batch.bins[views.hidden])
             loss = loss + self.objectives.masked.weight / counts.masked * sums[0]
         if self.objectives.discrimination.weight and counts.labelled:
-            sums[2], sums[3] = discrimination_loss(output.state, views.batch.state)
+            sums[2], sums[3] = discrimination_loss(output.malignancy, views.batch.malignancy)
             loss = loss + self.objectives.discrimination.weight / counts.labelled * sums[2]
         return loss, torch.stack([part.detach().double().cpu() for part in sums])
 
@@ -300,10 +300,10 @@ class DivideAndConquer:
         nan = float("nan")
         masked, masked_right = (float(x) / counts.masked if counts.masked else nan for x in sums[:2])
         judged = bool(weights.discrimination.weight and counts.labelled)
-        state, state_right = (float(x) / counts.labelled if judged else nan for x in sums[2:])
+        malignancy, state_right = (float(x) / counts.labelled if judged else nan for x in sums[2:])
         terms = [
             (weights.masked.weight, masked),
-            (weights.discrimination.weight, state),
+            (weights.discrimination.weight, malignancy),
             (weights.contrastive.weight, contrastive),
         ]
         # an objective with nothing to judge adds nothing; a loss that is NaN by itself must show in the total
@@ -312,7 +312,7 @@ class DivideAndConquer:
         return Losses(
             total,
             masked,
-            state,
+            malignancy,
             contrastive,
             masked_right,
             state_right,

@@ -10,23 +10,23 @@ from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.counter import Counter, keep_mask
 from cell_lm.nn.encoder import cell_of_gene
 
-MASK_PLACE, READ_PLACE = -1, -2
-"""Places of masking and of reading in the counter; the network's places are not negative."""
+MASK_SITE, READ_SITE = -1, -2
+"""Sites of masking and of gene subsampling in the counter; sites of the network are not negative."""
 
 
-def _draw(batch: CellBatch, counter: Counter, place: int, rate: float) -> Tensor:
+def _draw(batch: CellBatch, counter: Counter, site: int, rate: float) -> Tensor:
     keys = counter.rows(cell_of_gene(batch), batch.genes)
-    return ~keep_mask(keys, place, 1, rate).squeeze(1)
+    return ~keep_mask(keys, site, 1, rate).squeeze(1)
 
 
 def choose_hidden(batch: CellBatch, counter: Counter, rate: float) -> Tensor:
     """Choose the genes whose expression is hidden, each with probability ``rate``, as bool [T]."""
-    return _draw(batch, counter, MASK_PLACE, rate)
+    return _draw(batch, counter, MASK_SITE, rate)
 
 
 def choose_read(batch: CellBatch, counter: Counter, share: float) -> Tensor:
     """Choose the genes that a view reads at all, each with probability ``share``, as bool [T]."""
-    return ~_draw(batch, counter, READ_PLACE, 1.0 - share)
+    return ~_draw(batch, counter, READ_SITE, 1.0 - share)
 
 
 def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:

@@ -95,7 +95,7 @@ def reduce_with_this_pass(model: nn.Module, last: bool) -> None:
         model.set_is_last_backward(last)
 
 
-def let_go(model: nn.Module) -> None:
+def reshard(model: nn.Module) -> None:
     """Give back what a sharded model gathered for forward passes that no backward pass followed."""
     if isinstance(model, FSDPModule):
         model.reshard()

@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cell_lm.config import parse
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import STATES, StateColumn, as_text
+from cell_lm.data.obs.malignancy import MALIGNANCY_WORDS, MalignancyColumn, as_text
 from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import LABELS
 from cell_lm.errors import ConfigError
 
-_RESERVED = {*LABELS, "state", "source", "row", "barcode", "mitochondrial"}
+_RESERVED = {*LABELS, "malignancy", "source", "row", "barcode", "mitochondrial"}
 OtherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -70,8 +70,8 @@ class LabelRule(_Rule):
         return column.astype(object).map(renamed).where(column.notna(), None)
 
 
-class StateRule(_Rule):
-    """Where the state of the cells, tumour or normal, comes from; words are understood as by ``StateColumn``."""
+class MalignancyRule(_Rule):
+    """Where the malignancy of the cells comes from; words mean what they mean in ``MalignancyColumn``."""
 
     tumour: list[str] = []
     normal: list[str] = []
@@ -79,8 +79,8 @@ class StateRule(_Rule):
     """Values of the column that mean it."""
 
     @model_validator(mode="after")
-    def _means_states(self) -> StateRule:
-        if self.constant is not None and self.constant not in STATES:
+    def _means_malignancy(self) -> MalignancyRule:
+        if self.constant is not None and self.constant not in MALIGNANCY_WORDS:
             raise ValueError(f"'{self.constant}' is none of tumour, normal, unknown")
         every = [*self.tumour, *self.normal, *self.unknown]
         twice = next((value for value in every if every.count(value) > 1), None)
@@ -89,7 +89,7 @@ class StateRule(_Rule):
         return self
 
     def read(self, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
-        """Return the state of each cell, int8 [cells].
+        """Return the malignancy of each cell, int8 [cells].
 
         Raises
         ------
@@ -97,10 +97,10 @@ class StateRule(_Rule):
             There is no such column, or it holds values that cannot be understood.
         """
         if self.constant is not None:
-            return np.full(len(obs), STATES[self.constant], np.int8)
+            return np.full(len(obs), MALIGNANCY_WORDS[self.constant], np.int8)
         meanings = (("tumour", self.tumour), ("normal", self.normal), ("unknown", self.unknown))
-        values = {value: state for state, given in meanings for value in given}
-        return StateColumn(self.column or "", values).read(obs, where=where)
+        values = {value: malignancy for malignancy, given in meanings for value in given}
+        return MalignancyColumn(self.column or "", values).read(obs, where=where)
 
 
 class Mapping(BaseModel):
@@ -112,7 +112,7 @@ class Mapping(BaseModel):
     disease: LabelRule | None = None
     donor: LabelRule | None = None
     cell_type: LabelRule | None = None
-    state: StateRule | None = None
+    malignancy: MalignancyRule | None = None
     other: dict[OtherName, LabelRule] = {}
     """Further labels to keep, by the name of their column in the store."""
 
@@ -128,13 +128,13 @@ class Mapping(BaseModel):
         rules = {name: rule for name in LABELS if isinstance(rule := getattr(self, name), LabelRule)}
         return rules | self.other
 
-    def rules(self) -> dict[str, LabelRule | StateRule]:
+    def rules(self) -> dict[str, LabelRule | MalignancyRule]:
         """Return all rules that there are."""
-        return {**self.labels(), **({} if self.state is None else {"state": self.state})}
+        return {**self.labels(), **({} if self.malignancy is None else {"malignancy": self.malignancy})}
 
     def over(self, base: Mapping) -> Mapping:
         """Return the rules of ``base`` with those of this one in their place."""
-        own = {name: getattr(self, name) for name in (*LABELS, "state") if getattr(self, name) is not None}
+        own = {name: getattr(self, name) for name in (*LABELS, "malignancy") if getattr(self, name) is not None}
         return base.model_copy(update={**own, "other": base.other | self.other})
 
 

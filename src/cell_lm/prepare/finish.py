@@ -58,13 +58,13 @@ def finish(
 
 def _source(part: Part, plan: SourcePlan, kept: Kept, settings: PrepareSettings) -> SourceRecord:
     record = part.record
-    unknown, normal, tumour = kept.states[part.number].tolist()
+    unknown, normal, tumour = kept.malignancy_counts[part.number].tolist()
     repeated = 0 if settings.keep_duplicates else int(kept.repeated[part.number])
     cells = record.cells.model_copy(
         update={
             "duplicates": repeated,
             "kept": record.cells.kept - repeated,
-            "states": {"normal": normal, "tumour": tumour, "unknown": unknown},
+            "malignancy": {"normal": normal, "tumour": tumour, "unknown": unknown},
         }
     )
     return SourceRecord(

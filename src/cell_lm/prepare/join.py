@@ -27,7 +27,7 @@ from cell_lm.prepare.duplicates import find_duplicates
 from cell_lm.prepare.part import PartRecord
 
 _COPIED = 4_096
-_FIRST = ("state", "source", "row", "barcode", "mitochondrial", *LABELS)
+_FIRST = ("malignancy", "source", "row", "barcode", "mitochondrial", *LABELS)
 
 
 @dataclass(frozen=True)
@@ -76,28 +76,28 @@ class Kept:
         Repeated cells by pairs of sources, left out or not.
     repeated : ndarray
         int64 [sources]: repeated cells of each.
-    states : ndarray
-        int64 [sources, 3]: kept cells of each that are of unknown state, normal, and tumour.
+    malignancy_counts : ndarray
+        int64 [sources, 3]: kept cells of each that are of unknown malignancy, normal, and tumour.
     """
 
     pieces: dict[tuple[int, str], NDArray[np.bool_]]
     duplicates: list[DuplicatesRecord]
     repeated: NDArray[np.int64]
-    states: NDArray[np.int64]
+    malignancy_counts: NDArray[np.int64]
 
 
 def choose_cells(parts: Sequence[Part], *, keep_duplicates: bool) -> Kept:
     """Find repeated cells over all parts, and say which cells are kept."""
-    hashes, sources, states, places = [], [], [], []
+    hashes, sources, malignancy_counts, places = [], [], [], []
     for part in parts:
         for kind in part.record.pieces:
             piece = part.folder / kind
-            table = pq.read_table(piece / CELLS, columns=["row", "state"], use_threads=False)
+            table = pq.read_table(piece / CELLS, columns=["row", "malignancy"], use_threads=False)
             hashes.append(np.load(piece / HASHES, allow_pickle=False))
-            states.append(table["state"].to_numpy().astype(np.int64))
+            malignancy_counts.append(table["malignancy"].to_numpy().astype(np.int64))
             sources.append(np.full(len(table), part.number))
             places.append(table["row"].to_numpy())
-    source, state = np.concatenate(sources), np.concatenate(states)
+    source, malignancy = np.concatenate(sources), np.concatenate(malignancy_counts)
     order = np.lexsort((np.concatenate(places), source))  # as the cells stand in the sources, which come as given
     found = find_duplicates(np.concatenate(hashes)[order], source[order])
     repeated = np.empty(len(order), bool)
@@ -105,7 +105,7 @@ def choose_cells(parts: Sequence[Part], *, keep_duplicates: bool) -> Kept:
     kept = np.ones(len(order), bool) if keep_duplicates else ~repeated
     names = [(part.number, kind) for part in parts for kind in part.record.pieces]
     ends = np.cumsum([len(piece) for piece in sources])
-    counted = np.bincount(3 * source[kept] + state[kept] + 1, minlength=3 * len(parts)).reshape(-1, 3)
+    counted = np.bincount(3 * source[kept] + malignancy[kept] + 1, minlength=3 * len(parts)).reshape(-1, 3)
     pieces = dict(zip(names, np.split(kept, ends[:-1]), strict=True))
     return Kept(pieces, found.pairs, np.bincount(source[repeated], minlength=len(parts)), counted)
 

@@ -39,7 +39,7 @@ from cell_lm.prepare.quality import Gathered, Gatherer
 PART, FOUND = "part.json", "found.npy"
 _LISTED = 5
 _MOST_CELLS = 4_096
-_STATE_NAMES = {"normal": 0, "tumour": 1, "unknown": -1}
+_MALIGNANCY_NAMES = {"normal": 0, "tumour": 1, "unknown": -1}
 
 
 class PartRecord(BaseModel):
@@ -135,7 +135,7 @@ class _Kept:
 
 
 class _Reading:
-    """A source while it is read: genes, labels and states at once, then the matrix block by block."""
+    """A source while it is read: genes, labels and cell_malignancy at once, then the matrix block by block."""
 
     def __init__(self, plan: SourcePlan, cells: CellFile, vocabulary: Vocabulary) -> None:
         self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
@@ -211,7 +211,7 @@ class _Reading:
             piece.writer.finish(frame)
 
     def _describe(self) -> pd.DataFrame:
-        """Return state, barcode and labels of all cells of the source, one row each."""
+        """Return malignancy, barcode and labels of all cells of the source, one row each."""
         obs, name, rules = self.cells.obs, self.cells.name, self.plan.mapping.rules()
         absent = [
             label for label, rule in rules.items()
@@ -220,9 +220,13 @@ class _Reading:
         if absent:
             columns = ", ".join(f"'{rules[label].column}'" for label in absent)
             self.notes.append(f"it has no obs column {columns}: {', '.join(absent)} of its cells stay unknown")
-        state = self.plan.mapping.state
-        states = np.full(len(obs), -1, np.int8) if state is None or "state" in absent else state.read(obs, where=name)
-        described: dict[str, Any] = {"state": states, "barcode": obs.index.astype(str).to_numpy(object)}
+        malignancy = self.plan.mapping.malignancy
+        cell_malignancy = (
+            np.full(len(obs), -1, np.int8)
+            if malignancy is None or "malignancy" in absent
+            else malignancy.read(obs, where=name)
+        )
+        described: dict[str, Any] = {"malignancy": cell_malignancy, "barcode": obs.index.astype(str).to_numpy(object)}
         labels = {label: rule for label, rule in self.plan.mapping.labels().items() if label not in absent}
         for label in (*LABELS, *(label for label in labels if label not in LABELS)):
             values = labels[label].read(obs, where=name).to_numpy(object) if label in labels else [None] * len(obs)
@@ -255,16 +259,16 @@ class _Reading:
                 mitochondrial=self._mitochondrial,
                 duplicates=0,
                 kept=sum(kept.values()),
-                states=self._states(),
+                malignancy_counts=self._malignancy_counts(),
             ),
             pieces={kind: kept[kind] for kind in COUNT_TYPES if kind in kept},
             notes=self.notes,
         )
 
-    def _states(self) -> dict[str, int]:
-        state = self._described["state"].to_numpy()
-        kept = np.concatenate([state[rows] for piece in self._kept.values() for rows in piece.rows])
-        return {name: int(np.count_nonzero(kept == value)) for name, value in _STATE_NAMES.items()}
+    def _malignancy_counts(self) -> dict[str, int]:
+        malignancy = self._described["malignancy"].to_numpy()
+        kept = np.concatenate([malignancy[rows] for piece in self._kept.values() for rows in piece.rows])
+        return {name: int(np.count_nonzero(kept == value)) for name, value in _MALIGNANCY_NAMES.items()}
 
     def _refuse_none_left(self) -> None:
         found = f"none of its {len(self.cells):,} cells is left: {self._few:,} have fewer than {self.plan.min_genes:,} "

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from cell_lm.data.formats.sample_sheet import STATE, SampleSheet
+from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.scale.check import Scale
 from cell_lm.errors import ConfigError
-from cell_lm.prepare.columns import Columns, Mapping, StateRule
+from cell_lm.prepare.columns import Columns, MalignancyRule, Mapping
 
 
 class PrepareSettings(BaseModel):
@@ -53,7 +53,7 @@ class SourcePlan:
     layer, input, gene_column, min_genes, max_mito, min_overlap
         As in :class:`PrepareSettings`.
     mapping : Mapping
-        Where labels and state come from.
+        Where labels and malignancy come from.
     asked : frozenset of str
         Labels whose column was named for this very file: it must be there. A column named for all files may lack.
     samples : SampleSheet or None
@@ -115,8 +115,8 @@ def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: Samp
     for rules in columns.for_file(path):
         mapping, asked = rules.over(mapping), asked | set(rules.rules())
         reading |= {name: value for name in reading if (value := getattr(rules, name)) is not None}
-    if mapping.state is None and samples is not None and samples.tells_state:
-        mapping = mapping.model_copy(update={"state": StateRule(column=STATE)})
+    if mapping.malignancy is None and samples is not None and samples.tells_malignancy:
+        mapping = mapping.model_copy(update={"malignancy": MalignancyRule(column=MALIGNANCY)})
     if samples is not None:
         samples.sample_of(path)  # refused before anything is read
     return SourcePlan(

@@ -27,7 +27,7 @@ from cell_lm.prepare.join import Part, build_shard, built, choose_cells, plan_sh
 from cell_lm.prepare.memory import entries_at_a_time
 from cell_lm.prepare.part import PartRecord, make_part, read_part
 from cell_lm.prepare.plan import PrepareSettings, SourcePlan, plan_sources, refuse_absent_columns
-from cell_lm.prepare.talk import Silence, Talk
+from cell_lm.prepare.talk import Reporter, SilentReporter
 from cell_lm.prepare.workers import Advance, each
 
 UNFINISHED, PARTS, RECORDS = "unfinished", "parts", "shards"
@@ -50,7 +50,7 @@ def prepare(
     vocabulary: Vocabulary | None = None,
     workers: int = 1,
     memory: int | None = None,
-    talk: Talk | None = None,
+    talk: Reporter | None = None,
 ) -> Prepared:
     """Make a store of the cells of many files, or go on with one that a killed run began.
 
@@ -63,9 +63,9 @@ def prepare(
     settings
         What decides its content.
     columns
-        Where labels and states come from; default: nowhere, all are unknown.
+        Where labels and malignancy come from; default: nowhere, all are unknown.
     samples
-        What is known of the samples that files are: more columns of cells; its ``state`` counts where no rule is.
+        What is known of the samples that files are: more columns of cells; its ``malignancy`` counts where no rule is.
     vocabulary
         Default: the human protein-coding genes.
     workers
@@ -83,7 +83,7 @@ def prepare(
     ConfigError
         The same folder was begun with other settings.
     """
-    settings, columns, talk = settings or PrepareSettings(), columns or Columns(), talk or Silence()
+    settings, columns, talk = settings or PrepareSettings(), columns or Columns(), talk or SilentReporter()
     vocabulary, store = vocabulary or Vocabulary.human(), Path(out)
     if len(vocabulary) > MOST_GENES:
         raise InputError(f"the vocabulary has {len(vocabulary):,} genes", fix=f"At most {MOST_GENES:,} can be indexed")
@@ -144,7 +144,7 @@ def _make_part(task: _Read, advance: Advance, *, vocabulary: Vocabulary, most_en
 
 
 def _read_all(
-    store: Path, plans: Sequence[SourcePlan], vocabulary: Vocabulary, workers: int, most: int, talk: Talk
+    store: Path, plans: Sequence[SourcePlan], vocabulary: Vocabulary, workers: int, most: int, talk: Reporter
 ) -> list[Part]:
     """Read the sources that have no part yet; those that cannot be used are told all together, in the end."""
     folders = [_part_folder(store, plan) for plan in plans]
@@ -203,7 +203,7 @@ def _join_all(
     settings: PrepareSettings,
     vocabulary: Vocabulary,
     workers: int,
-    talk: Talk,
+    talk: Reporter,
 ) -> Manifest:
     unfinished = store / UNFINISHED
     refuse_other_join(unfinished, parts, settings)

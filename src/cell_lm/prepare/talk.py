@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 
-class Talk(Protocol):
+class Reporter(Protocol):
     """Takes notes and shows progress; the command line's messages are one."""
 
     def note(self, text: str) -> None:
@@ -17,7 +17,7 @@ class Talk(Protocol):
         """Show progress; what it gives is told of each further part of ``total``."""
 
 
-class Silence:
+class SilentReporter:
     """Says nothing."""
 
     def note(self, text: str) -> None:

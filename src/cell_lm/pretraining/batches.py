@@ -15,9 +15,9 @@ from scdataset import Streaming, scDataset
 from cell_lm.config import PretrainConfig
 from cell_lm.data.loading.balance import BalancedSampler
 from cell_lm.data.loading.batch import CellBatch
-from cell_lm.data.loading.concat import CellPool, Fetched
+from cell_lm.data.loading.concat import ConcatCells, Fetched
 from cell_lm.data.loading.groups import read_groups
-from cell_lm.data.loading.prefetch import Ahead
+from cell_lm.data.loading.prefetch import Prefetcher
 from cell_lm.data.loading.sampler import EpochSampler, Index, Order, Sampler, sample, split
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN
@@ -71,7 +71,7 @@ class Batches:
 
     def __init__(self, datasets: Sequence[Dataset], config: PretrainConfig, ranks: Ranks) -> None:
         training, self.data = config.training, config.data
-        self.pool = CellPool(datasets, Tokeniser(config.encoder.bins, config.encoder.max_genes))
+        self.pool = ConcatCells(datasets, Tokeniser(config.encoder.bins, config.encoder.max_genes))
         self.ranks, self.batch_size, self.seed, self.steps = ranks, training.batch_size, training.seed, training.steps
         n = len(self.pool)
         held = min(held_out(n, training.batch_size, training.validation), n - 1)
@@ -84,8 +84,8 @@ class Batches:
             raise ConfigError(
                 found, fix="Raise training.validation, or set it to 0 to train without a validation curve"
             )
-        self.labelled = self._has_both_states(config)
-        self._ahead: Ahead[CellBatch] | None = None
+        self.labelled = self._has_both_kinds(config)
+        self._ahead: Prefetcher[CellBatch] | None = None
         self._next = 0
 
     def _sampler(self, datasets: Sequence[Dataset]) -> Sampler:
@@ -94,21 +94,21 @@ class Batches:
         order = Order(data.block, data.window) if in_blocks else Order()
         if data.balance == "none":
             return EpochSampler(n, self.batch_size, self.seed, order)
-        groups = read_groups(datasets, data.balance, self.pool.state)
+        groups = read_groups(datasets, data.balance, self.pool.malignancy)
         sampler = BalancedSampler(
-            groups.numbers[self.train_cells], self.batch_size, self.seed, order, evenness=data.evenness
+            groups.numbers[self.train_cells], self.batch_size, self.seed, order, balance_strength=data.balance_strength
         )
         self.notes.append(groups.describe(data.balance, sampler))
         return sampler
 
-    def _has_both_states(self, config: PretrainConfig) -> bool:
-        """Say whether tumour and normal can be told apart; one state alone would teach a constant."""
-        states = self.pool.state[self.train_cells]
-        normal, tumour = int((states == NORMAL).sum()), int((states == TUMOUR).sum())
+    def _has_both_kinds(self, config: PretrainConfig) -> bool:
+        """Say whether tumour and normal can be told apart; one malignancy alone would teach a constant."""
+        cell_malignancy = self.pool.malignancy[self.train_cells]
+        normal, tumour = int((cell_malignancy == NORMAL).sum()), int((cell_malignancy == TUMOUR).sum())
         objectives = config.objectives
         if (normal and tumour) or not objectives.discrimination.weight:
             return bool(normal and tumour)
-        found = f"{normal:,} normal and {tumour:,} tumour cells are known among {len(states):,} to train on"
+        found = f"{normal:,} normal and {tumour:,} tumour cells are known among {len(cell_malignancy):,} to train on"
         if not (objectives.masked.weight or objectives.contrastive.weight):
             fix = "Name the column that tells tumour from normal, give data of both, or turn another objective on"
             raise ConfigError(f"{found}, and discrimination is the only objective", fix=fix)
@@ -118,7 +118,7 @@ class Batches:
     def _finish(self, batch: CellBatch, first: int) -> CellBatch:
         batch = batch.with_slots(first)
         if not self.labelled:
-            batch = replace(batch, state=torch.full_like(batch.state, UNKNOWN))
+            batch = replace(batch, malignancy=torch.full_like(batch.malignancy, UNKNOWN))
         return batch
 
     def _share(self, step: int) -> tuple[Index, int]:
@@ -159,7 +159,7 @@ class Batches:
         if not self.data.prefetch or first >= self.steps:
             yield
             return
-        self._ahead, self._next = Ahead(self._stream(first), self.data.prefetch), first
+        self._ahead, self._next = Prefetcher(self._stream(first), self.data.prefetch), first
         try:
             yield
         finally:

@@ -69,8 +69,8 @@ class Budget:
     """How a step is cut, and what it is predicted to cost."""
 
     token_budget: int
-    """Genes over all views that a chunk may hold, before a view leaves some out (``objectives.contrastive.genes``)."""
-    keep_chunks: int
+    """Genes over all views that a chunk may hold, before a view leaves some out (``gene_fraction``)."""
+    retain_graphs: int
     """Chunks whose graph is kept."""
     chunks: int
     """Chunks of a step, about."""
@@ -85,7 +85,7 @@ class Budget:
 
     def __str__(self) -> str:
         cut = f"chunks of at most {self.token_budget:,} genes: {self.chunks:,} a step"
-        kept = f"graphs kept: {min(self.keep_chunks, self.chunks):,}"
+        kept = f"graphs kept: {min(self.retain_graphs, self.chunks):,}"
         return f"{cut}; {kept}; predicted: {gigabytes(self.predicted_bytes)}, {self.predicted_seconds:.2g} s a step"
 
 
@@ -181,7 +181,7 @@ def find_budget(
     seconds = work.genes * (cost.first_seconds_per_gene * (1 - share) + cost.replay_seconds_per_gene)
     return Budget(
         token_budget=token_budget,
-        keep_chunks=keep,
+        retain_graphs=keep,
         chunks=chunks,
         limit=limit,
         held_bytes=work.fixed,

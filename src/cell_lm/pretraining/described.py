@@ -16,13 +16,18 @@ from cell_lm.data.store import SourceRecord, Store
 from cell_lm.files import JSON
 from cell_lm.genes.audit import STATUSES, AuditSummary
 
-_STATES = {"normal": NORMAL, "tumour": TUMOUR, "unknown": UNKNOWN}
+_MALIGNANCY = {"normal": NORMAL, "tumour": TUMOUR, "unknown": UNKNOWN}
 
 
 def content_hash(cells: CellData) -> str:
-    """Return the SHA-256 of what is learned from: expression, scale and states of all cells, in their order."""
+    """Return the SHA-256 of what is learned from: expression, scale and malignancy of all cells, in their order."""
     digest = hashlib.sha256(cells.scale.encode())
-    for part, kind in ((cells.X.indptr, "<i8"), (cells.X.indices, "<i4"), (cells.X.data, "<f4"), (cells.state, "<i1")):
+    for part, kind in (
+        (cells.X.indptr, "<i8"),
+        (cells.X.indices, "<i4"),
+        (cells.X.data, "<f4"),
+        (cells.malignancy, "<i1"),
+    ):
         digest.update(np.ascontiguousarray(part, dtype=kind).data)
     return digest.hexdigest()
 
@@ -64,25 +69,25 @@ def _describe_cells(cells: CellData | BackedCells) -> dict[str, JSON]:
         "cells": len(cells),
         "hash": cells.hash if isinstance(cells, BackedCells) else content_hash(cells),
         "scale": cells.scale,
-        "states": _count_states(cells.state),
+        "malignancy": _count_malignancy(cells.malignancy),
         "genes_per_cell": float(np.median(cells.genes_per_cell)),
         "audit": cells.audit.to_json(),
     }
 
 
-def _count_states(state: NDArray[np.int8]) -> dict[str, JSON]:
-    return {name: int((state == value).sum()) for name, value in _STATES.items()}
+def _count_malignancy(malignancy: NDArray[np.int8]) -> dict[str, JSON]:
+    return {name: int((malignancy == value).sum()) for name, value in _MALIGNANCY.items()}
 
 
 def _describe_source(store: Store, source: SourceRecord) -> dict[str, JSON]:
-    states: dict[str, JSON] = {name: source.cells.states.get(name, 0) for name in _STATES}
+    counts: dict[str, JSON] = {name: source.cells.malignancy_counts.get(name, 0) for name in _MALIGNANCY}
     return {
         "name": source.name,
         "store": store.name,
         "cells": source.cells.kept,
         "hash": source.sha256,
         "scale": source.input,
-        "states": states,
+        "malignancy": counts,
         "audit": audit_of(store, source).to_json(),
     }
 

@@ -110,7 +110,7 @@ class GeneLearner:
         """Return the gene vectors as they are now."""
         codes = self.codes()
         values = unit(codes)
-        if self.config.beside == "structure":
+        if self.config.combine_with == "structure":
             values = join(self.features.structure, self.config.code_weight * values, self.config.dim)
         known = np.zeros(len(values), np.bool_)
         known[self.graph.genes] = True

@@ -37,14 +37,14 @@ def precision(config: PretrainConfig, device: torch.device) -> Callable[[], Abst
 
 def is_settled(config: PretrainConfig) -> bool:
     """Whether the configuration says how a step is cut."""
-    return "auto" not in (config.training.token_budget, config.training.keep_chunks)
+    return "auto" not in (config.training.token_budget, config.training.retain_graphs)
 
 
 def chosen(config: PretrainConfig) -> tuple[int, int]:
     """Return token budget and kept chunks of a configuration that is settled."""
-    token_budget, keep = config.training.token_budget, config.training.keep_chunks
+    token_budget, keep = config.training.token_budget, config.training.retain_graphs
     if token_budget == "auto" or keep == "auto":
-        raise ValueError("token_budget and keep_chunks are not settled yet")
+        raise ValueError("token_budget and retain_graphs are not settled yet")
     return token_budget, keep
 
 
@@ -70,17 +70,17 @@ def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) 
     cost = measure(
         model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
     )
-    settled = [None if number == "auto" else number for number in (training.token_budget, training.keep_chunks)]
+    settled = [None if number == "auto" else number for number in (training.token_budget, training.retain_graphs)]
     found = ranks.everywhere(
         lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
     )
-    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.keep_chunks)
+    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.retain_graphs)
     return find_budget(cost, work, limit, device.type, token_budget=token_budget, keep=keep)
 
 
 def settle(config: PretrainConfig, budget: Budget) -> PretrainConfig:
     """Write a budget into the settings of a run."""
-    update = {"token_budget": budget.token_budget, "keep_chunks": budget.keep_chunks}
+    update = {"token_budget": budget.token_budget, "retain_graphs": budget.retain_graphs}
     return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
 
@@ -89,7 +89,7 @@ def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
     training, before = config.training, begun.training
     if training.memory != before.memory:
         return config
-    names = ("token_budget", "keep_chunks")
+    names = ("token_budget", "retain_graphs")
     update = {name: getattr(before, name) for name in names if getattr(training, name) == "auto"}
     return config.model_copy(update={"training": training.model_copy(update=update)})
 

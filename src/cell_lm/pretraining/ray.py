@@ -97,10 +97,10 @@ def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
 
     # Ray looks for its notes from every machine, so they go beside the run folder; nothing of them is kept.
     notes = work.out.parent / f".{work.out.name}.ray.partial"
-    patience = max(1, round(work.config.training.patience))
+    timeout = max(1, round(work.config.training.timeout))
     trainer = TorchTrainer(
         work,
-        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=patience),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=timeout),
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu),
         run_config=RunConfig(name="run", storage_path=str(notes)),
     )

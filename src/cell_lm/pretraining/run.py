@@ -121,7 +121,7 @@ def pretrain(
         Losses are not finite, the disk is full, another process trains in the folder, or one of those that were
         launched together is gone.
     """
-    out, ranks = Path(out), Ranks(config.training.patience)
+    out, ranks = Path(out), Ranks(config.training.timeout)
     with ExitStack() as stack:
         run = ranks.everywhere(lambda: _Run(config, out, ranks, Batches(datasets, config, ranks), datasets))
         stack.enter_context(ranks.together(run.advice))

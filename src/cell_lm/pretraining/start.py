@@ -145,11 +145,11 @@ def join_vectors(parts: list[Known], width: int) -> Known:
         float32 [genes, width] of spread 1; genes that any kind knows.
     """
     known: NDArray[np.bool_] = np.any([mask for _, mask in parts], axis=0)
-    beside = np.zeros((len(known), width * len(parts)), np.float32)
+    side_by_side = np.zeros((len(known), width * len(parts)), np.float32)
     for number, (vectors, mask) in enumerate(parts):
-        beside[mask, number * width : (number + 1) * width] = principal_components(vectors[mask], width)
+        side_by_side[mask, number * width : (number + 1) * width] = principal_components(vectors[mask], width)
     joined = np.zeros((len(known), width), np.float32)
-    joined[known] = principal_components(beside[known], width)
+    joined[known] = principal_components(side_by_side[known], width)
     return joined, known
 
 

@@ -19,8 +19,8 @@ def _mean(values: Sequence[float], counts: Sequence[int]) -> float:
 def average(parts: Sequence[Losses], objectives: ObjectivesConfig) -> Losses:
     """Return the losses over all batches: each mean is weighted by what it is a mean of.
 
-    A batch with few cells of known state says little about discrimination, and weighs accordingly. The total is put
-    together from the averaged terms; an objective with nothing to judge adds nothing.
+    A batch with few cells of known malignancy says little about discrimination, and weighs accordingly. The total is
+    put together from the averaged terms; an objective with nothing to judge adds nothing.
     """
     genes = [part.masked_genes for part in parts]
     labelled = [part.labelled_cells for part in parts]

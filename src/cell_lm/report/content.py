@@ -50,7 +50,7 @@ class Dataset:
 
     @property
     def unknown(self) -> int:
-        """Cells of unknown state."""
+        """Cells of unknown malignancy."""
         return self.cells - self.tumour - self.normal
 
     @classmethod
@@ -84,8 +84,8 @@ class Dataset:
             name=cells.name,
             cells=len(cells),
             audit=cells.audit.shorten(),
-            tumour=int((cells.state == TUMOUR).sum()),
-            normal=int((cells.state == NORMAL).sum()),
+            tumour=int((cells.malignancy == TUMOUR).sum()),
+            normal=int((cells.malignancy == NORMAL).sum()),
             donors=None if donor is None else len(_distinct(obs_column(cells.obs, donor, where=cells.name))),
             tissue=", ".join([*names[:3], *(["…"] if len(names) > 3 else [])]) or None,
             role=role,

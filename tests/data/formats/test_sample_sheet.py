@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from cell_lm.data import SampleSheet, StateColumn, open_cells, read_cells
+from cell_lm.data import MalignancyColumn, SampleSheet, open_cells, read_cells
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
 from cell_lm.errors import InputError
 
@@ -30,14 +30,14 @@ def write(adata: AnnData, path: Path) -> Path:
 
 def test_the_cells_of_a_file_get_what_the_sheet_says_of_its_sample(sheet: Path, adata: AnnData, tmp_path: Path) -> None:
     samples = SampleSheet.read(sheet)
-    for name, state in (("LUAD-003-01-1A", TUMOUR), ("LUAD-003-02-1A", NORMAL)):
+    for name, malignancy in (("LUAD-003-01-1A", TUMOUR), ("LUAD-003-02-1A", NORMAL)):
         path = write(adata, tmp_path / f"{name}.counts.matrix.tsv.gz")
         with open_cells(path, samples=samples) as file:
             assert set(file.obs["sample"]) == {name}
             assert set(file.obs["Cancer type"]) == {"Lung adenocarcinoma"}
-            assert set(file.obs["state"]) == {"tumour" if state == TUMOUR else "normal"}
-        assert set(read_cells(path, samples=samples).state) == {state}
-        assert set(read_cells(path, samples=samples, state="tumour").state) == {TUMOUR}
+            assert set(file.obs["malignancy"]) == {"tumour" if malignancy == TUMOUR else "normal"}
+        assert set(read_cells(path, samples=samples).malignancy) == {malignancy}
+        assert set(read_cells(path, samples=samples, malignancy="tumour").malignancy) == {TUMOUR}
 
 
 def test_a_sample_is_the_longest_name_that_the_file_begins_with(sheet: Path) -> None:
@@ -52,22 +52,26 @@ def test_a_sample_is_the_longest_name_that_the_file_begins_with(sheet: Path) -> 
 def test_columns_of_the_cells_stay_as_they_are(sheet: Path) -> None:
     obs = pd.DataFrame({"sample": ["mine"], "Project": ["mine"]}, index=["c"])
     described = SampleSheet.read(sheet).describe(obs, "LUAD-003-01-1A.csv")
-    assert described.loc["c", ["sample", "Project", "state"]].tolist() == ["mine", "mine", "tumour"]
+    assert described.loc["c", ["sample", "Project", "malignancy"]].tolist() == ["mine", "mine", "tumour"]
     assert list(obs.columns) == ["sample", "Project"]
 
 
 def test_the_words_of_a_sheet_can_be_given_a_meaning(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("sample,tissue,tumor\na,PT,yes\nb,LN,no\nc,AN,no\n")
-    assert SampleSheet.read(tmp_path / "s.csv").table["state"].tolist() == ["tumour", "normal", "normal"]
-    column = StateColumn("tissue", {"PT": "tumour", "LN": "unknown", "AN": "normal"})
-    assert SampleSheet.read(tmp_path / "s.csv", state=column).table["state"].tolist() == ["tumour", "unknown", "normal"]
+    assert SampleSheet.read(tmp_path / "s.csv").table["malignancy"].tolist() == ["tumour", "normal", "normal"]
+    column = MalignancyColumn("tissue", {"PT": "tumour", "LN": "unknown", "AN": "normal"})
+    assert SampleSheet.read(tmp_path / "s.csv", malignancy=column).table["malignancy"].tolist() == [
+        "tumour",
+        "unknown",
+        "normal",
+    ]
     with pytest.raises(InputError, match="'PT'"):
-        SampleSheet.read(tmp_path / "s.csv", state=StateColumn("tissue"))
+        SampleSheet.read(tmp_path / "s.csv", malignancy=MalignancyColumn("tissue"))
 
 
 def test_where_two_columns_could_tell_the_state_none_is_guessed(tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("sample,type,was\na,tumor,normal\nb,normal,normal\n")
-    assert not SampleSheet.read(tmp_path / "s.csv").tells_state
+    assert not SampleSheet.read(tmp_path / "s.csv").tells_malignancy
 
 
 @pytest.mark.parametrize(

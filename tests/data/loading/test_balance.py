@@ -14,11 +14,11 @@ def shares(sampler: BalancedSampler, steps: int) -> np.ndarray:
     return np.roll(np.sum(seen, axis=0) / (steps * sampler.batch_size), -1)
 
 
-@pytest.mark.parametrize("evenness", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("balance_strength", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("order", [Order(), Order(block=8, window=64)])
-def test_shares_come_out_as_they_were_asked_for(evenness: float, order: Order) -> None:
-    sampler = BalancedSampler(GROUPS, 16, 3, order, evenness=evenness)
-    weights = np.array([600.0, 90.0, 5.0]) ** (1 - evenness)
+def test_shares_come_out_as_they_were_asked_for(balance_strength: float, order: Order) -> None:
+    sampler = BalancedSampler(GROUPS, 16, 3, order, balance_strength=balance_strength)
+    weights = np.array([600.0, 90.0, 5.0]) ** (1 - balance_strength)
     expected = np.append((1 - 105 / 800) * weights / weights.sum(), 105 / 800)
     assert shares(sampler, 400) == pytest.approx(expected, abs=0.003)
 

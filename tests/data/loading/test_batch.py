@@ -14,7 +14,7 @@ Batches = Callable[..., CellBatch]
 
 def same(first: CellBatch, second: CellBatch) -> bool:
     tensors = all(
-        torch.equal(getattr(first, k), getattr(second, k)) for k in ("genes", "bins", "values", "state", "slots")
+        torch.equal(getattr(first, k), getattr(second, k)) for k in ("genes", "bins", "values", "malignancy", "slots")
     )
     return tensors and np.array_equal(first.offsets, second.offsets)
 

@@ -33,7 +33,12 @@ def tokens(batch: CellBatch, cell: int) -> Tokens:
 
 
 def same(one: CellBatch, other: CellBatch) -> bool:
-    pairs = [(one.genes, other.genes), (one.bins, other.bins), (one.values, other.values), (one.state, other.state)]
+    pairs = [
+        (one.genes, other.genes),
+        (one.bins, other.bins),
+        (one.values, other.values),
+        (one.malignancy, other.malignancy),
+    ]
     return all(torch.equal(a, b) for a, b in pairs) and np.array_equal(one.offsets, other.offsets)
 
 
@@ -75,9 +80,9 @@ def test_types_slots_and_states(make_cells: Make) -> None:
     cells = make_cells(np.tril(np.ones((4, 4))), np.array([0, 1, -1, 1], np.int8))
     batch = Tokeniser(6, 3)(cells, np.array([3, 0, 2]))
     assert (batch.genes.dtype, batch.bins.dtype, batch.values.dtype) == (torch.int64, torch.int64, torch.float32)
-    assert (batch.state.dtype, batch.slots.dtype, batch.offsets.dtype) == (torch.int64, torch.int64, np.int64)
+    assert (batch.malignancy.dtype, batch.slots.dtype, batch.offsets.dtype) == (torch.int64, torch.int64, np.int64)
     assert batch.offsets.tolist() == [0, 3, 4, 7]
-    assert batch.state.tolist() == [1, 0, -1]
+    assert batch.malignancy.tolist() == [1, 0, -1]
     assert batch.slots.tolist() == [0, 1, 2]
     assert Tokeniser(6, 3).lengths(cells).tolist() == [1, 2, 3, 3]
 

@@ -4,26 +4,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, StateColumn
-from cell_lm.data.obs.malignancy import read_state
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn
+from cell_lm.data.obs.malignancy import read_malignancy
 from cell_lm.errors import ConfigError, InputError
 
 
 def read(labels: object, column: str = "group", **options: object) -> list[int]:
     obs = pd.DataFrame({column: labels})
-    return StateColumn(column, **options).read(obs, where="my.h5ad").tolist()
+    return MalignancyColumn(column, **options).read(obs, where="my.h5ad").tolist()
 
 
 @pytest.mark.parametrize(
-    ("state", "words"),
+    ("malignancy", "words"),
     [
         (TUMOUR, ["tumour", "Tumor", "CANCER", "malignant", "neoplastic", "Malignant cells", " tumor_cell "]),
         (NORMAL, ["normal", "Healthy", "non-malignant", "Nonmalignant", "non_tumor", "normal cells"]),
         (UNKNOWN, ["unknown", "", "NA", "unassigned", None, np.nan]),
     ],
 )
-def test_words_in_use_are_understood_in_any_spelling(state: int, words: list[object]) -> None:
-    assert read([*words, "tumour"])[:-1] == [state] * len(words)
+def test_words_in_use_are_understood_in_any_spelling(malignancy: int, words: list[object]) -> None:
+    assert read([*words, "tumour"])[:-1] == [malignancy] * len(words)
 
 
 @pytest.mark.parametrize(
@@ -64,17 +64,17 @@ def test_what_the_user_says_comes_before_what_is_understood() -> None:
 
 def test_a_meaning_that_is_none_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="'a' of column 'group' is to mean 'bad'"):
-        StateColumn("group", {"a": "bad"})
+        MalignancyColumn("group", {"a": "bad"})
 
 
 def test_a_missing_column_is_an_error() -> None:
     with pytest.raises(InputError, match="Did you mean 'malignant'"):
-        StateColumn("malignent").read(pd.DataFrame({"malignant": ["yes"]}), where="a")
+        MalignancyColumn("malignent").read(pd.DataFrame({"malignant": ["yes"]}), where="a")
 
 
 def test_all_cells_may_be_of_one_state_or_unknown() -> None:
     obs = pd.DataFrame(index=range(2))
-    assert read_state("tumour", obs, where="a").tolist() == [TUMOUR] * 2
-    assert read_state("normal", obs, where="a").tolist() == [NORMAL] * 2
-    assert read_state(None, obs, where="a").tolist() == [UNKNOWN] * 2
-    assert read_state(None, obs, where="a").dtype == np.int8
+    assert read_malignancy("tumour", obs, where="a").tolist() == [TUMOUR] * 2
+    assert read_malignancy("normal", obs, where="a").tolist() == [NORMAL] * 2
+    assert read_malignancy(None, obs, where="a").tolist() == [UNKNOWN] * 2
+    assert read_malignancy(None, obs, where="a").dtype == np.int8

@@ -29,8 +29,8 @@ def draw(cells: int, genes: int = 300, seed: int = 0, largest: int | None = None
 
 
 def describe(cells: int, **columns: Any) -> pd.DataFrame:
-    state = np.arange(cells) % 3 - 1
-    frame = pd.DataFrame({"state": state.astype(np.int8), "source": np.zeros(cells, np.int32)})
+    malignancy = np.arange(cells) % 3 - 1
+    frame = pd.DataFrame({"malignancy": malignancy.astype(np.int8), "source": np.zeros(cells, np.int32)})
     frame["barcode"] = [f"cell{i}" for i in range(cells)]
     return frame.assign(**columns)
 

@@ -45,7 +45,7 @@ def test_what_was_written_is_read_back(small: Path) -> None:
         assert np.array_equal(shard.hashes, row_hashes(X.indices, X.data, X.indptr))
     assert [shard.scale for shard in store.shards] == ["counts", "counts", "log1p"]
     assert store.genes_per_cell.sum() == store.manifest.tokens
-    assert store.state.tolist() == [*(np.arange(20) % 3 - 1), *(np.arange(9) % 3 - 1), *(np.arange(5) % 3 - 1)]
+    assert store.malignancy.tolist() == [*(np.arange(20) % 3 - 1), *(np.arange(9) % 3 - 1), *(np.arange(5) % 3 - 1)]
     assert store.cells(["barcode"])["barcode"].tolist()[18:22] == ["cell18", "cell19", "cell0", "cell1"]
     assert store.hashes().shape == (34, 2)
 

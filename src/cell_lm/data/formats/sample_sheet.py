@@ -1,9 +1,9 @@
 """A sheet of samples: what is known of whole files of cells, one line a sample, as CancerSCEM and GEO series have it.
 
 CancerSCEM publishes one table of counts a sample, named by it (``LUAD-003-01-1A.counts.matrix.tsv.gz``), and a list of
-the samples beside them. The cells of a file get all that its sample's line says as columns of ``obs``, and ``state``
-where a column of the sheet tells tumour from normal. That is a property of the *sample* then, as in CellLM: every cell
-of a tumour sample counts as a tumour cell.
+the samples beside them. The cells of a file get all that its sample's line says as columns of ``obs``, and
+``malignancy`` where a column of the sheet tells tumour from normal. That is a property of the *sample* then, as in
+CellLM: every cell of a tumour sample counts as a tumour cell.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pandas as pd
 
 from cell_lm.data.formats.text import read_lines, refuse_repeated, split_fields
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import UNKNOWN, StateColumn
+from cell_lm.data.obs.malignancy import UNKNOWN, MalignancyColumn
 from cell_lm.errors import InputError
 
-SAMPLE, STATE = "sample", "state"
+SAMPLE, MALIGNANCY = "sample", "malignancy"
 _SAMPLE_COLUMNS = ("sample", "sampleid", "samplename", "sampleaccession", "samplenumber", "sampletitle")
-_STATE_NAMES = {1: "tumour", 0: "normal", UNKNOWN: "unknown"}
+_MALIGNANCY_NAMES = {1: "tumour", 0: "normal", UNKNOWN: "unknown"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class SampleSheet:
     name : str
         The file, for messages.
     table : DataFrame
-        One row a sample, under its name; all columns of the sheet, as text, and ``state`` where it tells.
+        One row a sample, under its name; all columns of the sheet, as text, and ``malignancy`` where it tells.
     """
 
     name: str
@@ -41,7 +41,7 @@ class SampleSheet:
 
     @classmethod
     def read(
-        cls, path: str | Path, *, sample_column: str | None = None, state: StateColumn | None = None
+        cls, path: str | Path, *, sample_column: str | None = None, malignancy: MalignancyColumn | None = None
     ) -> SampleSheet:
         """Read a sheet: csv or tsv, compressed or not, with a header.
 
@@ -51,7 +51,7 @@ class SampleSheet:
             The file.
         sample_column
             The column that names the samples; default: the one called sample, sample ID or the like.
-        state
+        malignancy
             The column that tells tumour from normal, and what its words mean; default: the only one whose words are all
             understood.
 
@@ -65,13 +65,13 @@ class SampleSheet:
         names = find_column(table, column, axis="the sheet", where=name)
         refuse_repeated(names.tolist(), "samples", name)
         table = table.set_index(names.rename(None))
-        states = _states(table, state, name)
-        return cls(name, table if states is None else table.assign(**{STATE: states}))
+        malignancy_words = _sample_malignancy(table, malignancy, name)
+        return cls(name, table if malignancy_words is None else table.assign(**{MALIGNANCY: malignancy_words}))
 
     @property
-    def tells_state(self) -> bool:
+    def tells_malignancy(self) -> bool:
         """Whether it tells tumour from normal."""
-        return STATE in self.table
+        return MALIGNANCY in self.table
 
     def sample_of(self, path: str | Path) -> str:
         """Return the sample whose name the name of a file is, or begins with.
@@ -120,14 +120,14 @@ def _only_sample_column(table: pd.DataFrame, name: str) -> str:
     raise InputError(what, where=name, fix=fix)
 
 
-def _states(table: pd.DataFrame, state: StateColumn | None, name: str) -> list[str] | None:
-    """Return the states of the samples in words, by the column that was named or the only one that is understood."""
-    if state is not None:
-        return _words(table, state, name)
+def _sample_malignancy(table: pd.DataFrame, malignancy: MalignancyColumn | None, name: str) -> list[str] | None:
+    """Return in words which samples are tumours, by the column that was named or the only one that is understood."""
+    if malignancy is not None:
+        return _words(table, malignancy, name)
     understood = []
     for column in table.columns:
         try:
-            words = _words(table, StateColumn(str(column)), name)
+            words = _words(table, MalignancyColumn(str(column)), name)
         except InputError:
             continue
         if {"tumour", "normal"} & set(words):
@@ -135,5 +135,5 @@ def _states(table: pd.DataFrame, state: StateColumn | None, name: str) -> list[s
     return understood[0] if len(understood) == 1 else None
 
 
-def _words(table: pd.DataFrame, state: StateColumn, name: str) -> list[str]:
-    return [_STATE_NAMES[int(value)] for value in state.read(table, where=name)]
+def _words(table: pd.DataFrame, malignancy: MalignancyColumn, name: str) -> list[str]:
+    return [_MALIGNANCY_NAMES[int(value)] for value in malignancy.read(table, where=name)]

@@ -18,7 +18,7 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 _ROUNDING = 1e-9
 
 
-def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, evenness: float) -> NDArray[np.float64]:
+def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_strength: float) -> NDArray[np.float64]:
     """Return how many cells of each group a batch holds on average; the last entry is that of cells of no group.
 
     Parameters
@@ -29,8 +29,8 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, evenness: floa
         Cells of no group; they keep their share of all cells.
     batch_size
         At most all cells.
-    evenness
-        1: groups weigh the same; 0: as many cells as they have; between, ``sizes ** (1 - evenness)``.
+    balance_strength
+        1: groups weigh the same; 0: as many cells as they have; between, ``sizes ** (1 - balance_strength)``.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, evenness: floa
         twice in a batch would be its own negative; what it cannot give, the others give.
     """
     have = np.append(sizes, loose).astype(np.float64)
-    weights = np.append(have[:-1] ** (1 - evenness), 0.0)
+    weights = np.append(have[:-1] ** (1 - balance_strength), 0.0)
     result = np.append(np.zeros(len(sizes)), batch_size * loose / have.sum())
     open_ = weights > 0
     while open_.any():
@@ -61,7 +61,7 @@ class BalancedSampler(Sampler):
         int [n]: number of the group of each cell, 0, 1, … without gaps; -1: of none.
     batch_size, seed, order
         As for :class:`~cell_lm.data.loading.sampler.Sampler`; each group is shuffled by itself.
-    evenness
+    balance_strength
         See :func:`quotas`.
 
     Attributes
@@ -77,14 +77,14 @@ class BalancedSampler(Sampler):
         seed: int,
         order: Order | None = None,
         *,
-        evenness: float = 1.0,
+        balance_strength: float = 1.0,
     ) -> None:
         super().__init__(len(groups), batch_size, seed, order)
         sizes = np.bincount(groups[groups >= 0]).astype(np.int64)
         by_group = np.argsort(groups, kind="stable").astype(np.uint32)  # -1 comes first
         loose, *members = np.split(by_group, np.cumsum([self.n - int(sizes.sum()), *sizes[:-1]]))
         self._members: list[Index] = [*members, loose]
-        self.quotas = quotas(sizes, len(loose), batch_size, evenness)
+        self.quotas = quotas(sizes, len(loose), batch_size, balance_strength)
         self._orders: list[tuple[int, Index]] = [(-1, loose)] * len(self._members)
 
     @property

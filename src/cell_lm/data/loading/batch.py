@@ -29,7 +29,7 @@ class CellBatch:
         float32 [T]: log1p of its counts per 10,000.
     offsets : ndarray
         int64 [C + 1], on the CPU: cell ``c`` holds the tokens ``offsets[c]`` to ``offsets[c + 1]``; no cell is empty.
-    state : Tensor
+    malignancy : Tensor
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     slots : Tensor
         int64 [C]: the place of each cell in the global batch. Dropout and masking are functions of it, so a cell keeps
@@ -40,7 +40,7 @@ class CellBatch:
     bins: Tensor
     values: Tensor
     offsets: NDArray[np.int64]
-    state: Tensor
+    malignancy: Tensor
     slots: Tensor
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class CellBatch:
             self.bins[first:last],
             self.values[first:last],
             self.offsets[start : stop + 1] - first,
-            self.state[start:stop],
+            self.malignancy[start:stop],
             self.slots[start:stop],
         )
 
@@ -107,7 +107,7 @@ class CellBatch:
             genes=self.genes.to(device, non_blocking=True),
             bins=self.bins.to(device, non_blocking=True),
             values=self.values.to(device, non_blocking=True),
-            state=self.state.to(device, non_blocking=True),
+            malignancy=self.malignancy.to(device, non_blocking=True),
             slots=self.slots.to(device, non_blocking=True),
         )
 
@@ -121,6 +121,6 @@ def concatenate(batches: Sequence[CellBatch]) -> CellBatch:
         torch.cat([batch.bins for batch in batches]),
         torch.cat([batch.values for batch in batches]),
         np.concatenate([np.zeros(1, np.int64), *offsets]),
-        torch.cat([batch.state for batch in batches]),
+        torch.cat([batch.malignancy for batch in batches]),
         torch.cat([batch.slots for batch in batches]),
     )

@@ -24,7 +24,7 @@ class Fetched(NamedTuple):
     cells: Cells
 
 
-class CellPool:
+class ConcatCells:
     """The cells of several datasets, one after the other, to be tokenised in any mixture.
 
     Parameters
@@ -41,7 +41,7 @@ class CellPool:
         The datasets, a store being as many as it has shards.
     starts : ndarray
         int64 [parts + 1]: cells ``starts[p]`` to ``starts[p + 1]`` are those of part ``p``.
-    state : ndarray
+    malignancy : ndarray
         int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
 
     Raises
@@ -60,7 +60,7 @@ class CellPool:
         self.tokeniser, self._ahead = tokeniser, ReadAhead()
         self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
         self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
-        self.state = np.concatenate([np.empty(0, np.int8), *(part.state for part in self.parts)])
+        self.malignancy = np.concatenate([np.empty(0, np.int8), *(part.malignancy for part in self.parts)])
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from cell_lm.data.loading.concat import CellPool
+from cell_lm.data.loading.concat import ConcatCells
 from cell_lm.data.loading.sampler import sample
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.protocol import Dataset
@@ -36,5 +36,5 @@ def expression_matrix(
         There is no dataset, or their vocabularies differ.
     """
     genes = len(datasets[0].vocabulary) if datasets else 1
-    pool = CellPool(datasets, Tokeniser(2, genes))
-    return pool.tokenise(sample(len(pool.state), most, seed)).expression(genes)
+    pool = ConcatCells(datasets, Tokeniser(2, genes))
+    return pool.tokenise(sample(len(pool.malignancy), most, seed)).expression(genes)

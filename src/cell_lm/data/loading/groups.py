@@ -16,7 +16,7 @@ from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
 from cell_lm.data.protocol import Dataset, Part, parts_of
 from cell_lm.errors import InputError
 
-STATE = "state"
+MALIGNANCY = "malignancy"
 """What to balance by for tumour and normal; any other name is that of a column."""
 _SHOWN = 6
 
@@ -49,7 +49,7 @@ class Groups:
         return f"{said}; cells of {self.names[most]} come {often[most]:.1f} times as often as in a plain pass"
 
 
-def read_groups(datasets: Sequence[Dataset], column: str, state: NDArray[np.int8]) -> Groups:
+def read_groups(datasets: Sequence[Dataset], column: str, malignancy: NDArray[np.int8]) -> Groups:
     """Return the groups of the cells of all datasets, in their order.
 
     Parameters
@@ -57,17 +57,17 @@ def read_groups(datasets: Sequence[Dataset], column: str, state: NDArray[np.int8
     datasets
         A dataset without the column has cells of no group.
     column
-        ``"state"``, or a column of ``obs`` (of a store: of its cells).
-    state
-        int8: state of all cells.
+        ``"malignancy"``, or a column of ``obs`` (of a store: of its cells).
+    malignancy
+        int8: malignancy of all cells.
 
     Raises
     ------
     InputError
         No dataset has the column, or it holds fewer than two values.
     """
-    if column == STATE:
-        numbers = np.where(state == TUMOUR, 1, np.where(state == NORMAL, 0, -1)).astype(np.int32)
+    if column == MALIGNANCY:
+        numbers = np.where(malignancy == TUMOUR, 1, np.where(malignancy == NORMAL, 0, -1)).astype(np.int32)
         names: tuple[str, ...] = ("normal", "tumour")
     else:
         numbers, names = _number([part for dataset in datasets for part in parts_of(dataset)], column)
@@ -97,7 +97,7 @@ def _number(parts: Sequence[Part], column: str) -> tuple[NDArray[np.int32], tupl
 
 
 def _refuse_absent(parts: Sequence[Part], column: str) -> NoReturn:
-    known = sorted({STATE, *(name for part in parts for name in part.columns)})
+    known = sorted({MALIGNANCY, *(name for part in parts for name in part.columns)})
     close = difflib.get_close_matches(column, known, n=2)
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise InputError(f"no data have a column '{column}' to balance by", fix=f"{hint}There are: {', '.join(known[:30])}")

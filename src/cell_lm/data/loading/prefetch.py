@@ -21,7 +21,7 @@ class _End:
     pass
 
 
-class Ahead(Generic[Item]):
+class Prefetcher(Generic[Item]):
     """An iterator whose items are made by a thread, a few ahead.
 
     What making an item raises is raised where the item is asked for. Nothing is left behind after :meth:`close`.
@@ -58,7 +58,7 @@ class Ahead(Generic[Item]):
                 continue
         return False
 
-    def __iter__(self) -> Ahead[Item]:
+    def __iter__(self) -> Prefetcher[Item]:
         return self
 
     def __next__(self) -> Item:

@@ -71,12 +71,12 @@ class Tokeniser:
             A row is not what was known of it beforehand: the file it is mapped from was damaged or has changed.
         """
         parts = list(parts)
-        lengths, state = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
+        lengths, malignancy = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
         for cells, rows, places in parts:
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(cells):
                 raise IndexError(f"rows {rows.min()} to {rows.max()} of the {len(cells)} cells of {cells.name}")
             genes_of = cells.X.indptr[rows + 1] - cells.X.indptr[rows]
-            lengths[places], state[places] = np.minimum(genes_of, self.max_genes), cells.state[rows]
+            lengths[places], malignancy[places] = np.minimum(genes_of, self.max_genes), cells.malignancy[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         genes, bins = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
         values = np.empty(offsets[-1], np.float32)
@@ -88,7 +88,7 @@ class Tokeniser:
             if bad >= 0:
                 _refuse_row(cells, int(rows[bad]))
         tokens = torch.from_numpy(genes), torch.from_numpy(bins), torch.from_numpy(values)
-        return CellBatch(*tokens, offsets, torch.from_numpy(state), torch.arange(n_cells))
+        return CellBatch(*tokens, offsets, torch.from_numpy(malignancy), torch.arange(n_cells))
 
 
 def _refuse_row(cells: Cells, row: int) -> None:

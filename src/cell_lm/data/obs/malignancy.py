@@ -17,7 +17,7 @@ from cell_lm.errors import ConfigError, InputError
 NORMAL, TUMOUR, UNKNOWN = 0, 1, -1
 """Whether a cell is a tumour cell, as a number."""
 
-STATES = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
+MALIGNANCY_WORDS = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
 """Words that a meaning may be given in."""
 _TUMOUR = ["tumour", "tumor", "cancer", "malignant", "neoplastic", "cancerous", "tumoural", "tumoral"]
 _WORDS: dict[str, int] = {
@@ -33,7 +33,7 @@ _NEGATED = re.compile(r"non|not|normal|healthy|free", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class StateColumn:
+class MalignancyColumn:
     """The column of ``obs`` that tells tumour cells from normal ones.
 
     Understood without being told, in any case: tumour, tumor, cancer, malignant, neoplastic and the like, with or
@@ -58,13 +58,13 @@ class StateColumn:
     values: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for value, state in self.values.items():
-            if state not in STATES:
-                found = f"'{value}' of column '{self.column}' is to mean '{state}'"
+        for value, malignancy in self.values.items():
+            if malignancy not in MALIGNANCY_WORDS:
+                found = f"'{value}' of column '{self.column}' is to mean '{malignancy}'"
                 raise ConfigError(found, fix="Say tumour, normal or unknown")
 
     def read(self, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
-        """Return the state of each cell, int8 [cells]: ``TUMOUR``, ``NORMAL`` or ``UNKNOWN``.
+        """Return the malignancy of each cell, int8 [cells]: ``TUMOUR``, ``NORMAL`` or ``UNKNOWN``.
 
         Raises
         ------
@@ -82,7 +82,7 @@ class StateColumn:
 
     def _meaning(self, label: str) -> int | None:
         if label in self.values:
-            return STATES[self.values[label]]
+            return MALIGNANCY_WORDS[self.values[label]]
         word = " ".join(re.split(r"[\s_-]+", label.strip().casefold()))
         word = word.removesuffix("s") if word.endswith("cells") else word
         asks = _QUESTION.search(self.column) and not _NEGATED.search(self.column)
@@ -102,12 +102,12 @@ def as_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-State: TypeAlias = StateColumn | Literal["tumour", "normal"] | None
-"""What is known of the state of the cells of a file: a column says, all are the same, or nothing."""
+Malignancy: TypeAlias = MalignancyColumn | Literal["tumour", "normal"] | None
+"""What is known of the malignancy of the cells of a file: a column says, all are the same, or nothing."""
 
 
-def read_state(state: State, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
-    """Return the state of each cell, int8 [cells]."""
-    if isinstance(state, StateColumn):
-        return state.read(obs, where=where)
-    return np.full(len(obs), UNKNOWN if state is None else STATES[state], np.int8)
+def read_malignancy(malignancy: Malignancy, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:
+    """Return the malignancy of each cell, int8 [cells]."""
+    if isinstance(malignancy, MalignancyColumn):
+        return malignancy.read(obs, where=where)
+    return np.full(len(obs), UNKNOWN if malignancy is None else MALIGNANCY_WORDS[malignancy], np.int8)

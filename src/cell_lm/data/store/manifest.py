@@ -75,8 +75,8 @@ class CellsRecord(_Record):
     duplicates: Count
     """Left out: the same genes and counts as a cell before it, in this source or an earlier one."""
     kept: Count
-    states: dict[str, int]
-    """Kept cells by state: normal, tumour and unknown."""
+    malignancy_counts: dict[str, int]
+    """Kept cells by malignancy: normal, tumour and unknown."""
 
 
 class SourceRecord(_Record):
@@ -94,7 +94,7 @@ class SourceRecord(_Record):
     evidence: str
     """Why it is believed to be counts, or logarithms of them."""
     settings: dict[str, Any]
-    """How it was read: matrix, scale, limits, and where labels and state came from."""
+    """How it was read: matrix, scale, limits, and where labels and malignancy came from."""
     genes: GenesRecord
     cells: CellsRecord
     notes: list[str] = []

@@ -1,6 +1,6 @@
 """A shard: cells of a store as memory maps, with what batches are made from.
 
-It offers the tokeniser what :class:`~cell_lm.data.cells.CellData` does: ``name``, ``vocabulary``, ``state``,
+It offers the tokeniser what :class:`~cell_lm.data.cells.CellData` does: ``name``, ``vocabulary``, ``malignancy``,
 ``genes_per_cell``, ``scale`` and the arrays of ``X``. Nothing is mapped before it is used, and a shard that goes to
 another process takes no data along.
 """
@@ -36,7 +36,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 
 _ADVICE = "Copy the store again, or prepare it anew; cell-lm inspect --verify names every damaged file"
 _BLOCK = 1 << 24
-_NO_LABELS = {"state", "source", "row", "barcode", "mitochondrial"}
+_NO_LABELS = {"malignancy", "source", "row", "barcode", "mitochondrial"}
 
 
 class Rows(NamedTuple):
@@ -147,10 +147,10 @@ class Shard:
         Raises
         ------
         InputError
-            A gene index is not in the vocabulary, a state is none, or a file is missing, short or damaged.
+            A gene index is not in the vocabulary, a malignancy is none, or a file is missing, short or damaged.
         """
         self._refuse_strange_genes(self.X.indices)
-        _ = self.state
+        _ = self.malignancy
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
@@ -158,12 +158,12 @@ class Shard:
         return self._map(HASHES, HASH_TYPE, (len(self), 2))
 
     @cached_property
-    def state(self) -> NDArray[np.int8]:
+    def malignancy(self) -> NDArray[np.int8]:
         """int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``."""
-        state = self.cells(["state"])["state"].to_numpy(np.int8)
-        if len(state) and not -1 <= state.min() <= state.max() <= 1:
-            raise self._damaged(CELLS, "it holds states that are none")
-        return state
+        malignancy = self.cells(["malignancy"])["malignancy"].to_numpy(np.int8)
+        if len(malignancy) and not -1 <= malignancy.min() <= malignancy.max() <= 1:
+            raise self._damaged(CELLS, "it holds numbers for malignancy that mean nothing")
+        return malignancy
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

@@ -85,9 +85,9 @@ class Store:
         return self.manifest.cells
 
     @property
-    def state(self) -> NDArray[np.int8]:
+    def malignancy(self) -> NDArray[np.int8]:
         """int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``."""
-        return np.concatenate([np.empty(0, np.int8), *(shard.state for shard in self.shards)])
+        return np.concatenate([np.empty(0, np.int8), *(shard.malignancy for shard in self.shards)])
 
     @property
     def genes_per_cell(self) -> NDArray[np.int64]:
@@ -105,9 +105,9 @@ class Store:
         Parameters
         ----------
         columns
-            Some of ``state`` (int8), ``source`` (number of the source in the manifest), ``row`` (of the cell in the
-            source), ``barcode``, ``mitochondrial`` (share, missing where unknown), ``tissue``, ``disease``, ``donor``,
-            ``cell_type`` and those that the columns file named besides; default: all.
+            Some of ``malignancy`` (int8), ``source`` (number of the source in the manifest), ``row`` (of the cell in
+            the source), ``barcode``, ``mitochondrial`` (share, missing where unknown), ``tissue``, ``disease``,
+            ``donor``, ``cell_type`` and those that the columns file named besides; default: all.
         """
         wanted = None if columns is None else list(columns)
         tables = [shard.table(wanted) for shard in self.shards]

@@ -30,7 +30,7 @@ from cell_lm.files import sha256
 
 ROW_GROUP = 1 << 16
 """Cells in a row group of ``cells.parquet``."""
-_TYPES = {"state": pa.int8(), "source": pa.int32(), "row": pa.int64(), "mitochondrial": pa.float32()}
+_TYPES = {"malignancy": pa.int8(), "source": pa.int32(), "row": pa.int64(), "mitochondrial": pa.float32()}
 
 
 class _Array:

@@ -109,8 +109,8 @@ def find_string_files(path: Path, *, detailed: bool = False) -> StringFiles:
     """
     if not path.exists():
         raise InputError("there is no such file or folder", where=str(path), fix=_FETCH)
-    beside = sorted(path.iterdir() if path.is_dir() else path.parent.iterdir())
-    found = {item: match for item in beside if (match := _NAME.fullmatch(item.name))}
+    siblings = sorted(path.iterdir() if path.is_dir() else path.parent.iterdir())
+    found = {item: match for item in siblings if (match := _NAME.fullmatch(item.name))}
     links = {item: found[item] for item in found if found[item]["kind"] != "info" and (path.is_dir() or item == path)}
     chosen = _choose_links(path, links, detailed=detailed)
     version = found[chosen]["version"]

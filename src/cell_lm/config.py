@@ -15,6 +15,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, mo
 from cell_lm.errors import ConfigError
 
 Attention = Literal["full", "latent", "performer"]
+Precision = Literal["float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
@@ -135,7 +136,7 @@ class TrainingConfig(_Section):
     """Decoupled weight decay on matrices (not on biases, norms and embeddings)."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """Largest gradient norm."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Arithmetic of the encoder (autocast); losses and norms are always float32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Seed of everything random: weights, order, masks, dropout."""

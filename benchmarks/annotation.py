@@ -23,7 +23,8 @@ from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.engine.folder import RunFolder
-from cell_lm.evaluation.metrics import annotation_scores, geometry
+from cell_lm.evaluation.annotation_metrics import annotation_scores
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.run import initial_model

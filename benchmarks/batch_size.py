@@ -39,8 +39,8 @@ from benchmarks.arms import result_file, run_workers, seed_major, spread, unclai
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
 from cell_lm.data import CellBatch, CellData, Tokeniser
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.evaluation.linear_head import fit_head
-from cell_lm.evaluation.metrics import geometry
 from cell_lm.files import JSON, write_json
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter

@@ -164,9 +164,7 @@ class GeneLogisticRegression(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         span = Span(x)
-        self.head_ = fit_head(
-            span.coordinates, self.classes_[codes], groups=groups, whitening=0.0, grid=GRID, seed=self.seed
-        )
+        self.head_ = _fit(span.coordinates, self.classes_[codes], groups, self.seed)
         self.coef_ = span.coefficients(self.head_.coefficients)
         self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ span.mean
 
@@ -247,8 +245,8 @@ class NearestCentroid(Rival):
 class NearestNeighbours(Rival):
     """The vote of the nearest training cells, by cosine in the space of the leading components of cells of length 1.
 
-    A neighbour counts by the inverse of its distance, 1 - cosine. There are no more neighbours than a class has cells on
-    average: of one cell a class, fifteen neighbours would be all there is, and say nothing.
+    A neighbour counts by the inverse of its distance, 1 - cosine. There are no more neighbours than a class has cells
+    on average: of one cell a class, fifteen neighbours would be all there is, and say nothing.
 
     Parameters
     ----------

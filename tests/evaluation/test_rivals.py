@@ -261,8 +261,8 @@ def test_a_head_on_one_cell_a_class_names_these_cells_right_where_the_fixed_stre
     X[0] *= 8
     X[1] = 0.5 * X[0] + X[1]
     labels = np.array(list("abcdef"), object)
-    fixed = linear_head.fit_head(X, labels, whitening=0.0, grid=(linear_head.UNTRIED,))
+    fixed = linear_head.fit_head(X, labels, whitening=0.0, grid=(0.01,), untried=0.01)
     assert fixed.probabilities(X).argmax(axis=1).tolist() != list(range(6))
-    head = linear_head.fit_head(X, labels, whitening=0.0)
-    assert (head.selection.folds, head.selection.C > linear_head.UNTRIED) == (0, True)
+    head = linear_head.fit_head(X, labels, whitening=0.0, untried=0.01)
+    assert (head.selection.folds, head.selection.C > 0.01) == (0, True)
     assert head.probabilities(X).argmax(axis=1).tolist() == list(range(6))

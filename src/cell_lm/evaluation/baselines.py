@@ -50,6 +50,9 @@ Floats: TypeAlias = NDArray[np.float64]
 COMPONENTS = 60
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The inverse strengths of regularisation that are tried: a stronger one than for embeddings, as genes are many."""
+UNTRIED = 0.01
+"""``C`` with one cell of each class. Strong, as the direction between two cells is mostly noise: macro-F1 .72 against
+.43 (pancreas) and .72 against .62 (ovarian cancer) at 1."""
 NEIGHBOURS = 15
 _UNTRIED_TEMPERATURE = 0.1
 _ROUNDING = 1e-12
@@ -308,7 +311,7 @@ def _matrix(X: Matrix) -> Matrix:
 
 
 def _fit(features: Floats, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, seed: int) -> LinearHead:
-    return fit_head(features, labels, groups=groups, whitening=0.0, grid=GRID, seed=seed)
+    return fit_head(features, labels, groups=groups, whitening=0.0, grid=GRID, untried=UNTRIED, seed=seed)
 
 
 class _Lanczos:

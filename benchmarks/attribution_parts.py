@@ -11,11 +11,12 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from cell_lm.data import CellData
+from cell_lm.data.loading.expression import log_expression
 from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.annotator import Progress
-from cell_lm.tasks.baselines import COMPONENTS, log_expression
+from cell_lm.tasks.baselines import COMPONENTS
 from cell_lm.tasks.reading import embed_cells
 
 ROW = "benchmark_row"

@@ -24,7 +24,8 @@ from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
-from cell_lm.evaluation.metrics import AnnotationScores, geometry
+from cell_lm.evaluation.annotation_metrics import AnnotationScores
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy

@@ -8,10 +8,10 @@ import pytest
 
 from cell_lm.data import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
+from cell_lm.data.loading.expression import log_expression
 from cell_lm.errors import GeneError, InputError, ModelError
 from cell_lm.genes import Vocabulary
 from cell_lm.tasks import Annotator, CellTypeClassifier, LogisticBaseline, MajorityBaseline
-from cell_lm.tasks.baselines import log_expression
 
 KINDS: dict[str, Callable[..., Annotator]] = {"logistic": LogisticBaseline, "majority": MajorityBaseline}
 

@@ -182,7 +182,7 @@ def _tell_types(adata: AnnData, says: Messages) -> None:
 
 
 def _tell_scores(adata: AnnData, truth: Labels, says: Messages) -> None:
-    from cell_lm.evaluation.metrics import annotation_scores
+    from cell_lm.evaluation.annotation_metrics import annotation_scores
     from cell_lm.report.numbers import score
 
     predicted = adata.obs[LABEL].astype(str).to_numpy()

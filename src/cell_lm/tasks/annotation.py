@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from cell_lm.data.cells import CellData
 from cell_lm.data.scale.check import Scale
+from cell_lm.evaluation.annotation_metrics import AnnotationScores
 from cell_lm.evaluation.linear_head import LinearHead, fit_head
-from cell_lm.evaluation.metrics import AnnotationScores
 from cell_lm.model import CellLM
 from cell_lm.tasks import classifier_folder
 from cell_lm.tasks.annotator import Annotator, Progress

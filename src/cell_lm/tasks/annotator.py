@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cell_lm.data.cells import CellData
 from cell_lm.errors import GeneError, ModelError
-from cell_lm.evaluation.metrics import AnnotationScores, annotation_scores
+from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
 from cell_lm.tasks.labels import read_groups, read_labels
 
 Progress: TypeAlias = "Callable[[int], None] | None"

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from cell_lm.data.cells import CellData
-from cell_lm.data.loading.tokeniser import PER_CELL
+from cell_lm.data.loading.expression import log_expression
 from cell_lm.evaluation.linear_head import LinearHead, fit_head
 from cell_lm.tasks.annotator import Annotator, Progress
 
@@ -78,11 +77,3 @@ class MajorityBaseline(Annotator):
     def _probabilities(self, cells: CellData, progress: Progress) -> NDArray[np.float64]:  # noqa: ARG002
         sizes = np.array(list(self.cells_per_class_.values()), np.float64)
         return np.tile(sizes / sizes.sum(), (len(cells), 1))
-
-
-def log_expression(cells: CellData) -> sparse.csr_matrix:
-    """Return log1p of counts per 10,000, float32 [cells, vocabulary]: what the encoder sees, before it is binned."""
-    X = cells.X
-    totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
-    each = np.repeat(PER_CELL / np.maximum(totals, np.finfo(np.float64).tiny), np.diff(X.indptr))
-    return sparse.csr_matrix((np.log1p(X.data * each).astype(np.float32), X.indices, X.indptr), shape=X.shape)

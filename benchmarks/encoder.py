@@ -198,7 +198,7 @@ def invariance() -> dict[str, float]:
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
         mixed = torch.from_numpy(order.copy())
         fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
-        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.state, batch.slots)))
+        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.malignancy, batch.slots)))
         difference = max(float(((other - together).norm(dim=1) / together.norm(dim=1)).max()) for other in others)
         print(f"invariance {config.attention:10s} {config.width:4d} {difference:.1e}", flush=True)
         worst = max(worst, difference)

@@ -41,7 +41,7 @@ def without(batch: CellBatch, gone: Tensor) -> CellBatch:
     left = np.add.reduceat(np.append(~gone.numpy(), False), batch.offsets[:-1])
     offsets = np.concatenate([[0], np.cumsum(left)])
     kept = ~gone
-    return CellBatch(batch.genes[kept], batch.bins[kept], batch.values[kept], offsets, batch.state, batch.slots)
+    return CellBatch(batch.genes[kept], batch.bins[kept], batch.values[kept], offsets, batch.malignancy, batch.slots)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

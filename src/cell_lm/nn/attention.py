@@ -112,6 +112,11 @@ def _no_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return value[:0] + 0.0 * (query.sum() + key.sum())
 
 
+def _no_keys(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return zeros like the queries, of cells that have no key; they depend on all three, as above."""
+    return 0.0 * (query + key.sum() + value.sum())
+
+
 def _exact(
     query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart | None = None
 ) -> Tensor:
@@ -119,7 +124,7 @@ def _exact(
     if presence is not None:
         return present_attention(query, key, value, filled, presence)
     if not key.shape[1]:
-        return torch.zeros_like(query)
+        return _no_keys(query, key, value)
     mask = None if filled is None else filled[:, None, None]
     q, k, v = (x.transpose(1, 2) for x in (query, key, value))
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
@@ -157,7 +162,7 @@ def _flash(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -
     from torch.nn.attention.varlen import varlen_attn  # takes seconds to import, and only a GPU needs it
 
     if not layout.queries.rows or not layout.keys.rows:  # a grid without blocks is an error
-        return _no_rows(query, key, value) if not layout.queries.rows else torch.zeros_like(query)
+        return (_no_keys if layout.queries.rows else _no_rows)(query, key, value)
     width = query.shape[-1]
     query, key, value = (F.pad(x, (0, -width % _FLASH_STEP)) if width % _FLASH_STEP else x for x in (query, key, value))
     queries, keys = layout.queries, layout.keys

@@ -47,7 +47,7 @@ RAREST = 10
 
 def read_pretraining(folder: Path) -> list[CellData]:
     column = MalignancyColumn("malignant", {"putative": "tumour"})
-    return [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in PRETRAINING]
+    return [read_cells(folder / f"{name}.h5ad", malignancy=column, min_genes=200) for name in PRETRAINING]
 
 
 def read_target(folder: Path, name: str) -> CellData:

@@ -59,7 +59,7 @@ def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
         return CellLM.from_pretrained(out)
     column = MalignancyColumn("malignant", {"putative": "tumour"})
     names = [name for name in PRETRAINING if name not in LEFT_OUT]
-    datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
+    datasets = [read_cells(folder / f"{name}.h5ad", malignancy=column, min_genes=200) for name in names]
     training = {"steps": steps, "batch_size": 128, "retain_graphs": 4, "validation": 0.0}
     config = resolve_config("small", overrides={"training": training})
     if pretrain(datasets, config, out, resume=out.is_dir()).interrupted:

@@ -14,7 +14,7 @@ from anndata import AnnData, ImplicitModificationWarning
 from cell_lm import tl
 from cell_lm._version import __version__
 from cell_lm.data import from_anndata
-from cell_lm.errors import CountsError, GeneError, InputError, ModelError
+from cell_lm.errors import ConfigError, CountsError, GeneError, InputError, ModelError
 from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier, CoverageWarning
 from typed_cells import tiny_model, typed_adata
@@ -64,8 +64,8 @@ def test_what_is_known_of_the_embedding_goes_into_uns(model, adata, tmp_path):
     assert about["coverage"] == pytest.approx(1399 / len(model.vocabulary))
     assert about["cell_lm_version"] == __version__
     assert about["key"] == "X_cell_lm"
-    assert about["input"] == "counts"
-    assert about["params"] == {"layer": "X", "input": "counts"}
+    assert about["scale"] == "counts"
+    assert about["params"] == {"layer": "X", "scale": "counts"}
 
 
 def test_all_of_it_survives_a_file(model, classifier, adata, tmp_path):
@@ -170,7 +170,7 @@ def test_layer_input_and_gene_column_are_passed_on(model, classifier, adata):
     adata.var["symbol"] = adata.var_names
     adata.var_names = [f"row {i}" for i in range(adata.n_vars)]
     adata.X = adata.X * 0.3
-    how = {"layer": "logged", "input": "log1p", "gene_column": "symbol"}
+    how = {"layer": "logged", "scale": "log1p", "gene_column": "symbol"}
     tl.embed(adata, model, **how)
     tl.annotate(adata, classifier, **how)
     np.testing.assert_allclose(adata.obsm["X_cell_lm"], expected, atol=1e-4)
@@ -203,7 +203,7 @@ def spoil_genes(adata: AnnData) -> None:
         (spoil_genes, {}, GeneError),
         (lambda _: None, {"layer": "nothing"}, InputError),
         (lambda _: None, {"gene_column": "nothing"}, InputError),
-        (lambda _: None, {"input": "log2"}, InputError),
+        (lambda _: None, {"scale": "log2"}, ConfigError),
         (lambda _: None, {"key_added": ""}, InputError),
     ],
 )

@@ -155,7 +155,7 @@ def test_layer_input_and_gene_column_are_passed_on(fitted, query):
     query.var["symbol"] = query.var_names
     query.var_names = [f"row {i}" for i in range(query.n_vars)]
     query.X = query.X * 0.3
-    found = fitted.predict_proba(query, layer="logged", input="log1p", gene_column="symbol")
+    found = fitted.predict_proba(query, layer="logged", scale="log1p", gene_column="symbol")
     np.testing.assert_allclose(found, expected, atol=1e-3)
 
 

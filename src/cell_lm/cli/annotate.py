@@ -10,13 +10,15 @@ import typer
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut, Model
+from cell_lm.cli.options import WRITING, Cells, Force, Model
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cell_lm.data.obs.labels import Labels
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.tasks.annotation import CellTypeClassifier
-    from cell_lm.tasks.labels import Labels
 
 LABEL, CONFIDENCE = "cell_lm_label", "cell_lm_confidence"
 """Columns of obs that ``predict`` adds."""
@@ -44,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(verbs, name="annotate")
 
 
+@reads_cells()
 def fit(
     context: typer.Context,
     cells: Cells,
@@ -67,10 +70,8 @@ def fit(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
     force: Force = False,
 ) -> int:
     """Read the reference, embed it, fit the linear head, save the folder."""
@@ -87,11 +88,8 @@ def fit(
     says.note(f"reading {cells}")
     reference = read_cells(
         cells,
-        layer=layer,
-        input=scale,
-        gene_column=gene_column,
         vocabulary=encoder.vocabulary,
-        min_genes=min_genes,
+        read=read,
     )
     classifier = CellTypeClassifier(encoder.to(device()), seed=seed)
     with says.progress("embedding", len(reference)) as done:
@@ -111,6 +109,7 @@ def _tell_fit(classifier: CellTypeClassifier, says: Messages) -> None:
     says.result(f"fitted on {sum(sizes.values()):,} cells of {len(sizes):,} types{left_out}")
 
 
+@reads_cells()
 def predict(
     context: typer.Context,
     cells: Cells,
@@ -137,10 +136,8 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
     force: Force = False,
 ) -> int:
     """Read the cells, predict, write the copy, tell what was found."""
@@ -148,20 +145,18 @@ def predict(
     from cell_lm import tl
     from cell_lm.cli.cells_file import device, naming, read_cells_file, write_cells_file
     from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.data.obs.labels import read_labels
     from cell_lm.tasks.annotation import CellTypeClassifier
-    from cell_lm.tasks.labels import read_labels
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
     refuse_output_file(copy, force=force, source=cells)
     classifier = CellTypeClassifier.load(model)
     encoder = classifier.model.to(device())
     says.note(f"reading {cells}")
-    adata = read_cells_file(
-        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
-    )
+    adata = read_cells_file(cells, encoder.vocabulary, read)
     labels = None if truth is None else read_labels(adata.obs, truth, where=str(cells))
     with naming(cells), says.progress("annotating", adata.n_obs) as done:
-        tl.annotate(adata, classifier, layer=layer, input=scale, gene_column=gene_column, progress=done)
+        tl.annotate(adata, classifier, read=read, progress=done)
     write_cells_file(adata, copy)
     _tell_types(adata, says)
     if labels is not None:

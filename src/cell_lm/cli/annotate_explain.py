@@ -11,11 +11,14 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut
+from cell_lm.cli.options import WRITING, Cells, Force
+from cell_lm.cli.read_options import reads_cells
 from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from cell_lm.data.read_options import ReadOptions
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -27,6 +30,7 @@ _LISTED = 30
 """Most types of a classifier that a message lists."""
 
 
+@reads_cells()
 def explain(
     context: typer.Context,
     cells: Cells,
@@ -68,10 +72,8 @@ def explain(
         int, typer.Option("--cells", min=1, metavar="N", help="Most cells of each label that are explained.")
     ] = 100,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the choice of cells.")] = 0,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
     force: Force = False,
 ) -> int:
     """Read the cells, explain the calls, write the table, tell the genes that come first."""
@@ -89,9 +91,7 @@ def explain(
     check_method(method, classifier)
     _check_label(label, classifier.classes_)
     says.note(f"reading {cells}")
-    adata = read_cells_file(
-        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
-    )
+    adata = read_cells_file(cells, encoder.vocabulary, read)
     most = adata.n_obs if groupby else min(adata.n_obs, n_cells * len(classifier.classes_))
     with naming(cells), says.progress("explaining", most) as done:
         table = tl.gene_attribution(
@@ -102,9 +102,7 @@ def explain(
             groupby=groupby,
             n_cells=n_cells,
             seed=seed,
-            layer=layer,
-            input=scale,
-            gene_column=gene_column,
+            read=read,
             progress=done,
         )
     _write(table, out)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from cell_lm.data import Scale, from_anndata, read_anndata
+from cell_lm.data import ReadOptions, from_anndata, read_anndata
 from cell_lm.errors import CellLMError
 from cell_lm.files import atomic_file
 from cell_lm.genes import Vocabulary
@@ -31,25 +31,21 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(error.found, where=f"{path}{where.removeprefix('adata')}", fix=error.fix) from None
 
 
-def read_cells_file(
-    path: Path, vocabulary: Vocabulary, *, layer: str | None, scale: Scale, gene_column: str | None, min_genes: int
-) -> AnnData:
-    """Read a file, without its cells that have fewer than ``min_genes`` expressed genes of the vocabulary.
+def read_cells_file(path: Path, vocabulary: Vocabulary, read: ReadOptions) -> AnnData:
+    """Read a file, without its cells that have fewer than ``read.min_genes`` expressed genes of the vocabulary.
 
     Raises
     ------
     InputError, CountsError, GeneError
         As :func:`cell_lm.data.read_anndata`, and where cells are left out as :func:`cell_lm.data.from_anndata`.
     """
-    adata = read_anndata(path, layer)
-    if not min_genes:
+    adata = read_anndata(path, read.layer)
+    if not read.min_genes:
         return adata
     adata.obs[_ROW] = np.arange(adata.n_obs)  # names of cells need not be unique
     try:
         with naming(path):
-            kept = from_anndata(
-                adata, layer=layer, input=scale, gene_column=gene_column, vocabulary=vocabulary, min_genes=min_genes
-            )
+            kept = from_anndata(adata, vocabulary=vocabulary, read=read)
         rows = kept.obs[_ROW].to_numpy(copy=True)
     finally:
         del adata.obs[_ROW]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut, Model
+from cell_lm.cli.options import WRITING, Cells, Force, Model
+from cell_lm.cli.read_options import reads_cells
+
+if TYPE_CHECKING:
+    from cell_lm.data.read_options import ReadOptions
 
 _EPILOG = """[bold]Examples[/bold]
 
@@ -24,6 +28,7 @@ def register(app: typer.Typer) -> None:
     app.command("embed", help="Embed cells: a copy of the file with the embedding in obsm.", epilog=_EPILOG)(embed)
 
 
+@reads_cells()
 def embed(
     context: typer.Context,
     cells: Cells,
@@ -41,10 +46,8 @@ def embed(
     key: Annotated[
         str, typer.Option(metavar="KEY", help="Where in obsm the embedding goes.", rich_help_panel=WRITING)
     ] = "X_cell_lm",
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
     force: Force = False,
 ) -> int:
     """Read the file, embed its cells, write the copy."""
@@ -58,12 +61,10 @@ def embed(
     refuse_output_file(copy, force=force, source=cells)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
-    adata = read_cells_file(
-        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
-    )
+    adata = read_cells_file(cells, encoder.vocabulary, read)
     encoder.to(device())
     with naming(cells), says.progress("embedding", adata.n_obs) as done:
-        tl.embed(adata, encoder, layer=layer, input=scale, gene_column=gene_column, key_added=key, progress=done)
+        tl.embed(adata, encoder, read=read, key_added=key, progress=done)
     write_cells_file(adata, copy)
     says.result(f"embedded {adata.n_obs:,} cells: obsm {key}, {adata.obsm[key].shape[1]} numbers a cell")
     says.result(coverage(adata.uns[key.removeprefix("X_")]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,36 +19,6 @@ Cells = Annotated[
     ),
 ]
 
-Layer = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Matrix to read: a layer's name, 'raw' for adata.raw, a genome (10x h5) or object (RData). \\[default: X]",
-        show_default=False,
-        rich_help_panel=READING,
-    ),
-]
-
-Input = Annotated[
-    Literal["counts", "log1p"],
-    typer.Option(
-        "--input",
-        help="What the matrix holds: raw counts, or the natural log1p of counts scaled to one total per cell. Proved "
-        "by a scan of all entries.",
-        rich_help_panel=READING,
-    ),
-]
-
-GeneColumn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="Column of var that holds gene symbols or Ensembl ids. \\[default: var_names]",
-        show_default=False,
-        rich_help_panel=READING,
-    ),
-]
-
 Samples = Annotated[
     Path | None,
     typer.Option(
@@ -57,17 +27,6 @@ Samples = Annotated[
         metavar="SHEET",
         help="Sheet of samples (csv or tsv): what its line says of the sample that the file is named by goes into obs.",
         show_default=False,
-        rich_help_panel=READING,
-    ),
-]
-
-LeaveOut = Annotated[
-    int,
-    typer.Option(
-        "--min-genes",
-        min=0,
-        metavar="N",
-        help="Leave out cells with fewer expressed genes of the vocabulary; with 0 an empty cell is an error.",
         rich_help_panel=READING,
     ),
 ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from cell_lm.data.scale.check import Scale
+from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells, embed_cells
-from cell_lm.tl.shared import Shown, about, copy_of, params, record_key, refuse_other_kinds, shown
+from cell_lm.tl.shared import Shown, about, copy_of, record_key, refuse_other_kinds, shown
 
 
 def embed(
@@ -20,13 +21,10 @@ def embed(
     model: CellLM | str | Path,
     *,
     key_added: str = "X_cell_lm",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
     copy: bool = False,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> AnnData | None:
     """Embed cells.
 
@@ -73,18 +71,17 @@ def embed(
     ModelError
         The model is missing or damaged.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
     path, model = ("", model) if isinstance(model, CellLM) else (str(model), CellLM.from_pretrained(model))
-    cells = as_cells(
-        adata, model.vocabulary, layer=layer, input=input, gene_column=gene_column, min_overlap=min_overlap
-    )
+    cells = as_cells(adata, model.vocabulary, read)
     with shown(progress, len(cells), "embedding") as done:
         embedding = embed_cells(model, cells, token_budget=token_budget, progress=done)
     found = about(cells, model) | {
         "key": key_added,
         "model_path": path,
-        "params": params(layer, input, gene_column, min_overlap),
+        "params": read.to_json(),
     }
     target = copy_of(adata) if copy else adata
     target.obsm[key_added] = embedding
@@ -97,13 +94,10 @@ def annotate(
     classifier: CellTypeClassifier | str | Path,
     *,
     key_added: str = "cell_lm",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     probabilities: bool = False,
     copy: bool = False,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> AnnData | None:
     """Annotate cells.
 
@@ -151,19 +145,13 @@ def annotate(
     CoverageWarning
         The cells have less than half of the genes that the reference had.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, f"{key_added}_annotation")
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     reference = classifier.reference_
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    cells = as_cells(adata, classifier.model.vocabulary, read)
     with shown(progress, len(cells), "annotating") as done:
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
     found = about(cells, classifier.model) | {
@@ -172,7 +160,7 @@ def annotate(
         "classifier_path": path,
         "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
         "reference_coverage": classifier.coverage(cells).share,
-        "params": params(layer, input, gene_column, min_overlap),
+        "params": read.to_json(),
     }
     target = copy_of(adata) if copy else adata
     # By position: names of cells need not be unique.

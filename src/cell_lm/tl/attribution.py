@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -13,15 +14,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.cells import CellData
-from cell_lm.data.scale.check import Scale
+from cell_lm.data.obs.labels import read_labels
+from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import Method, attribute, check_method, choose_cells, deletion_curves, gene_table
 from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
-from cell_lm.tasks.labels import read_labels
 from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells
-from cell_lm.tl.shared import Shown, about, params, record_key, refuse_lost_layer, refuse_other_kinds, shown
+from cell_lm.tl.shared import Shown, about, record_key, refuse_lost_layer, refuse_other_kinds, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +47,9 @@ def gene_attribution(
     seed: int = 0,
     key_added: str = "cell_lm_attribution",
     per_cell: bool = False,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
     """Tell which genes made the calls of a cell type classifier.
 
@@ -116,21 +114,15 @@ def gene_attribution(
     ModelError
         The classifier is missing, damaged or not fitted.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
     if per_cell:
-        refuse_lost_layer(adata, key_added, layer)
+        refuse_lost_layer(adata, key_added, read.layer)
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     check_method(method, classifier)
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    cells = as_cells(adata, classifier.model.vocabulary, read)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
         found = attribute(
@@ -153,7 +145,7 @@ def gene_attribution(
         "cells": len(asked.rows),
         "per_cell": per_cell,
         "classifier_path": path,
-        "params": params(layer, input, gene_column, min_overlap),
+        "params": read.to_json(),
     }
     if kept is not None:
         adata.layers[key_added] = kept
@@ -171,12 +163,9 @@ def deletion_curve(
     steps: int = STEPS,
     seed: int = 0,
     key_added: str = "cell_lm_deletion",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
     """Check attributions: take the genes of each cell away in their order, and watch the probability of the call fall.
 
@@ -212,19 +201,13 @@ def deletion_curve(
     InputError, CountsError, GeneError, ModelError
         As :func:`gene_attribution`; or no method, or shares that do not rise from 0 to 1.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     for method in methods:
         check_method(method, classifier)
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    cells = as_cells(adata, classifier.model.vocabulary, read)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
         orders = {
@@ -255,7 +238,7 @@ def deletion_curve(
         "key": key_added,
         "table": table.copy(),
         "cells": len(asked.rows),
-        "params": params(layer, input, gene_column, min_overlap),
+        "params": read.to_json(),
     }
     return table
 

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cell_lm._version import __version__
 from cell_lm.data.cells import CellData
-from cell_lm.data.scale.check import Scale
 from cell_lm.errors import InputError
 from cell_lm.model import CellLM
 
@@ -80,15 +79,9 @@ def about(cells: CellData, model: CellLM) -> dict[str, Any]:
         "genes_found": len(audit.found),
         "coverage": audit.coverage,
         "genes": audit.counts(),
-        "input": cells.scale,
+        "scale": cells.scale,
         "evidence": cells.report.evidence if cells.report else "",
     }
-
-
-def params(layer: str | None, scale: Scale, gene_column: str | None, min_overlap: int | None) -> dict[str, str | int]:
-    """Return how the cells were read; what was not said is left out, as h5ad holds no None."""
-    said = {"layer": layer, "input": scale, "gene_column": gene_column, "min_overlap": min_overlap}
-    return {name: value for name, value in said.items() if value is not None}
 
 
 def copy_of(adata: AnnData) -> AnnData:

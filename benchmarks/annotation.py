@@ -23,12 +23,13 @@ from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.engine.folder import RunFolder
-from cell_lm.evaluation.metrics import annotation_scores, geometry
+from cell_lm.evaluation.annotation_metrics import annotation_scores
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.baselines import LogisticBaseline
+from cell_lm.tasks.baselines import PCALogisticBaseline
 
 PRETRAINING = (
     "pbmc_frozen_donorA",
@@ -103,7 +104,7 @@ def judge(
     encoders: dict[str, CellLM],
     seed: int,
 ) -> dict[str, float]:
-    methods = {"logistic regression": LogisticBaseline(seed=seed)}
+    methods = {"logistic regression": PCALogisticBaseline(seed=seed)}
     methods |= {name: CellTypeClassifier(encoder, seed=seed) for name, encoder in encoders.items()}
     return {
         name: annotation_scores(labels[test], method.fit(cells[train], "cell_type").predict(cells[test])).macro_f1

@@ -19,7 +19,7 @@ from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_hidden
-from cell_lm.tasks.baselines import LogisticBaseline
+from cell_lm.tasks.baselines import PCALogisticBaseline
 
 Labels: TypeAlias = NDArray[np.object_]
 Rows: TypeAlias = NDArray[np.int64]
@@ -46,7 +46,7 @@ def logistic_probe(cells: CellData, seed: int) -> Predict:
     """Return logistic regression on the log-normalised genes, with the same care."""
 
     def predict(fit: Rows, judged: Rows) -> Labels:
-        baseline = LogisticBaseline(seed=seed).fit(cells[fit], "cell_type")
+        baseline = PCALogisticBaseline(seed=seed).fit(cells[fit], "cell_type")
         return np.asarray(baseline.predict(cells[judged]), object)
 
     return predict

@@ -22,9 +22,10 @@ from cell_lm.data.formats.source import Matrix, Source, select
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.obs.labels import read_labels
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn, read_malignancy
+from cell_lm.data.opening import is_store, refuse_models
 from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
 from cell_lm.data.scale.check import ScaleReport, check_scale
-from cell_lm.errors import CellLMError
+from cell_lm.errors import CellLMError, InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
 _T = TypeVar("_T")
@@ -266,7 +267,11 @@ def _attempt(problems: list[str], function: Callable[[], _T]) -> _T | None:
 def _source(adata: AnnData | str | Path, layer: str | None, name: str, samples: SampleSheet | None) -> Source:
     if isinstance(adata, AnnData):
         return select(adata, layer, name=name)
-    return read_source(adata, layer, samples=samples)
+    path = Path(adata)
+    refuse_models(path)
+    if is_store(path):
+        raise InputError("it is a store", where=name, fix=f"Look into it with cell-lm inspect {name}")
+    return read_source(path, layer, samples=samples)
 
 
 def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:

@@ -13,7 +13,7 @@ import numpy as np
 from cell_lm.cli.console import Messages
 from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, ReadOptions, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
-from cell_lm.data.opening import BACKED_ABOVE, is_store, stays_on_disk
+from cell_lm.data.opening import BACKED_ABOVE, is_store, refuse_models, stays_on_disk
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
 from cell_lm.errors import ConfigError
@@ -100,6 +100,7 @@ class Inputs:
     def _read(self, path: Path, read: ReadOptions, says: Messages, backed_above: float) -> Dataset:
         if is_store(path):
             return self._open(path, says)
+        refuse_models(path)
         backed = stays_on_disk(path, backed_above)
         says.note(f"reading {path}{', which stays on disk' if backed else ''}")
         whole, reader = self.whole.get(path), open_backed if backed else read_cells

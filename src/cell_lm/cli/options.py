@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-READING, WRITING = "What is read", "What is written"
+READING, WRITING, COMPUTING = "What is read", "What is written", "How it is computed"
 
 Cells = Annotated[
     Path,
@@ -16,6 +16,33 @@ Cells = Annotated[
         metavar="CELLS",
         help="File of cells: h5ad, 10x (h5, or the folder of an mtx), loom, csv or tsv, RData.",
         show_default=False,
+    ),
+]
+
+CellsOrStore = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="CELLS",
+        help="File of cells: h5ad, 10x (h5, or the folder of an mtx), loom, csv or tsv, RData; or a store of cell-lm "
+        "prepare.",
+        show_default=False,
+    ),
+]
+
+Device = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Where to compute: auto (CUDA where there is a device, else the CPU), cpu, cuda or cuda:N.",
+        rich_help_panel=COMPUTING,
+    ),
+]
+
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
+    typer.Option(
+        help="Arithmetic of the encoder; bfloat16 is faster and differs by its rounding.", rich_help_panel=COMPUTING
     ),
 ]
 
@@ -34,6 +61,17 @@ Samples = Annotated[
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace an output that is there already.", rich_help_panel=WRITING),
+]
+
+Fitted = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        readable=False,
+        metavar="FOLDER",
+        help="Classifier that cell-lm annotate fit wrote.",
+        show_default=False,
+    ),
 ]
 
 Model = Annotated[

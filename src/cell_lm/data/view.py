@@ -75,8 +75,11 @@ class CellView:
     def index(self) -> pd.Index[Any]:
         """Names of the cells: the index of ``obs``, or the barcodes of a store."""
         if isinstance(self.dataset, Store):
-            return pd.Index(self.dataset.cells(["barcode"])["barcode"].to_numpy(object)[self.rows])
-        return self.dataset.obs.index[self.rows]
+            names: pd.Index[Any] = pd.Index(self.dataset.cells(["barcode"])["barcode"].to_numpy(object))
+        else:
+            names = self.dataset.obs.index
+        chosen: pd.Index[Any] = names.take(self.rows)
+        return chosen
 
     def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what is known of the cells, one row each: at least the named columns, as far as they exist."""
@@ -103,11 +106,12 @@ class CellView:
         for places in _spans(len(self), size):
             yield places, self.read(places)
 
-    def matrix(self) -> sparse.csr_matrix[np.float32]:
-        """Return the counts of all cells, float32 [cells, vocabulary], in memory."""
+    @property
+    def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
+        """Counts of all cells, float32 [cells, vocabulary]; all of them are read into memory."""
         if isinstance(self.dataset, CellData):
             return self.dataset.X[self.rows]
-        empty = sparse.csr_matrix((0, len(self.vocabulary)), dtype=np.float32)
+        empty = sparse.csr_matrix(np.empty((0, len(self.vocabulary)), np.float32))
         return sparse.csr_matrix(sparse.vstack([empty, *(cells.X for _, cells in self.blocks())], format="csr"))
 
 

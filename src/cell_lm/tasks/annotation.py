@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
-from cell_lm.tasks.estimator import Arrays, Fitted, Progress
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
 from cell_lm.tasks.features import CACHE, Device, embed_cells
 
 
@@ -66,8 +67,15 @@ class CellTypeClassifier(Classifier):
         self.cache = cache
 
     @property
-    def _vocabulary(self) -> Vocabulary:
+    def vocabulary(self) -> Vocabulary:
+        """The genes of the model."""
         return self.model.vocabulary
+
+    def placed(self, device: Device = None, precision: Precision | None = None) -> Self:
+        """Return the same fitted classifier for another device or precision; None: as it is."""
+        other = copy(self)
+        other.device, other.precision = device or self.device, precision or self.precision
+        return other
 
     def embed(self, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
         """Return the embeddings that the head takes, float32 [cells, width]."""
@@ -95,12 +103,3 @@ class CellTypeClassifier(Classifier):
         intercept, mean = checked(arrays, "intercept", (classes,)), checked(arrays, "mean", (width,))
         selection = Selection(**(values["selection"] | {"scores": tuple(map(tuple, values["selection"]["scores"]))}))
         self.head_ = LinearHead(tuple(self.classes_), coefficients, intercept, mean, selection)
-
-
-def checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return an array of a folder; ValueError where it is not finite float64 of this shape (-1: any length)."""
-    array = arrays[name]
-    fits = len(array.shape) == len(shape) and all(w in (-1, n) for n, w in zip(array.shape, shape, strict=True))
-    if not fits or array.dtype != np.float64 or not np.isfinite(array).all():
-        raise ValueError(f"'{name}' is {array.dtype} {array.shape}, not finite float64 {shape}")
-    return array

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,9 +16,8 @@ from cell_lm.data.opening import Data, Opened
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
-from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
 from cell_lm.files import JSON
-from collections.abc import Mapping
+from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
@@ -143,7 +143,12 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _restore(self, fitted: Fitted) -> None:
         sizes, learned = fitted.values["cells_per_class"], fitted.values["learned"]
-        if not isinstance(sizes, dict) or not isinstance(learned, dict) or len(sizes) < 2 or list(sizes) != sorted(sizes):
+        if (
+            not isinstance(sizes, dict)
+            or not isinstance(learned, dict)
+            or len(sizes) < 2
+            or list(sizes) != sorted(sizes)
+        ):
             raise ValueError("its labels are not two or more in order")
         self.cells_per_class_ = {str(name): int(str(size)) for name, size in sizes.items()}
         self.classes_ = np.array(list(sizes), object)

@@ -105,7 +105,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         """Take what :meth:`_fitted` returned; ValueError, KeyError or TypeError where it does not fit together."""
 
     @property
-    def _vocabulary(self) -> Vocabulary | None:
+    def vocabulary(self) -> Vocabulary | None:
         """The vocabulary that AnnData and files are aligned to; None: the human protein-coding genes."""
         return None
 
@@ -143,9 +143,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         """
         opened = Opened(data, read_options(**how))
         self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before all that takes time
-        cells = opened.cells(self._vocabulary)
+        cells = opened.cells(self.vocabulary)
         target, donors = self._columns(cells.obs(_named(label, groups)), label, groups, cells.name)
-        self._refuse_other_vocabulary(cells, self._vocabulary)
+        self._refuse_other_vocabulary(cells, self.vocabulary)
         self._learn(cells[target.known], target.values[target.known], donors, progress)
         self.reference_ = Reference(
             name=cells.name,
@@ -161,7 +161,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
         """Return how many of the genes of the reference these cells were measured for."""
         genes = self.reference_.genes
-        found = open_data(data, self._vocabulary, read_options(**how)).genes
+        found = open_data(data, self.vocabulary, read_options(**how)).genes
         return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
 
     def save(self, path: str | Path) -> None:
@@ -220,7 +220,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         estimator.reference_ = content.reference
         return estimator
 
-    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: ARG002, N803
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """Return the parameters in one line, without addresses of objects."""
         values = self.get_params(deep=False).items()
         return f"{type(self).__name__}({', '.join(f'{name}={_short(value)}' for name, value in values)})"
@@ -251,7 +251,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self._ready(Opened(data, read_options(**how)))
 
     def _ready(self, opened: Opened) -> CellView:
-        cells = opened.cells(self._vocabulary)
+        cells = opened.cells(self.vocabulary)
         if cells.vocabulary.hash != self.reference_.vocabulary:
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
@@ -276,3 +276,12 @@ def _short(value: object) -> str:
         return repr(value)
     config = value.config
     return f"<{config.attention} model, {config.layers} layers of width {config.width}>"
+
+
+def checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return an array of a folder; ValueError where it is not finite float64 of this shape (-1: any length)."""
+    array = arrays[name]
+    fits = len(array.shape) == len(shape) and all(w in (-1, n) for n, w in zip(array.shape, shape, strict=True))
+    if not fits or array.dtype != np.float64 or not np.isfinite(array).all():
+        raise ValueError(f"'{name}' is {array.dtype} {array.shape}, not finite float64 {shape}")
+    return array

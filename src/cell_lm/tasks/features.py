@@ -33,7 +33,8 @@ CACHED = 1 << 29
 """Bytes that the embeddings in the cache may take."""
 
 Device = str | torch.device | None
-"""``"cpu"``, ``"cuda"``, ``"cuda:1"`` or a torch device; None: where the model is if that is a GPU, else the best one."""
+"""``"cpu"``, ``"cuda"``, ``"cuda:1"`` or a torch device; None: where the model is if that is a GPU, else CUDA if there
+is a device, else the CPU."""
 Hashes = NDArray[np.uint64]
 
 
@@ -83,9 +84,7 @@ class _Block:
         return np.where((self.hashes[at] == hashes).all(axis=1), at, -1)
 
     def join(self, other: _Block) -> _Block:
-        return _Block.of(
-            np.concatenate([self.hashes, other.hashes]), np.concatenate([self.embedding, other.embedding])
-        )
+        return _Block.of(np.concatenate([self.hashes, other.hashes]), np.concatenate([self.embedding, other.embedding]))
 
 
 class EmbeddingCache:
@@ -121,7 +120,7 @@ class EmbeddingCache:
             self._blocks.clear()
 
     def fetch(self, encoder: str, hashes: Hashes, into: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Write the embeddings of the cells that are known into the rows of ``into``; return which are, bool [cells]."""
+        """Write the embeddings of the cells that it holds into the rows of ``into``; return which, bool [cells]."""
         known = np.zeros(len(hashes), bool)
         with self._lock:
             if encoder in self._blocks:
@@ -212,7 +211,7 @@ def embed_cells(
         found = f"the cells are aligned to a vocabulary of {len(view.vocabulary):,} genes that is not the model's"
         raise GeneError(found, where=view.name, fix="Read them with vocabulary=model.vocabulary")
     embedding = np.empty((len(view), model.config.width), np.float32)
-    hashes, fresh = np.empty((len(view) if cache else 0, 2), np.uint64), np.ones(len(view), bool)
+    hashes, fresh = np.empty((0 if cache is None else len(view), 2), np.uint64), np.ones(len(view), bool)
     encoder = encoder_key(model, place(model, device), precision) if cache is not None else str(place(model, device))
     for places, block in view.blocks():
         missing, part = np.arange(len(block)), embedding[places]

@@ -13,16 +13,17 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cell_lm.data.cells import CellData
+from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.obs.labels import read_labels
 from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import Method, attribute, check_method, choose_cells, deletion_curves, gene_table
 from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
-from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells
-from cell_lm.tl.shared import Shown, about, record_key, refuse_lost_layer, refuse_other_kinds, shown
+from cell_lm.tasks.features import TOKEN_BUDGET, Device, place
+from cell_lm.tl.shared import Shown, about_cells, about_model, record_key, refuse_lost_layer, refuse_other_kinds, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,7 @@ def gene_attribution(
     key_added: str = "cell_lm_attribution",
     per_cell: bool = False,
     token_budget: int = TOKEN_BUDGET,
+    device: Device = None,
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
@@ -122,7 +124,8 @@ def gene_attribution(
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     check_method(method, classifier)
-    cells = as_cells(adata, classifier.model.vocabulary, read)
+    place(classifier.model, device)
+    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
         found = attribute(
@@ -136,17 +139,20 @@ def gene_attribution(
         )
     table = gene_table(found.values, asked.cells.X, asked.labels, cells.vocabulary.symbols)
     kept = _to_columns(found.values, asked.rows, cells) if per_cell else None
-    adata.uns[record] = about(cells, classifier.model) | {
-        "key": key_added,
-        "table": table.copy(),
-        "method": method,
-        "target": target or "",
-        "gap": found.gap,
-        "cells": len(asked.rows),
-        "per_cell": per_cell,
-        "classifier_path": path,
-        "params": read.to_json(),
-    }
+    adata.uns[record] = (
+        about_cells(CellView.of(cells), read)
+        | about_model(classifier.model, device, "float32")
+        | {
+            "key": key_added,
+            "table": table.copy(),
+            "method": method,
+            "target": target or "",
+            "gap": found.gap,
+            "cells": len(asked.rows),
+            "per_cell": per_cell,
+            "classifier_path": path,
+        }
+    )
     if kept is not None:
         adata.layers[key_added] = kept
     return table
@@ -164,6 +170,7 @@ def deletion_curve(
     seed: int = 0,
     key_added: str = "cell_lm_deletion",
     token_budget: int = TOKEN_BUDGET,
+    device: Device = None,
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
@@ -207,7 +214,8 @@ def deletion_curve(
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     for method in methods:
         check_method(method, classifier)
-    cells = as_cells(adata, classifier.model.vocabulary, read)
+    place(classifier.model, device)
+    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
         orders = {
@@ -234,12 +242,15 @@ def deletion_curve(
         )
     table = curves.table()
     table["area"] = table["order"].map({name: curves.area(name) for name in curves.probability})
-    adata.uns[record] = about(cells, classifier.model) | {
-        "key": key_added,
-        "table": table.copy(),
-        "cells": len(asked.rows),
-        "params": read.to_json(),
-    }
+    adata.uns[record] = (
+        about_cells(CellView.of(cells), read)
+        | about_model(classifier.model, device, "float32")
+        | {
+            "key": key_added,
+            "table": table.copy(),
+            "cells": len(asked.rows),
+        }
+    )
     return table
 
 

@@ -1,4 +1,4 @@
-"""Tools in the manner of scanpy: they take an AnnData and write what they find into it, X excepted.
+"""Tools in the manner of scanpy: they take an AnnData and write their results into it; X is never changed.
 
 Everything is computed before anything is written: after an error the AnnData is as it was.
 """

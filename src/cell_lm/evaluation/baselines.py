@@ -43,7 +43,7 @@ from cell_lm.evaluation.calibration import best_temperature, log_softmax
 from cell_lm.evaluation.folds import Codes, training_folds
 from cell_lm.evaluation.labels import Labels, as_labels
 from cell_lm.evaluation.linear_head import LinearHead, fit_head
-from cell_lm.evaluation.span import Matrix, Span
+from cell_lm.evaluation.span import Components, Matrix, Span
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -53,6 +53,8 @@ GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 NEIGHBOURS = 15
 _UNTRIED_TEMPERATURE = 0.1
 _ROUNDING = 1e-12
+_FEW_CELLS = 2000
+"""Up to so many cells, components come from the products of the cells; that grows with the square of them."""
 
 
 class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -164,9 +166,7 @@ class GeneLogisticRegression(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         span = Span(x)
-        self.head_ = fit_head(
-            span.coordinates, self.classes_[codes], groups=groups, whitening=0.0, grid=GRID, seed=self.seed
-        )
+        self.head_ = _fit(span.coordinates, self.classes_[codes], groups, self.seed)
         self.coef_ = span.coefficients(self.head_.coefficients)
         self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ span.mean
 
@@ -202,10 +202,10 @@ class PCALogisticRegression(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         pca = _components(x, self.components, self.seed)
-        features = pca.transform(x)
+        features = pca(x)
         self.head_ = _fit(features, self.classes_[codes], groups, self.seed)
-        self.coef_ = self.head_.coefficients @ pca.components_
-        self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ pca.mean_
+        self.coef_ = self.head_.coefficients @ pca.directions
+        self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ pca.mean
 
     def _probabilities(self, x: Matrix) -> Floats:
         return np.exp(log_softmax(np.asarray(x @ self.coef_.T) + self.intercept_))
@@ -247,8 +247,8 @@ class NearestCentroid(Rival):
 class NearestNeighbours(Rival):
     """The vote of the nearest training cells, by cosine in the space of the leading components of cells of length 1.
 
-    A neighbour counts by the inverse of its distance, 1 - cosine. There are no more neighbours than a class has cells on
-    average: of one cell a class, fifteen neighbours would be all there is, and say nothing.
+    A neighbour counts by the inverse of its distance, 1 - cosine. There are no more neighbours than a class has cells
+    on average: of one cell a class, fifteen neighbours would be all there is, and say nothing.
 
     Parameters
     ----------
@@ -267,14 +267,17 @@ class NearestNeighbours(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:  # noqa: ARG002
         unit = _unit(x)
-        self.pca_ = _components(unit, self.components, self.seed)
+        space = _components(unit, self.components, self.seed)
+        self.mean_, self.directions_, self.points_, self.codes_ = space.mean, space.directions, space(unit), codes
         most = min(self.neighbours, max(1, len(codes) // len(self.classes_)))
         votes = KNeighborsClassifier(most, weights="distance", metric="cosine")
-        self.points_, self.codes_ = self.pca_.transform(unit), codes
         self.votes_ = votes.fit(self.points_, codes)
 
     def _probabilities(self, x: Matrix) -> Floats:
-        return np.asarray(self.votes_.predict_proba(self.pca_.transform(_unit(x))), np.float64)
+        return np.asarray(self.votes_.predict_proba(self._coordinates(_unit(x))), np.float64)
+
+    def _coordinates(self, unit: Matrix) -> Floats:
+        return np.asarray(unit @ self.directions_.T) - self.mean_ @ self.directions_.T
 
 
 class MajorityClass(Rival):
@@ -312,13 +315,20 @@ def _fit(features: Floats, labels: NDArray[np.object_], groups: NDArray[np.objec
     return fit_head(features, labels, groups=groups, whitening=0.0, grid=GRID, seed=seed)
 
 
-def _components(x: Matrix, most: int, seed: int) -> PCA:
-    """Fit the components; few cells exactly, many by Lanczos iterations on the centred sparse matrix."""
-    cells, genes = x.shape
-    count = max(1, min(most, cells - 1, genes))
-    if cells > 5 * count and genes > 5 * count:
-        return PCA(count, svd_solver="arpack", random_state=seed).fit(x)
-    return PCA(count, svd_solver="full").fit(x.toarray() if sparse.issparse(x) else x)
+class _Lanczos:
+    """The leading components of many cells, by iterations on the centred sparse matrix (scikit-learn's PCA)."""
+
+    def __init__(self, x: Matrix, most: int, seed: int) -> None:
+        self._pca = PCA(min(most, x.shape[1] - 1), svd_solver="arpack", random_state=seed).fit(x)
+        self.mean, self.directions = self._pca.mean_, self._pca.components_
+
+    def __call__(self, x: Matrix) -> Floats:
+        return np.asarray(self._pca.transform(x), np.float64)
+
+
+def _components(x: Matrix, most: int, seed: int) -> Components | _Lanczos:
+    few = x.shape[0] <= max(_FEW_CELLS, most) or x.shape[1] <= most
+    return Components(x, most) if few else _Lanczos(x, most, seed)
 
 
 def _unit(x: Matrix) -> Matrix:

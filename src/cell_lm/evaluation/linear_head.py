@@ -35,9 +35,9 @@ Floats: TypeAlias = NDArray[np.float64]
 GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The inverse strengths of regularisation (scikit-learn's ``C``) that are tried."""
 UNTRIED = 0.01
-"""``C`` where there are too few cells to try any, as with one of each class; it is raised until the cells of the fit
-are named right. Strong, as the direction between two single cells is mostly noise: on the packaged cells' genes, macro-F1
-.72 against .43 (pancreas) and .72 against .62 (ovarian cancer) at 1."""
+"""``C`` where there are too few cells to try any (one of each class); it is raised until the cells of the fit are
+named right. Strong, as the direction between two cells is mostly noise: on the packaged cells' genes, macro-F1 .72
+against .43 (pancreas) and .72 against .62 (ovarian cancer) at 1."""
 WHITENING = 0.75
 """How much of the differences in variance whitening takes away, 0 to 1."""
 _ITERATIONS = 1000
@@ -221,9 +221,8 @@ def _select(x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, gr
     logits = [np.concatenate(parts) for parts in zip(*by_fold, strict=True)]
     scores = [_macro_f1(truth, each) for each in logits]
     best = int(np.argmax(scores))
-    return Selection(
-        GRID[best], best_temperature(logits[best], truth), len(folds), tuple(zip(GRID, scores, strict=True))
-    )
+    temperature = best_temperature(logits[best], truth)
+    return Selection(grid[best], temperature, len(folds), tuple(zip(grid, scores, strict=True)))
 
 
 def _left_out(x: Floats, codes: Codes, fold: Fold, whitening: float, grid: Sequence[float]) -> list[Floats]:

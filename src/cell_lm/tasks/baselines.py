@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.view import CellView
 from cell_lm.evaluation import baselines as rivals
+from cell_lm.files import JSON
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
 
@@ -141,6 +141,11 @@ class NeighboursBaseline(_Baseline):
     """
 
     rival_: rivals.NearestNeighbours
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "mean_": ("genes",),
+        "directions_": ("components", "genes"),
+        "points_": ("cells", "components"),
+    }
 
     def __init__(
         self, *, neighbours: int = rivals.NEIGHBOURS, components: int = rivals.COMPONENTS, seed: int = 0
@@ -154,23 +159,19 @@ class NeighboursBaseline(_Baseline):
 
     def _learned(self) -> Fitted:
         rival = self.rival_
-        arrays = {"centre": rival.pca_.mean_, "components": rival.pca_.components_, "points": rival.points_}
-        arrays = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
-        found = {"genes": rival.n_features_in_, "neighbours": int(rival.votes_.n_neighbors)}
-        return Fitted(found, arrays | {"codes": np.asarray(rival.codes_, np.int64)})
+        found = super()._learned()
+        neighbours: dict[str, JSON] = {"neighbours": int(rival.votes_.n_neighbors)}
+        return Fitted({**found.values, **neighbours}, {**found.arrays, "codes_": np.asarray(rival.codes_, np.int64)})
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        rival, genes, codes = self._rival(), int(values["genes"]), arrays["codes"]
-        pca = PCA(len(arrays["components"]))
-        pca.n_features_in_, pca.mean_ = genes, checked(arrays, "centre", (genes,))
-        pca.components_ = checked(arrays, "components", (-1, genes))
-        points = checked(arrays, "points", (len(codes), len(pca.components_)))
+        super()._restore_learned(values, arrays)
+        rival, codes = self.rival_, arrays["codes_"]
+        if rival.points_.shape != (len(codes), len(rival.directions_)):
+            raise ValueError("'points_' are not those of the training cells")
         if codes.dtype != np.int64 or sorted(set(codes.tolist())) != list(range(len(self.classes_))):
             raise ValueError("its training cells are not of the classes")
         votes = KNeighborsClassifier(int(values["neighbours"]), weights="distance", metric="cosine")
-        rival.classes_, rival.n_features_in_ = self.classes_, genes
-        rival.pca_, rival.points_, rival.codes_, rival.votes_ = pca, points, codes, votes.fit(points, codes)
-        self.rival_ = rival
+        rival.codes_, rival.votes_ = codes, votes.fit(rival.points_, codes)
 
 
 class MajorityBaseline(_Baseline):

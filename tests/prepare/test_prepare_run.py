@@ -153,7 +153,7 @@ def test_logarithms_give_the_store_that_their_counts_would(files: list[Path], tm
     sc.pp.log1p(adata)
     logged = write(tmp_path, "logged.h5ad", adata)
     prepare(files[:1], tmp_path / "counts")
-    manifest = prepare([logged], tmp_path / "logged", settings=PrepareSettings(input="log1p")).manifest
+    manifest = prepare([logged], tmp_path / "logged", settings=PrepareSettings(scale="log1p")).manifest
     assert "whole counts come back" in manifest.sources[0].evidence
     hashes = [np.unique(Store.open(tmp_path / name).hashes(), axis=0) for name in ("counts", "logged")]
     assert np.array_equal(*hashes)

@@ -47,8 +47,8 @@ from cell_lm.report import (
     write_report,
 )
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotator import Annotator
-from cell_lm.tasks.baselines import LogisticBaseline
+from cell_lm.tasks.baselines import PCALogisticBaseline
+from cell_lm.tasks.classifier import Classifier
 
 LABEL, DONOR, MALIGNANCY, KEY = "cell_type", "donor", "malignancy", "X_cell_lm"
 MARK = ".cell-lm-demo"
@@ -176,12 +176,12 @@ def _rivals(
     """Score on the same cells what the pretrained model has to beat, with the same care."""
     seed = config.training.seed
     everything = from_anndata(cells, name="the demo's cells")
-    rivals: dict[str, Annotator] = {
-        "logistic regression on the genes": LogisticBaseline(seed=seed),
+    rivals: dict[str, Classifier] = {
+        "logistic regression on the genes": PCALogisticBaseline(seed=seed),
         "the same encoder before pretraining": CellTypeClassifier(initial_model(seen, config), seed=seed),
     }
     return {
-        name: rival.fit(everything[known], LABEL, groups=DONOR).score(everything[~known], LABEL)
+        name: rival.fit(everything[known], LABEL, groups=DONOR).evaluate(everything[~known], LABEL)
         for name, rival in rivals.items()
     }
 

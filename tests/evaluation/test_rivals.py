@@ -225,8 +225,8 @@ def test_depth_has_no_say_among_centroids_and_neighbours():
 def test_there_are_no_more_neighbours_than_a_class_has_cells():
     X, labels = noisy(0, 300)
     few = np.concatenate([np.flatnonzero(labels == name)[:2] for name in "abc"])
-    assert NearestNeighbours().fit(X[few], labels[few])._votes.n_neighbors == 2
-    assert NearestNeighbours().fit(X, labels)._votes.n_neighbors == 15
+    assert NearestNeighbours().fit(X[few], labels[few]).votes_.n_neighbors == 2
+    assert NearestNeighbours().fit(X, labels).votes_.n_neighbors == 15
 
 
 @pytest.mark.parametrize("rival", RIVALS)

@@ -232,7 +232,7 @@ class NearestCentroid(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         unit, n = _unit(x), len(self.classes_)
-        self._mean, self._centroids = _centroids(unit, codes, n)
+        self.mean_, self.centroids_ = _centroids(unit, codes, n)
         logits, truth = [], []
         for rest, judged in training_folds(codes, groups, self.seed):
             likeness = _likeness(unit[judged], *_centroids(unit[rest], codes[rest], n))
@@ -244,7 +244,7 @@ class NearestCentroid(Rival):
             self.temperature_ = _UNTRIED_TEMPERATURE
 
     def _probabilities(self, x: Matrix) -> Floats:
-        return np.exp(log_softmax(_likeness(_unit(x), self._mean, self._centroids) / self.temperature_))
+        return np.exp(log_softmax(_likeness(_unit(x), self.mean_, self.centroids_) / self.temperature_))
 
 
 class NearestNeighbours(Rival):
@@ -270,23 +270,27 @@ class NearestNeighbours(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:  # noqa: ARG002
         unit = _unit(x)
-        self._space = _components(unit, self.components, self.seed)
+        space = _components(unit, self.components, self.seed)
+        self.mean_, self.directions_, self.points_, self.codes_ = space.mean, space.directions, space(unit), codes
         most = min(self.neighbours, max(1, len(codes) // len(self.classes_)))
         votes = KNeighborsClassifier(most, weights="distance", metric="cosine")
-        self._votes = votes.fit(self._space(unit), codes)
+        self.votes_ = votes.fit(self.points_, codes)
 
     def _probabilities(self, x: Matrix) -> Floats:
-        return np.asarray(self._votes.predict_proba(self._space(_unit(x))), np.float64)
+        return np.asarray(self.votes_.predict_proba(self._coordinates(_unit(x))), np.float64)
+
+    def _coordinates(self, unit: Matrix) -> Floats:
+        return np.asarray(unit @ self.directions_.T) - self.mean_ @ self.directions_.T
 
 
 class MajorityClass(Rival):
     """Gives every cell the most frequent class; probabilities are the shares of the classes."""
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:  # noqa: ARG002
-        self._shares = np.bincount(codes) / len(codes)
+        self.shares_ = np.bincount(codes) / len(codes)
 
     def _probabilities(self, x: Matrix) -> Floats:
-        return np.tile(self._shares, (x.shape[0], 1))
+        return np.tile(self.shares_, (x.shape[0], 1))
 
 
 RIVALS: dict[str, Callable[[int], Rival]] = {

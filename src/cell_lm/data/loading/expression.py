@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
-from cell_lm.data.cells import CellData
 from cell_lm.data.loading.concat import ConcatCells
 from cell_lm.data.loading.sampler import sample
 from cell_lm.data.loading.tokeniser import PER_CELL, Tokeniser
@@ -41,7 +41,15 @@ def expression_matrix(
     return pool.tokenise(sample(len(pool.malignancy), most, seed)).expression(genes)
 
 
-def log_expression(cells: CellData) -> sparse.csr_matrix[np.float32]:
+class HasCounts(Protocol):
+    """Whatever holds counts of cells in memory."""
+
+    @property
+    def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
+        """Counts, [cells, vocabulary]."""
+
+
+def log_expression(cells: HasCounts) -> sparse.csr_matrix[np.float32]:
     """Return log1p of counts per 10,000, float32 [cells, vocabulary]: what the encoder sees, before it is binned."""
     X = cells.X
     totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()

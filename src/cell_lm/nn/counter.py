@@ -1,6 +1,6 @@
 """Randomness by counter: a hash of where a number stands decides it, so a second forward pass needs no random state.
 
-A generator hands out numbers in the order they are asked for; change the chunking, the device or the number of ranks,
+A generator returns numbers in the order of the calls; change the chunking, the device or the number of ranks,
 and the same cell meets other numbers. Here dropout and masking are a pure function of
 
     (seed, step, slot of the cell in the global batch, view, token, site in the network, feature)
@@ -148,7 +148,7 @@ def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
 
 
 def _ordered(threshold: int) -> int:
-    """Return an unsigned 32-bit number as the int32 that has its place in the order."""
+    """Return an unsigned 32-bit number as the int32 of the same rank in the order."""
     return threshold + _LOWEST
 
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from cell_lm import model_folder
 from cell_lm.config import EncoderConfig, ObjectivesConfig, Precision
-from cell_lm.data.cells import CellData
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.data.protocol import Cells
 from cell_lm.errors import GeneError
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.nn.attention import PerformerAttention
@@ -153,7 +153,7 @@ class CellLM(nn.Module):
     @torch.inference_mode()
     def encode(
         self,
-        cells: CellData,
+        cells: Cells,
         *,
         token_budget: int = 65536,
         precision: Precision = "float32",

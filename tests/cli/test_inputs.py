@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cell_lm.cli.console import Messages
-from cell_lm.cli.inputs import Inputs, describe_states, read_malignancy_options
+from cell_lm.cli.inputs import Inputs, describe_malignancy, read_malignancy_options
 from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn, ReadOptions
 from cell_lm.errors import ConfigError, InputError
 
@@ -47,8 +47,8 @@ def test_the_column_tells_the_state_and_a_file_without_it_is_unknown_and_said_so
     assert set(second.malignancy) == {UNKNOWN}
     said = capfd.readouterr().err
     assert said.count("no obs column 'malignant'") == 1
-    assert describe_states(first) == "4 tumour, 8 normal"
-    assert describe_states(second) == "6 of unknown malignancy"
+    assert describe_malignancy(first) == "4 tumour, 8 normal"
+    assert describe_malignancy(second) == "6 of unknown malignancy"
 
 
 def test_a_column_that_no_file_has_is_refused(two: tuple[Path, Path]) -> None:

@@ -128,7 +128,7 @@ class Inputs:
 
     def _remarks(self, cells: CellData | BackedCells, read: ReadOptions, whole: FileMalignancy | None) -> Iterable[str]:
         yield from cells.remarks
-        yield f"{len(cells):,} cells: {describe_states(cells)}"
+        yield f"{len(cells):,} cells: {describe_malignancy(cells)}"
         if cells.dropped:
             yield f"{cells.dropped:,} cells left out: fewer than {read.min_genes} expressed genes (--min-genes)"
         if self.column is not None and whole is None and self.column.column not in cells.obs:
@@ -169,7 +169,7 @@ def _refuse_repeats(files: Sequence[Path]) -> None:
         seen.add(_identity(path))
 
 
-def describe_states(cells: CellData | BackedCells) -> str:
+def describe_malignancy(cells: CellData | BackedCells) -> str:
     """Return how many cells are tumour, normal and unknown."""
     counted = {word: int(np.sum(cells.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)

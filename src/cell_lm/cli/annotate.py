@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,13 +77,16 @@ def fit(
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
     from cell_lm.cli.cells_file import device
-    from cell_lm.cli.outputs import refuse_output
+    from cell_lm.cli.outputs import refuse_output_folder
     from cell_lm.data import read_cells
     from cell_lm.model import CellLM
+    from cell_lm.tasks import classifier_folder
     from cell_lm.tasks.annotation import CellTypeClassifier
 
     says = messages(context)
-    refuse_output(out, force=force)
+    names = {classifier_folder.MANIFEST, classifier_folder.HEAD, classifier_folder.MODEL}
+    refuse = partial(refuse_output_folder, kind="a classifier", mark=classifier_folder.MANIFEST, names=names)
+    refuse(out, force=force, inputs=(cells, model))
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     reference = read_cells(
@@ -96,6 +100,7 @@ def fit(
     classifier = CellTypeClassifier(encoder.to(device()), seed=seed)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
+    refuse(out, force=force, inputs=(cells, model))  # it may have been made meanwhile
     classifier.save(out)
     _tell_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -152,7 +157,7 @@ def predict(
     from cell_lm.tasks.labels import read_labels
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
-    refuse_output_file(copy, force=force, source=cells)
+    refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     classifier = CellTypeClassifier.load(model)
     encoder = classifier.model.to(device())
     says.note(f"reading {cells}")
@@ -162,7 +167,7 @@ def predict(
     labels = None if truth is None else read_labels(adata.obs, truth, where=str(cells))
     with naming(cells), says.progress("annotating", adata.n_obs) as done:
         tl.annotate(adata, classifier, layer=layer, input=scale, gene_column=gene_column, progress=done)
-    write_cells_file(adata, copy)
+    write_cells_file(adata, copy, force=force)
     _tell_types(adata, says)
     if labels is not None:
         _tell_scores(adata, labels, says)

@@ -80,7 +80,7 @@ def check(
 
     says = messages(context)
     if genes_table is not None:
-        refuse_output_file(genes_table, force=force, source=cells)
+        refuse_output_file(genes_table, force=force, inputs=(cells, samples), suffix=".csv")
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     malignancy = read_malignancy_options(malignancy_column, meanings)
     sheet = None if samples is None else SampleSheet.read(samples)
@@ -94,7 +94,7 @@ def check(
         counts = column_sums(cells, layer) if known else None
         _tell(found, says, [*_lines(found, label, malignancy_column), *_notable(found, counts)])
     if genes_table is not None and found.audit is not None:
-        found.audit.write_csv(genes_table)
+        found.audit.write_csv(genes_table, replace=force)
         says.note(f"written: {genes_table}")
     if not found.ok:
         number = len(found.problems)

@@ -51,11 +51,12 @@ def embed(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import device, naming, read_cells_file, write_cells_file
-    from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.cli.outputs import refuse_key, refuse_output_file
     from cell_lm.model import CellLM
 
     says, copy = messages(context), out or cells.with_suffix(".cell_lm.h5ad")
-    refuse_output_file(copy, force=force, source=cells)
+    refuse_key(key)
+    refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     adata = read_cells_file(
@@ -64,7 +65,7 @@ def embed(
     encoder.to(device())
     with naming(cells), says.progress("embedding", adata.n_obs) as done:
         tl.embed(adata, encoder, layer=layer, input=scale, gene_column=gene_column, key_added=key, progress=done)
-    write_cells_file(adata, copy)
+    write_cells_file(adata, copy, force=force)
     says.result(f"embedded {adata.n_obs:,} cells: obsm {key}, {adata.obsm[key].shape[1]} numbers a cell")
     says.result(coverage(adata.uns[key.removeprefix("X_")]))
     says.result(f"written: {copy}")

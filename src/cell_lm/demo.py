@@ -21,8 +21,8 @@ from cell_lm import tl
 from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
-from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.demo import HELD_OUT, demo_cells
+from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
 from cell_lm.evaluation.metrics import AnnotationScores, geometry

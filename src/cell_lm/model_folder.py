@@ -1,7 +1,7 @@
 """The files of a model folder: configuration, weights, vocabulary and card. Nothing that is read can execute.
 
-``config.json`` holds the SHA-256 of weights and vocabulary and, under ``checksum``, that of all its own values: a folder
-of which a setting or a bit was changed is refused. The card, ``README.md``, is for people and may be edited.
+``config.json`` holds the SHA-256 of weights and vocabulary and, under ``checksum``, that of all its own values: a
+folder of which a setting or a bit was changed is refused. The card, ``README.md``, is for people and may be edited.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise ModelError("is not the configuration of a cell-lm model", where=where, fix="Name a model of cell-lm")
     refuse_other_format(values.get("format"), FORMAT, where=where, error=ModelError, damaged=_AGAIN)
     if not checksum_holds(values):
-        found = "its values are not those that its checksum names: damaged, or changed after it was written"
+        found = "its values are not those that its checksum names: damaged or changed"
         raise ModelError(found, where=where, fix=f"{_AGAIN}; settings of a model are chosen when it is trained")
     return values
 

@@ -69,6 +69,7 @@ def pretrain(
     memory: run.Memory = None,
     dry_run: run.DryRun = False,
     backed: run.Backed = False,
+    no_verify: run.NoVerify = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
     report: run.Report = True,
@@ -89,7 +90,7 @@ def pretrain(
     column = read_malignancy_options(
         malignancy_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
-    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
+    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column, verify=not no_verify)
     says = messages(context)
     reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above)
     datasets = inputs.read(reading, says)

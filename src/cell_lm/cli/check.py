@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,9 @@ import typer
 
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import Messages, messages, one_line, say_error
+from cell_lm.cli.console import Messages, messages, say_error
 from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, Samples
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ def check(
         cells, layer=layer, input=scale, gene_column=gene_column, label=label, malignancy=malignancy, samples=sheet
     )
     if as_json:
-        says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+        says.json(_as_json(found))
     else:
         known = found.audit is not None and found.scale is not None
         counts = column_sums(cells, layer) if known else None

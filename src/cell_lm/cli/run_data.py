@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cell_lm.cli.console import Messages, one_line
+from cell_lm.cli.console import Messages
 from cell_lm.errors import CellLMError, InputError
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     from cell_lm.data.store import Store

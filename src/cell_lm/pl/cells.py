@@ -99,9 +99,9 @@ def _values(adata: AnnData, name: str, layer: str | None) -> pd.Series:
         try:
             return find_column(adata.obs, name, axis="obs", where="adata")
         except InputError as error:
-            found = (
-                error.found if name in adata.obs.columns else f"neither a column of obs nor a gene is called '{name}'"
-            )
+            if name in adata.obs.columns:
+                raise
+            found = f"neither a column of obs nor a gene is called '{name}'"
             raise InputError(found, where="adata", fix=error.fix) from None
     places = np.flatnonzero(genes == name)
     if len(places) > 1:
@@ -109,8 +109,8 @@ def _values(adata: AnnData, name: str, layer: str | None) -> pd.Series:
         raise InputError(f"{len(places)} genes are called '{name}'", where="adata.var_names", fix=fix)
     matrix = _matrix(adata, layer)
     column = matrix[:, places]
-    dense = column.toarray() if sparse.issparse(column) else np.asarray(column)
-    return pd.Series(dense.ravel().astype(np.float64), index=adata.obs_names, name=name)
+    values = sparse.csr_matrix(column).toarray() if sparse.issparse(column) else np.asarray(column)
+    return pd.Series(values.ravel().astype(np.float64), index=adata.obs_names, name=name)
 
 
 def _matrix(adata: AnnData, layer: str | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -109,8 +109,8 @@ def _values(adata: AnnData, name: str, layer: str | None) -> pd.Series:
         raise InputError(f"{len(places)} genes are called '{name}'", where="adata.var_names", fix=fix)
     matrix = _matrix(adata, layer)
     column = matrix[:, places]
-    values = sparse.csr_matrix(column).toarray() if sparse.issparse(column) else np.asarray(column)
-    return pd.Series(values.ravel().astype(np.float64), index=adata.obs_names, name=name)
+    dense: NDArray[Any] = cast("Any", column).toarray() if sparse.issparse(column) else np.asarray(column)
+    return pd.Series(dense.ravel().astype(np.float64), index=adata.obs_names, name=name)
 
 
 def _matrix(adata: AnnData, layer: str | None) -> Any:

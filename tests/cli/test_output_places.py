@@ -99,7 +99,7 @@ def test_files_of_ones_own_may_lie_in_a_run_and_its_report_may_be_written(run: P
     ("marks", "kind"),
     [
         (("manifest.json", "shards"), "a store"),
-        (("classifier.json", "head.safetensors"), "a classifier"),
+        (("estimator.json", "arrays.safetensors"), "an estimator"),
         (("manifest.json", "optimizer.safetensors"), "a checkpoint"),
         (("config.json", "model.safetensors"), "a model"),
     ],
@@ -193,7 +193,7 @@ def test_a_folder_of_something_else_is_refused_before_a_classifier_is_fitted(
     words = ["annotate", "fit", make_file(cells=12), "--label=cell_type", "--model", model, "--out", out, "--force"]
     said = cli(*words)
     assert said.code == 1
-    assert "holds something else than a classifier" in said.error
+    assert "holds something else than an estimator" in said.error
     assert "reading" not in said.err
     assert (out / "thesis.txt").read_text() == "mine"
 

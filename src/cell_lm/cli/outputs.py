@@ -15,7 +15,7 @@ _FOLDERS = {
     "a store": ("manifest.json", "shards"),
     "a model": ("config.json", "model.safetensors"),
     "a checkpoint": ("manifest.json", "optimizer.safetensors"),
-    "a classifier": ("classifier.json", "head.safetensors"),
+    "an estimator": ("estimator.json", "arrays.safetensors"),
 }
 """What tells a folder whose every file belongs to it."""
 _RUN = ("config.json", "checkpoints")

@@ -35,7 +35,7 @@ def main() -> None:
     torch.set_num_threads(1)
     training = {"steps": options.steps, "batch_size": options.batch_size, "validate_every": options.steps}
     settings = {"training": training | {"checkpoint_every": options.steps}, "encoder": {"max_genes": options.max_genes}}
-    store, seen, began = Store.open(options.store), list[tuple[float, int]](), time.perf_counter()
+    store, seen, began = Store.open(options.store, verify=False), list[tuple[float, int]](), time.perf_counter()
 
     def watch() -> bool:
         seen.append(memory())

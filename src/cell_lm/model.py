@@ -253,8 +253,11 @@ class CellLM(nn.Module):
         """
         folder = model_folder.find(path)
         encoder, objectives = model_folder.read_config(folder)
-        model = cls(encoder, Vocabulary.load(folder / model_folder.VOCABULARY), objectives)
-        model_folder.read_weights(folder, model)
+        weights = model_folder.read_weights(folder)
+        vocabulary = Vocabulary.load(folder / model_folder.VOCABULARY)
+        model_folder.refuse_larger_model(folder, encoder, objectives, len(vocabulary), weights)
+        model = cls(encoder, vocabulary, objectives)
+        model_folder.load_weights(folder, model, weights)
         return model.eval()
 
 

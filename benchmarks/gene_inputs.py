@@ -132,7 +132,7 @@ def vectors_setting(
     config = configuration(arm, settings, seed, "random")
     vocabulary, width = datasets[0].vocabulary, config.encoder.gene_width
     network = GeneVectors.load(files[arm.vectors]).align(vocabulary)
-    cells = Batches(datasets, config, Ranks()).sample(MOST_CELLS)
+    cells = Batches(datasets, config, Ranks()).training_subset(MOST_CELLS)
     entries = (cells.values.numpy(), cells.genes.numpy(), cells.offsets)
     expression = sparse.csr_matrix(entries, shape=(len(cells), len(vocabulary)))
     parts = [(network.project(width), network.known), coexpression_vectors(expression, width, seed=seed)]

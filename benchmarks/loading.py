@@ -59,7 +59,7 @@ def store_batches(store: Store, steps: int) -> Iterator[int]:
     """Yield the cells of each batch of a pretraining, made ahead in its thread."""
     config = resolve_config("small", overrides={"training": {"batch_size": BATCH, "steps": steps, "validation": 0.0}})
     batches = Batches([store], config, ALONE)  # type: ignore[arg-type]
-    with batches.ahead(0):
+    with batches.prefetch(0):
         for step in range(steps):
             yield len(batches.train(step))
 

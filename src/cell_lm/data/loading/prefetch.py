@@ -64,7 +64,7 @@ class Prefetcher(Generic[Item]):
     def __next__(self) -> Item:
         item = self._waiting.get()
         if isinstance(item, _Failure | _End):
-            self._waiting.put(item)  # asked again, it answers the same
+            self._waiting.put(item)  # the next call gets the same answer
             if isinstance(item, _Failure):
                 raise item.error
             raise StopIteration

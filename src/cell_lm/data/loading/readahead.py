@@ -16,7 +16,7 @@ _WAITED = 16
 
 
 class ReadAhead:
-    """Judges batch by batch."""
+    """Decides batch by batch whether rows are announced."""
 
     def __init__(self) -> None:
         self._left, self._faults = 0, 0

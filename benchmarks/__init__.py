@@ -1,7 +1,25 @@
-"""Benchmarks: each is ``python -m benchmarks.NAME``, prints a table and ends with one line of JSON."""
+"""Benchmarks: each is ``python -m benchmarks.NAME``, prints a table and ends with one line of JSON.
+
+Every one takes ``--data DIR``, the folder that holds ``cells/``, ``drug/`` and ``genes/``, and ``--quick``, which needs
+no other argument and says in minutes whether it runs. :data:`COMMANDS` names them. ``options`` and ``probes`` and what
+lies in ``parts/`` is shared by them and is not run by itself. Finished studies are in ``studies/``.
+"""
 
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
+
+COMMANDS = (
+    "annotation",
+    "attribution",
+    "divide_and_conquer",
+    "encoder",
+    "large_store",
+    "loading",
+    "sharding",
+    "steady_memory",
+    "streaming",
+    "threads",
+)
 
 sleep_when_idle()
 keep_few_kernels()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.encoder [--quick] [--only PARTS] [--train-layers N] [--device cuda]
 
-The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager.
+The peer is the Performer of CellLM's released code (:mod:`benchmarks.parts.released`), padded to 6,000 tokens, eager.
 Ours has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward
 3,072), ``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them.
 Cells have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same
@@ -22,7 +22,6 @@ bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -36,8 +35,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.encoder_small import flops, small
-from benchmarks.released import LENGTH, ReleasedPerformer, pad
-from benchmarks.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.options import data_if_given, need_packages, parser, run
+from benchmarks.parts.released import LENGTH, ReleasedPerformer, pad
+from benchmarks.parts.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig
 from cell_lm.data import CellBatch
@@ -198,7 +198,7 @@ def invariance() -> dict[str, float]:
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
         mixed = torch.from_numpy(order.copy())
         fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
-        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.state, batch.slots)))
+        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.malignancy, batch.slots)))
         difference = max(float(((other - together).norm(dim=1) / together.norm(dim=1)).max()) for other in others)
         print(f"invariance {config.attention:10s} {config.width:4d} {difference:.1e}", flush=True)
         worst = max(worst, difference)
@@ -211,12 +211,15 @@ def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of each")
-    parser.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
-    parser.add_argument("--train-layers", type=int, default=FULL.layers, help="cut both to so many layers in training")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="one round of each", reads_data=False)
+    arguments.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
+    arguments.add_argument(
+        "--train-layers", type=int, default=FULL.layers, help="cut both to so many layers in training"
+    )
+    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    options = arguments.parse_args()
+    data_if_given(options.data)
+    need_packages({"performer_pytorch": "performer-pytorch"})
     keep_large_blocks()
     if options.device == "cuda":
         from benchmarks.encoder_cuda import on_gpu
@@ -240,4 +243,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

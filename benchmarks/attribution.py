@@ -4,8 +4,9 @@
     python -m benchmarks.attribution --quick
 
 ``DIR/cells`` holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists of markers;
-``--quick`` alone takes the packaged cells and no markers. A ``small`` encoder is pretrained once on the former, the classifier fitted on four fifths of each target,
-stratified by type; of the rest a few cells of each type are explained; five splits.
+``--quick`` alone takes the packaged cells and no markers. A ``small`` encoder is pretrained once on the former, the
+classifier fitted on four fifths of each target, stratified by type; of the rest a few cells of each type are explained;
+five splits.
 
 *Deletion.* The genes of a cell are taken away as tokens, those of the highest attribution first; the area under the
 probability of the class that the whole cell is called is printed, lower being better: until all genes are gone, and

@@ -50,6 +50,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.options import data_if_given, need_packages, parser, run
 from benchmarks.parts.peers import (
@@ -272,7 +273,7 @@ def peaks(cells: int, large: int, data: Path | None) -> dict[str, float]:
 def count_allreduces() -> int:
     """Return how many all-reduces of the size of the gradient two ranks make in a step."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(_rank, args=(folder,), nprocs=2)
+        spawn(_rank, args=(folder,), nprocs=2)
         counted = {int(path.read_text()) for path in Path(folder).glob("counted-*")}
     assert len(counted) == 1, counted
     return counted.pop()

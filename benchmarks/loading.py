@@ -5,14 +5,14 @@
 
 STORE is what ``python -m benchmarks.large_store --data DIR --out STORE`` made (2 million cells); it is made where it is
 missing, and ``--quick`` alone makes a small one and removes it. All loaders give the same tokens, by our tokeniser, and
-are measured in CPU time of the whole process, warm, in interleaved rounds; medians. AnnLoader is measured as it comes (dense tensors) and told to leave matrices sparse,
-scDataset with its recommended blocks of 16 cells and 16,384 cells a fetch, and in true random order as ours.
+are measured in CPU time of the whole process, warm, in interleaved rounds; medians. AnnLoader is measured as it comes
+(dense tensors) and told to leave matrices sparse, scDataset with its recommended blocks of 16 cells and 16,384 cells a
+fetch, and in true random order as ours.
 
 Figures: ``tokens_cells_per_cpu_s`` (cells tokenised per CPU-second, true random from the whole store), ``ratio_...``
 (ours over the peer's, on the same cells), ``anon_mb`` and ``fds`` (anonymous memory and file descriptors of a process
-that loads, after hundreds of batches; ``anon_growth_mb`` and ``fds_growth`` within the last half of them), ``cold_...``
-(cells per second from a cold cache, by advice to the kernel), ``prepare_cells_per_s``, ``prepare_peak_mb`` and
-``disk_gb_per_million`` (``cell-lm prepare`` on the h5ad of the peers).
+that loads, after hundreds of batches; ``anon_growth_mb`` and ``fds_growth`` within the last half of them),
+``prepare_cells_per_s``, ``prepare_peak_mb`` and ``disk_gb_per_million`` (``cell-lm prepare`` on the h5ad of the peers).
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from benchmarks.options import data_if_given, parser, run
 from cell_lm.config import PRESETS, TrainingConfig
@@ -87,7 +87,7 @@ def work(rank: int, folder: str, mode: str, preset: str, cells: int, genes: int,
 def measure(mode: str, arguments: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         given = (folder, mode, arguments.preset, arguments.cells, arguments.genes, arguments.steps)
-        mp.spawn(work, args=given, nprocs=PROCESSES)
+        spawn(work, args=given, nprocs=PROCESSES)
         said = [json.loads(Path(folder, f"{mode}{rank}.json").read_text()) for rank in range(PROCESSES)]
     return {name: max(each[name] for each in said) for name in said[0]}
 

@@ -56,10 +56,7 @@ from studies.gene_store import ResultStore, Vectors
 from studies.gene_tests import cosine, degree_sum, forms, link_aucs, purities
 
 FILES = [
-    *(
-        f"genes/{name}"
-        for name in ("gene2vec_ggi_pairs.parquet", "ppi_string12_union.parquet", "ppi_all_sources.parquet")
-    ),
+    *(f"genes/{name}.parquet" for name in ("gene2vec_ggi_pairs", "ppi_string12_union", "ppi_all_sources")),
     *(f"genes/{name}.gmt" for name in COLLECTIONS),
     *(f"cells/{name}.h5ad" for name in CELLS),
 ]

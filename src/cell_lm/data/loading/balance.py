@@ -190,7 +190,7 @@ class _Group:
         edge, result = self._edge, self.cells[self._shuffled(number)]
         if edge and number:
             before = self._end(number - 1)
-            inside = result[edge : min(3 * edge, len(result) - edge)]
+            inside = result[edge : 2 * edge]  # at least as many of these are free as are needed
             again = np.flatnonzero(np.isin(result[:edge], before))
             free = edge + np.flatnonzero(~np.isin(inside, before))[: len(again)]
             result[again], result[free] = result[free], result[again]

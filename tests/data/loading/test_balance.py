@@ -130,13 +130,20 @@ def test_groups_that_give_less_than_a_cell_a_batch_take_turns() -> None:
     seen = np.bincount(np.concatenate([groups[sampler.batch(step)] for step in range(150)]), minlength=30)
     assert seen.tolist() == [20] * 30
     turns = np.flatnonzero([11 in groups[sampler.batch(step)] for step in range(150)])
-    assert np.diff(turns).max() <= 15  # once in 7.5 steps on average, and never twice as long without
+    assert np.diff([-1, *turns, 150]).max() <= 15  # once in 7.5 steps on average, and never twice as long without
 
 
 def test_the_shares_of_the_ranks_joined_are_the_batch() -> None:
     sampler = BalancedSampler(GROUPS, 9, 0)
     parts = [sampler.share(4, rank, 2)[0].tolist() for rank in range(2)]
     assert [*parts[0], *parts[1]] == sampler.batch(4).tolist()
+
+
+def test_every_rank_gets_cells_of_every_common_group() -> None:
+    sampler = BalancedSampler(np.repeat([0, 1], [500, 500]), 64, 0)
+    for rank in range(4):
+        cells = np.concatenate([sampler.share(step, rank, 4)[0] for step in range(10)])
+        assert 0.3 < (cells < 500).mean() < 0.7
 
 
 def test_seeds_have_orders_of_their_own() -> None:

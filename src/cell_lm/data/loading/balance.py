@@ -142,8 +142,8 @@ class _Group:
     """The cells of one group in an endless order: one shuffled pass after the other.
 
     A batch can hold the last cells of one pass and the first of the next, and must not hold a cell twice. In a group of
-    many batches, cells that end one pass do not begin the next. A group of only a few batches (``few``) keeps one
-    order, and each pass shuffles short stretches of it, so that no cell moves forward by as much as a batch allows.
+    many batches, cells that end one pass do not begin the next. A group of only a few batches keeps one order, and each
+    pass shuffles short stretches of it, so that a cell comes back only after at least a batch of others.
 
     Parameters
     ----------
@@ -160,20 +160,20 @@ class _Group:
     def __init__(self, cells: Index, seed: int, stream: int, order: Order, most: int) -> None:
         self.cells, self._order, self._key, self._most = cells, order, (seed, stream), most
         self._edge = max(0, most - 1)
-        self._few = len(cells) < 3 * self._edge
-        self._last: tuple[int, Index] = (-1, cells)
+        self._keeps_order = len(cells) < 3 * self._edge
+        self._cached: tuple[int, Index] = (-1, cells)
 
     def cells_between(self, first: int, stop: int) -> Index:
-        """Return the cells from place ``first`` of the endless order on, up to place ``stop``."""
+        """Return the cells at the positions ``first`` to ``stop`` (excluded) of the endless order."""
         number, at = divmod(first, len(self.cells))
         result = self._pass(number)[at : at + stop - first]
         left = stop - first - len(result)
         return np.concatenate([result, self._pass(number + 1)[:left]]) if left else result
 
     def _pass(self, number: int) -> Index:
-        if self._last[0] != number:
-            self._last = number, self._stretches(number) if self._few else self._apart(number)
-        return self._last[1]
+        if self._cached[0] != number:
+            self._cached = number, self._stretches(number) if self._keeps_order else self._separated(number)
+        return self._cached[1]
 
     def _shuffled(self, number: int) -> Index:
         seed, stream = self._key
@@ -185,21 +185,21 @@ class _Group:
         stretch = len(self.cells) - self._most + 1
         return self.cells[self._shuffled(0)[at[np.argsort(at // stretch, kind="stable")]]]
 
-    def _apart(self, number: int) -> Index:
+    def _separated(self, number: int) -> Index:
         """Return a new order in which cells that ended the pass before are exchanged for the first that did not."""
         edge, result = self._edge, self.cells[self._shuffled(number)]
         if edge and number:
-            before = self._end(number - 1)
+            before = self._last_cells(number - 1)
             inside = result[edge : 2 * edge]  # at least as many of these are free as are needed
             again = np.flatnonzero(np.isin(result[:edge], before))
             free = edge + np.flatnonzero(~np.isin(inside, before))[: len(again)]
             result[again], result[free] = result[free], result[again]
         return result
 
-    def _end(self, number: int) -> Index:
+    def _last_cells(self, number: int) -> Index:
         """Return the last cells of a pass, which are never exchanged."""
-        if self._last[0] == number:
-            return self._last[1][-self._edge :]
+        if self._cached[0] == number:
+            return self._cached[1][-self._edge :]
         return self.cells[self._shuffled(number)[-self._edge :]]
 
 

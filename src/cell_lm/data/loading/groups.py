@@ -23,7 +23,7 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Groups:
-    """Which group each cell is of.
+    """The group of each cell.
 
     Attributes
     ----------

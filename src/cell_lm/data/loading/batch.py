@@ -32,8 +32,8 @@ class CellBatch:
     malignancy : Tensor
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     slots : Tensor
-        int64 [C]: the position of each cell in the global batch. Dropout and masking are functions of it, so a cell keeps
-        its slot when the batch is cut into chunks or spread over ranks.
+        int64 [C]: the position of each cell in the global batch. Dropout and masking are functions of it, so a cell
+        keeps its slot when the batch is cut into chunks or spread over ranks.
     """
 
     genes: Tensor

@@ -42,7 +42,7 @@ from scipy import sparse
 from benchmarks.annotation import TARGETS, read_pretraining, read_target
 from benchmarks.annotation import files as cell_files
 from benchmarks.options import data_folder, parser, run
-from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, logistic_probe
+from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data import CellData
@@ -205,7 +205,7 @@ class Study:
         figures = {}
         for target, cells in self.targets.items():
             labels = labels_of(cells)
-            predict = logistic_probe(cells, seed) if model is None else linear_probe(model.encode(cells), labels, seed)
+            predict = rival_probe(cells, seed) if model is None else linear_probe(model.encode(cells), labels, seed)
             scores = judge_labels(predict, labels, seed, shots=self.settings.shots, draws=self.settings.draws)
             figures |= {f"{target}.{figure}": score for figure, score in scores.items()}
         return figures

@@ -18,7 +18,7 @@ from benchmarks import options
 ROOT = Path(benchmarks.__file__).parents[1]
 MODULES = [f"benchmarks.{name}" for name in benchmarks.COMMANDS]
 STUDIES = ["studies.batch_size", "studies.gene_inputs", "studies.gene_vectors"]
-READS = ["annotation", "attribution", "divide_and_conquer"]
+READS = ["annotation", "attribution", "divide_and_conquer", "evaluation", "rivals"]
 
 
 def refused(module: str, *arguments: str, patch: pytest.MonkeyPatch) -> str:
@@ -71,7 +71,7 @@ def test_the_folder_of_the_cells_themselves_is_answered_with_its_parent(
     assert said.endswith(f"Give --data its parent, {tmp_path}.")
 
 
-@pytest.mark.parametrize("module", ["benchmarks.annotation", "benchmarks.attribution", *STUDIES])
+@pytest.mark.parametrize("module", ["benchmarks.annotation", "benchmarks.attribution", "benchmarks.rivals", *STUDIES])
 def test_without_data_that_it_needs_a_benchmark_says_so(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no data were given" in refused(module, patch=monkeypatch)
 

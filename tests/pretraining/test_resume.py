@@ -143,7 +143,7 @@ def test_what_bounds_memory_and_disk_may_change(half: Path, whole: dict[str, Pat
             r"'other' \(48 cells\) is not what the run was begun on: 'toy' \(48 cells\)",
         ),
         ([toy_cells(), toy_cells(seed=1)], "begun on 1 datasets, and 2 are given"),
-        ([toy_cells(state="none")], "'toy'"),
+        ([toy_cells(malignancy="none")], "'toy'"),
     ],
 )
 def test_other_data_are_refused_by_name(half: Path, cells: Any, message: str) -> None:

@@ -125,7 +125,8 @@ class Batches:
             steps = [self._rank_cells(step) for step in range(start, min(start + window, self.steps))]
             loaded = self.pool.load(np.concatenate([cells for cells, _ in steps]))
             for cells, first_slot in steps:
-                yield self._tokenise(cells, first_slot, loaded)
+                batch = self._tokenise(cells, first_slot, loaded)
+                yield batch.pin() if self.ranks.device.type == "cuda" else batch
 
     @contextmanager
     def prefetch(self, first: int) -> Iterator[None]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 
 from cell_lm.config import PretrainConfig
 from cell_lm.data.protocol import Dataset
+from cell_lm.engine.device import autocast
 from cell_lm.engine.distributed import Ranks
 from cell_lm.model import CellLM
 from cell_lm.pretraining.batches import Batches
@@ -31,8 +31,7 @@ _BATCHES = 4
 
 def precision(config: PretrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
     """Return what makes the context under which the model runs."""
-    half = partial(torch.autocast, device.type, torch.bfloat16)
-    return half if config.training.precision == "bfloat16" else nullcontext
+    return autocast(device, config.training.precision)
 
 
 def is_settled(config: PretrainConfig) -> bool:

@@ -57,7 +57,7 @@ class ConcatCells:
             if other.vocabulary.hash != datasets[0].vocabulary.hash:
                 found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"
                 raise InputError(found, where=other.name, fix="Read all datasets with the same vocabulary")
-        self.tokeniser, self._ahead = tokeniser, ReadAhead()
+        self.tokeniser, self._read_ahead = tokeniser, ReadAhead()
         self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
         self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
         self.malignancy = np.concatenate([np.empty(0, np.int8), *(part.malignancy for part in self.parts)])
@@ -112,13 +112,13 @@ class ConcatCells:
         cells = np.asarray(index, np.int64)
         if loaded is None:
             loaded = self.load(cells)
-        parts, announce = list(self._parts(cells, loaded)), self._ahead.begin()
+        parts, announce = list(self._parts(cells, loaded)), self._read_ahead.begin()
         if announce:
             for part in parts:
                 if hasattr(part.cells, "announce"):
                     part.cells.announce(part.rows)
         batch = self.tokeniser.assemble(parts, len(index))
-        self._ahead.end(len(index))
+        self._read_ahead.end(len(index))
         return batch
 
     def _which(self, index: NDArray[np.int64]) -> NDArray[np.int64]:

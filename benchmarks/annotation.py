@@ -22,10 +22,10 @@ from sklearn.model_selection import train_test_split
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, read_cells
-from cell_lm.engine.folder import RunFolder
 from cell_lm.evaluation.metrics import annotation_scores, geometry
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.folder import run_folder
 from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.baselines import LogisticBaseline
@@ -72,7 +72,7 @@ def main() -> None:
     config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "retain_graphs": 4}})
     datasets = read_pretraining(options.data)
     out = options.out / ("quick" if options.quick else f"{steps}-steps")
-    done = out.is_dir() and RunFolder(out).read_config() == config
+    done = out.is_dir() and run_folder(out).read_config() == config
     if pretrain(datasets, config, out, resume=done).interrupted:
         raise SystemExit("interrupted; the same command goes on")
     model = CellLM.from_pretrained(out)

@@ -39,18 +39,18 @@ def die_after(steps):
     asked = after(steps)
     return lambda: asked() and leave()
 
-said["trained"] = run("run", progress=True).train.total
+said["trained"] = run("run", progress=True).train["total"]
 said["stopped after"] = run("stopped", stop=after(5) if rank else None).steps
 said["occupied"] = refused("run")
-said["resumed in shards"] = run("stopped", resume=True, sharding="full").train.total
-said["sharded"] = run("sharded", sharding="full").train.total
+said["resumed in shards"] = run("stopped", resume=True, sharding="full").train["total"]
+said["sharded"] = run("sharded", sharding="full").train["total"]
 said["shards stopped after"] = run("from shards", sharding="full", stop=after(6)).steps
-said["begun alone"] = run("begun alone", resume=True).train.total
-said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train.total
-said["open"] = run("open", token_budget="auto", retain_graphs="auto", memory="64GB").train.total
-said["open in shards"] = run("open in shards", token_budget="auto", retain_graphs="auto", sharding="full").train.total
-said["frozen"] = run("frozen", freeze_gene_vectors=True).train.total
-said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train.total
+said["begun alone"] = run("begun alone", resume=True).train["total"]
+said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train["total"]
+said["open"] = run("open", token_budget="auto", retain_graphs="auto", memory="64GB").train["total"]
+said["open in shards"] = run("open in shards", token_budget="auto", retain_graphs="auto", sharding="full").train["total"]
+said["frozen"] = run("frozen", freeze_gene_vectors=True).train["total"]
+said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train["total"]
 said["different"] = refused("nowhere", seed=rank)
 said["no cells on rank 1"] = refused("nowhere", cells=[] if rank else None)
 said["lost"] = None
@@ -94,7 +94,7 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ended = launch(SCRIPT, folder)
     assert (folder / "rank1.json").is_file(), ended[1][2]
     said = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
-    return {"folder": folder, "alone": alone.train.total, "ended": ended, "said": said}  # type: ignore[union-attr]
+    return {"folder": folder, "alone": alone.train["total"], "ended": ended, "said": said}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("run", ["run", "sharded"])

@@ -17,6 +17,7 @@ from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
 from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.errors import ConfigError
+from cell_lm.genes.vocabulary import Vocabulary
 
 FileMalignancy = Literal["tumour", "normal"]
 
@@ -31,6 +32,8 @@ class Reading:
     min_genes: int
     backed_above: float = 4.0
     """Files of more GB stay on disk."""
+    vocabulary: Vocabulary | None = None
+    """Which genes are read; default: the packaged vocabulary."""
 
     def backed(self, path: Path) -> bool:
         """Say whether a file is to stay on disk."""
@@ -118,6 +121,7 @@ class Inputs:
             gene_column=reading.gene_column,
             min_genes=reading.min_genes,
             malignancy=whole,
+            vocabulary=reading.vocabulary,
         )
         if self.column is not None and whole is None and self.column.column in cells.obs:
             cells = replace(cells, malignancy=self.column.read(cells.obs, where=cells.name))

@@ -235,6 +235,6 @@ def test_a_step_that_is_not_finite_is_skipped_and_three_end_the_run_with_advice(
     assert (result.run.steps, result.run.skipped) == (20, 2)
     assert np.isfinite(result.vectors.values).all()
     poisoned = {4, 5, 6}
-    with pytest.raises(TrainingError, match="3 steps in a row.*learning_rate"):
+    with pytest.raises(TrainingError, match=r"3 steps in a row.*learning_rate"):
         pretrain_genes([network], CONFIG, tmp_path / "ended", progress=False)
     assert (tmp_path / "ended" / "checkpoints" / "step-00000005").is_dir()

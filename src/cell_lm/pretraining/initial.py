@@ -82,12 +82,8 @@ def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None)
     recorded = data.get("initial")
     if initial is None:
         return recorded
-    gone = not isinstance(initial, CellLM) and not Path(initial).exists()
-    if (
-        gone
-        and isinstance(recorded, dict)
-        and recorded.get("path") in (str(initial), str(Path(str(initial)).resolve()))
-    ):
+    gone = None if isinstance(initial, CellLM) or Path(initial).exists() else Path(initial)
+    if gone and isinstance(recorded, dict) and recorded.get("path") in (str(gone), str(gone.resolve())):
         return recorded
     return {**InitialModel.read(initial).describe()}
 

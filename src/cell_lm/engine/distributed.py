@@ -172,7 +172,7 @@ def _join(*, cpu: bool, timeout: float) -> PartialState:
 
 
 def _is_communication_error(error: RuntimeError) -> bool:
-    """Tell what the process group raises from other errors: gloo knows no class of its own for them."""
+    """Whether the process group raised an error: gloo has no class of its own for them."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
@@ -183,8 +183,8 @@ def _refuse_lone_start() -> None:
     """
     if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys() and "RANK" not in os.environ:
         raise ConfigError(
-            "accelerate was told to start several processes and started one: it starts several on the CPU by MPI only",
-            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and say --multi_gpu in place of --cpu",
+            "accelerate was asked to start several processes and started one: it starts several on the CPU by MPI only",
+            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and use --multi_gpu in place of --cpu",
         )
 
 
@@ -195,6 +195,6 @@ def _leave_group() -> None:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the first sentence of what gloo or NCCL say, without the place in their sources."""
+    """Return the first sentence of a message of gloo or NCCL, without the line of their sources."""
     sentence = str(error).strip().splitlines()[0].partition(". ")[0]
     return re.sub(r"^\[[^]]*\.(cc|cpp|h):\d+\] *", "", sentence).rstrip(".")

@@ -2,7 +2,7 @@
 
 ``config.json`` (the resolved configuration), ``data.json`` (what it is trained on), ``log.jsonl``, ``tensorboard/`` and
 ``checkpoints/``; a kind of training adds its own files. ``config.json`` is written last when a run begins, so that it
-marks a run that can go on. What differs between kinds of training is told by a :class:`RunKind`.
+marks a run that can go on. What differs between kinds of training is in a :class:`RunKind`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Config = TypeVar("Config", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RunKind(Generic[Config]):
-    """What a run folder has to know of a kind of training.
+    """What differs between the run folders of kinds of training.
 
     Attributes
     ----------
     config
         Class of the configuration.
     steps
-        Name of the setting that says how many steps there are; it may change on resume.
+        Name of the setting of the number of steps; it may change on resume.
     may_change
         Names of the other settings that may: those that change a result by no more than rounding.
     data_difference
-        Compares two contents of ``data.json``, that of the run and the one at hand; says how they differ, or None.
+        Compares two contents of ``data.json``, that of the run and the one at hand; returns how they differ, or None.
     files
         Settings that may name a file, and the values that do not: where a file lies may change (its content is compared
         by ``data.json``).

@@ -144,7 +144,7 @@ class RunLog:
                 line = line[self._file.write(line) :]
 
     def sync(self) -> None:
-        """Make sure that all of it is on the disk: a checkpoint never knows more than its log."""
+        """Make sure that all of it is on the disk: no checkpoint may be ahead of its log."""
         if self._file is not None and self._board is not None:
             with writing(self.path):
                 os.fsync(self._file.fileno())

@@ -2,7 +2,7 @@
 
 A step of the loop: the gradient of step n, clip, *check on all ranks that loss and norm are finite*, update, log,
 validate, save. Everything that decides a step is a function of its number (cells, masks, dropout, learning rate), so
-weights, moments and the number are all that a resumed run needs to go on bit for bit. A :class:`Step` says what is
+weights, moments and the number are all that a resumed run needs to go on bit for bit. A :class:`Step` defines what is
 trained and how its gradient and its validation are computed; the :class:`Trainer` owns optimiser, schedule, skipping,
 counting, logging, early stopping and the moment of a checkpoint; :mod:`cell_lm.engine.run` owns the folder.
 """
@@ -103,9 +103,9 @@ class LoopSettings:
     patience: int | None = None
     """Early stopping: validations in a row that bring no better one, after which the run ends; None: never."""
     monitor: str = "total"
-    """Which of the validation's metrics says what is better."""
+    """The metric of the validation that is compared."""
     mode: Literal["min", "max"] = "min"
-    """Whether less of it is better, or more."""
+    """Whether a lower value of it is better, or a higher one."""
 
 
 @dataclass

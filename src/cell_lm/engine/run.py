@@ -103,7 +103,7 @@ class RunSession(Generic[Config]):
     keep_checkpoints
         How many are kept.
     labels
-        What the state of a checkpoint says besides, for whoever finds it.
+        Further entries of a checkpoint's ``state.json``.
 
     Attributes
     ----------

@@ -68,7 +68,7 @@ def absolute(path: str | Path) -> str:
 
 
 def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None) -> JSON:
-    """Return what a run that goes on says of the model it was begun from, after comparing it with the one named.
+    """Return the entry in ``data.json`` for the model that a run was begun from, after comparing it with the one named.
 
     The weights are in the run's checkpoints: the model named may be gone, if its path is the recorded one.
 

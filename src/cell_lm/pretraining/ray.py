@@ -123,7 +123,7 @@ def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
 
 
 def _lost(error: Exception, out: Path) -> TrainingError:
-    """Say in one line what Ray says in many."""
+    """Return Ray's many lines as one error."""
     lines = [line.strip() for line in str(error).splitlines()]
     reason = next(
         (line for line in lines if any(word in line for word in ("Error:", "died", "killed"))), type(error).__name__

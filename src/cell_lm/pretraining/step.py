@@ -94,7 +94,7 @@ def _mean(values: Sequence[float], counts: Sequence[int]) -> float:
 def average(parts: Sequence[Losses], objectives: ObjectivesConfig) -> Losses:
     """Return the losses over all batches: each mean is weighted by what it is a mean of.
 
-    A batch with few cells of known malignancy says little about discrimination, and weighs accordingly. The total is
+    A batch with few cells of known malignancy weighs little in discrimination. The total is
     put together from the averaged terms; an objective with nothing to measure adds nothing.
     """
     genes = [part.masked_genes for part in parts]

@@ -149,13 +149,14 @@ def test_early_stopping_leaves_the_best_weights_though_their_checkpoint_is_old(t
 
 
 def test_a_resumed_run_remembers_how_long_it_has_waited_for_a_better_validation(tmp_path: Path) -> None:
-    early = {"patience": 3, "monitor": "f1", "mode": "max"}
-    whole = run(tmp_path / "whole", Scripted(RISING_THEN_WORSE), **early)
-    left = iter([False, False, False, True])
-    assert run(tmp_path / "cut", Scripted(RISING_THEN_WORSE), stop=lambda: next(left), **early).steps == 4
-    again = run(tmp_path / "cut", Scripted(RISING_THEN_WORSE), resume=True, **early)
+    early = {"patience": 3, "monitor": "f1", "mode": "max", "steps": 12}
+    scores = [*RISING_THEN_WORSE, *[0.2] * 4]
+    whole = run(tmp_path / "whole", Scripted(scores), **early)
+    left = iter([False] * 6 + [True])
+    assert run(tmp_path / "cut", Scripted(scores), stop=lambda: next(left), **early).steps == 7
+    again = run(tmp_path / "cut", Scripted(scores), resume=True, **early)
     assert (again.steps, again.best_step) == (whole.steps, whole.best_step) == (8, 5)
-    third = Scripted(RISING_THEN_WORSE)
+    third = Scripted(scores)
     assert run(tmp_path / "cut", third, resume=True, **early).steps == 8
     assert third.taken == 0
 

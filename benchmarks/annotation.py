@@ -4,9 +4,9 @@
 
 ``DIR`` holds h5ad files with raw counts and ``obs["cell_type"]``: those of ``PRETRAINING`` and of ``TARGETS`` below.
 The encoder is pretrained once on the former. Each of the latter is then split 80/20, stratified by type, five times; on
-each split three methods get the same linear head, its regularisation chosen by cross-validation on the training cells
-alone: logistic regression on the leading components of the genes, the encoder before pretraining, and after it. The
-test cells are judged once. Prints macro-F1, mean and standard deviation over the seeds.
+each split four methods get the same linear head, its regularisation chosen by cross-validation on the training cells
+alone: logistic regression on the genes and on their leading components, the encoder before pretraining, and after it.
+The test cells are judged once. Prints macro-F1, mean and standard deviation over the seeds.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from benchmarks.probes import rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, read_cells
-from cell_lm.evaluation.metrics import annotation_scores, geometry
+from cell_lm.evaluation.annotation_metrics import macro_f1
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.folder import run_folder
 from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.baselines import LogisticBaseline
 
 PRETRAINING = (
     "pbmc_frozen_donorA",
@@ -41,6 +42,7 @@ PRETRAINING = (
     "pc9_erlotinib",
 )
 TARGETS = ("zheng_facs10", "pbmc3k", "pbmc_scminer638")
+LOGISTIC = {"logistic regression": "genes_lr", "components + logistic regression": "pca_lr"}
 NOT_A_TYPE = "unlabelled (failed QC)"
 RAREST = 10
 
@@ -103,12 +105,10 @@ def judge(
     encoders: dict[str, CellLM],
     seed: int,
 ) -> dict[str, float]:
-    methods = {"logistic regression": LogisticBaseline(seed=seed)}
-    methods |= {name: CellTypeClassifier(encoder, seed=seed) for name, encoder in encoders.items()}
-    return {
-        name: annotation_scores(labels[test], method.fit(cells[train], "cell_type").predict(cells[test])).macro_f1
-        for name, method in methods.items()
-    }
+    predicted = {name: rival_probe(cells, seed, rival)(train, test) for name, rival in LOGISTIC.items()}
+    for name, encoder in encoders.items():
+        predicted[name] = CellTypeClassifier(encoder, seed=seed).fit(cells[train], "cell_type").predict(cells[test])
+    return {name: macro_f1(labels[test], each) for name, each in predicted.items()}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks.annotation import PRETRAINING, read_target
 from benchmarks.attribution_parts import (
-    OnceEmbedded,
     linear_weights,
     precision,
     read_markers,
@@ -44,6 +43,7 @@ from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, read_cells
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
+from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import METHODS, attribute, choose_cells, deletion_curves, gene_table
 
 TARGETS = ("zheng_facs10", "pbmc3k", "baron_human")
@@ -59,7 +59,7 @@ def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
         return CellLM.from_pretrained(out)
     column = MalignancyColumn("malignant", {"putative": "tumour"})
     names = [name for name in PRETRAINING if name not in LEFT_OUT]
-    datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
+    datasets = [read_cells(folder / f"{name}.h5ad", malignancy=column, min_genes=200) for name in names]
     training = {"steps": steps, "batch_size": 128, "retain_graphs": 4, "validation": 0.0}
     config = resolve_config("small", overrides={"training": training})
     if pretrain(datasets, config, out, resume=out.is_dir()).interrupted:
@@ -68,7 +68,7 @@ def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
 
 
 def areas(
-    classifier: OnceEmbedded, cells: CellData, weights: NDArray[np.float64], seed: int, seconds: dict[str, float]
+    classifier: CellTypeClassifier, cells: CellData, weights: NDArray[np.float64], seed: int, seconds: dict[str, float]
 ) -> tuple[dict[str, float], float]:
     """Return the area of each order, whole and over the first tenth, and how integrated gradients miss completeness."""
     targets = np.asarray(classifier.predict_proba(cells)).argmax(axis=1)
@@ -85,7 +85,7 @@ def areas(
     return whole | {f"first tenth.{name}": curves.area(name, 0.1) for name in curves.probability}, gap
 
 
-def top_genes(classifier: OnceEmbedded, cells: CellData, labels: NDArray[np.object_]) -> dict[str, list[str]]:
+def top_genes(classifier: CellTypeClassifier, cells: CellData, labels: NDArray[np.object_]) -> dict[str, list[str]]:
     """Return the genes of the highest mean attribution for each type, the type itself being the target."""
     targets = np.searchsorted(classifier.classes_, labels.astype(str))
     found = attribute(classifier, cells, targets.astype(np.int64), steps=8)
@@ -117,12 +117,11 @@ def main() -> None:
         seconds: dict[str, float] = {}
         cells, explained = read_target(folder, name), 0
         labels = cells.obs["cell_type"].astype(str).to_numpy(object)
-        embedding = OnceEmbedded.embed(model, cells)
         symbols = np.asarray(cells.vocabulary.symbols, object)[cells.audit.found]
         markers = read_markers(lists, set(symbols)) if lists.is_file() else {}
         for seed in range(options.seeds):
             train, test = train_test_split(np.arange(len(cells)), test_size=0.2, stratify=labels, random_state=seed)
-            classifier = OnceEmbedded(model, embedding, seed=seed).fit(cells[train], "cell_type")
+            classifier = CellTypeClassifier(model, seed=seed).fit(cells[train], "cell_type")
             some = test[choose_cells(labels[test], options.cells, seed=seed)]
             weights = linear_weights(cells[train], labels[train], seed=seed)
             found, gap = areas(classifier, cells[some], weights, seed, seconds)

@@ -11,15 +11,9 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from cell_lm.data import CellData
+from cell_lm.data.loading.expression import log_expression
+from cell_lm.evaluation.baselines import COMPONENTS
 from cell_lm.evaluation.linear_head import fit_head
-from cell_lm.model import CellLM
-from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotator import Progress
-from cell_lm.tasks.baselines import COMPONENTS, log_expression
-from cell_lm.tasks.reading import embed_cells
-
-ROW = "benchmark_row"
-"""Column of obs that tells each cell's row in the embedding of all cells."""
 
 _CD4 = r"(.* )?cd4\+ t cells?|(naive |memory |regulatory |(central|effector) memory )?t cells?|t (helper|memory).*"
 _CD8 = r"(.* )?cd8\+ t cells?|(naive |memory |cytotoxic )?t cells?|t cytotoxic cells?"
@@ -68,29 +62,6 @@ def read_markers(path: Path, genes: set[str]) -> dict[str, set[str]]:
     rows = rows[(rows["condition"] == "normal") & rows["gene"].isin(genes)]
     folded = rows["cell_type"].str.casefold().str.strip()
     return {name: set(rows["gene"][folded.str.fullmatch(pattern)]) for name, pattern in NAMES.items()}
-
-
-class OnceEmbedded(CellTypeClassifier):
-    """The classifier, from an embedding of all cells that is computed once: the same numbers, in less time."""
-
-    def __init__(self, model: CellLM, embedding: NDArray[np.float32], *, seed: int) -> None:
-        super().__init__(model, seed=seed)
-        self._embedding = embedding
-
-    @staticmethod
-    def embed(model: CellLM, cells: CellData) -> NDArray[np.float32]:
-        cells.obs[ROW] = np.arange(len(cells))
-        return embed_cells(model, cells)
-
-    def _learn(
-        self, cells: CellData, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
-    ) -> None:
-        del progress
-        self._head = fit_head(self._embedding[cells.obs[ROW]], labels, groups=groups, seed=self.seed)
-
-    def _probabilities(self, cells: CellData, progress: Progress) -> NDArray[np.float64]:
-        del progress
-        return self.head_.probabilities(self._embedding[cells.obs[ROW]])
 
 
 def linear_weights(train: CellData, labels: NDArray[np.object_], *, seed: int) -> NDArray[np.float64]:

@@ -36,18 +36,18 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from benchmarks.annotation import read_pretraining, read_target
 from benchmarks.arms import result_file, run_workers, seed_major, spread, unclaimed
+from benchmarks.probes import rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
 from cell_lm.data import CellBatch, CellData, Tokeniser
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.evaluation.linear_head import fit_head
-from cell_lm.evaluation.metrics import geometry
 from cell_lm.files import JSON, write_json
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_read
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.run import initial_model
-from cell_lm.tasks.baselines import LogisticBaseline
 
 ENCODER = {
     "attention": "latent", "width": 64, "gene_width": 64, "layers": 2, "heads": 4, "head_width": 16,
@@ -180,8 +180,7 @@ def _macro_f1(truth: NDArray[Any], predicted: NDArray[Any]) -> float:
 def logistic(cells: CellData, seed: int) -> float:
     """Return the macro-F1 of logistic regression on the genes, on the same split."""
     labels, (train_cells, test_cells) = _labels_and_split(cells, seed)
-    predicted = LogisticBaseline(seed=seed).fit(cells[train_cells], "cell_type").predict(cells[test_cells])
-    return _macro_f1(labels[test_cells], predicted.to_numpy())
+    return _macro_f1(labels[test_cells], rival_probe(cells, seed)(train_cells, test_cells))
 
 
 def work(data: str, out: str, cells: int, jobs: Sequence[tuple[str, int]]) -> None:

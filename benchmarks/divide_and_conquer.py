@@ -89,8 +89,8 @@ FILES = (
 def read(data: Path | None) -> list[CellData]:
     column = MalignancyColumn("malignant", {"putative": "tumour"})
     if data is None:
-        return [from_anndata(adata, state=column) for adata in demo_cells().values()]
-    return [read_cells(data / f"{name}.h5ad", state=column, min_genes=200) for name in FILES]
+        return [from_anndata(adata, malignancy=column) for adata in demo_cells().values()]
+    return [read_cells(data / f"{name}.h5ad", malignancy=column, min_genes=200) for name in FILES]
 
 
 def draw(datasets: Sequence[CellData], cells: int, seed: int = 0) -> CellBatch:

@@ -44,7 +44,7 @@ from benchmarks.arms import result_file, run_workers, seed_major, unclaimed
 from benchmarks.batch_size import ENCODER
 from benchmarks.gene_inputs_report import VECTORS, report
 from benchmarks.gene_inputs_settings import Settings
-from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, logistic_probe
+from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data import CellData
@@ -203,7 +203,7 @@ class Study:
         figures = {}
         for target, cells in self.targets.items():
             labels = labels_of(cells)
-            predict = logistic_probe(cells, seed) if model is None else linear_probe(model.encode(cells), labels, seed)
+            predict = rival_probe(cells, seed) if model is None else linear_probe(model.encode(cells), labels, seed)
             scores = judge_labels(predict, labels, seed, shots=self.settings.shots, draws=self.settings.draws)
             figures |= {f"{target}.{figure}": score for figure, score in scores.items()}
         return figures

@@ -63,7 +63,7 @@ def real_cells(folder: Path) -> list[CellData]:
     for path in sorted((folder / "cells").glob("*.h5ad")):
         if "tirosh" not in path.name:  # RSEM, no counts
             state = STATES if read_h5ad(path, backed="r").obs["malignant"].notna().any() else None
-            cells.append(read_cells(path, state=state, min_genes=LEAST_GENES))
+            cells.append(read_cells(path, malignancy=state, min_genes=LEAST_GENES))
     return cells
 
 

@@ -69,7 +69,7 @@ def local_losses(model: CellLM, batch: CellBatch, token_budget: int) -> None:
     """Masked LM and discrimination in passes of their own, as beside an engine that knows contrastive losses only."""
     objectives = model.objectives
     chunks = list(batch.chunks(token_budget // 2))
-    known = 2 * int((batch.state >= 0).sum())
+    known = 2 * int((batch.malignancy >= 0).sum())
     prepared = []
     for chunk in chunks:
         parts = [make_view(model, chunk, view) for view in range(2)]

@@ -151,7 +151,7 @@ def test_a_probe_learns_from_labels_and_not_from_shuffled_ones(cells: CellData) 
 
 
 def test_logistic_regression_sees_the_same_splits(cells: CellData) -> None:
-    figures = probes.judge_labels(probes.logistic_probe(cells, 0), probes.labels_of(cells), 0, shots=(3,), draws=1)
+    figures = probes.judge_labels(probes.rival_probe(cells, 0), probes.labels_of(cells), 0, shots=(3,), draws=1)
     assert set(figures) == {"probe", "shots_3"}
     assert figures["probe"] > 0.5
 

@@ -86,6 +86,50 @@ def test_a_saved_model_comes_back_to_the_bit(
     assert CellLM.from_pretrained(tmp_path).config == model.config  # a run folder that holds model/
 
 
+def features(model: CellLM) -> torch.Tensor:
+    found: torch.Tensor = model.encoder.layers[0].attention.directions.clone()
+    return found
+
+
+def test_random_features_are_a_function_of_the_seed_and_of_the_draw(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model = CellLM(make_config("performer", redraw_every=10), vocabulary, seed=1)
+    drawn = {}
+    for seed, step in [(1, 0), (2, 0), (2, 9), (2, 10), (1, 10), (1, 5)]:
+        model.redraw_features(seed, step)
+        drawn[seed, step] = features(model)
+    assert torch.equal(drawn[1, 0], drawn[1, 5])
+    assert torch.equal(drawn[2, 0], drawn[2, 9])
+    different = [drawn[key] for key in [(1, 0), (2, 0), (1, 10), (2, 10)]]
+    assert all(not torch.equal(a, b) for i, a in enumerate(different) for b in different[:i])
+
+
+def test_loaded_features_are_redrawn_for_a_seed_that_is_not_theirs(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    config = make_config("performer")
+    first, second = CellLM(config, vocabulary, seed=1), CellLM(config, vocabulary, seed=2)
+    expected = features(second)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(features(second), features(first)), "until then they are the loaded ones"
+    second.redraw_features(2, 0)
+    assert torch.equal(features(second), expected)
+
+
+def test_bfloat16_embeddings_differ_from_float32_by_its_rounding_and_come_in_order(
+    cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    for attention in ATTENTIONS:
+        model, done = CellLM(make_config(attention), vocabulary), list[int]()
+        exact = model.encode(cells, token_budget=150)
+        rounded = model.encode(cells, token_budget=150, precision="bfloat16", progress=done.append)
+        assert rounded.dtype == np.float32
+        assert 1e-5 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.05
+        assert sum(done) == len(cells)
+        assert len(done) > 3
+
+
 def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
     make_config: Configs, vocabulary: Vocabulary
 ) -> None:

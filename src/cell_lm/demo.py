@@ -24,7 +24,8 @@ from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
-from cell_lm.evaluation.metrics import AnnotationScores, geometry
+from cell_lm.evaluation.annotation_metrics import AnnotationScores
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
@@ -46,8 +47,8 @@ from cell_lm.report import (
     write_report,
 )
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotator import Annotator
-from cell_lm.tasks.baselines import LogisticBaseline
+from cell_lm.tasks.baselines import PCALogisticBaseline
+from cell_lm.tasks.classifier import Classifier
 
 LABEL, DONOR, MALIGNANCY, KEY = "cell_type", "donor", "malignancy", "X_cell_lm"
 MARK = ".cell-lm-demo"
@@ -175,12 +176,12 @@ def _rivals(
     """Score on the same cells what the pretrained model has to beat, with the same care."""
     seed = config.training.seed
     everything = from_anndata(cells, name="the demo's cells")
-    rivals: dict[str, Annotator] = {
-        "logistic regression on the genes": LogisticBaseline(seed=seed),
+    rivals: dict[str, Classifier] = {
+        "logistic regression on the genes": PCALogisticBaseline(seed=seed),
         "the same encoder before pretraining": CellTypeClassifier(initial_model(seen, config), seed=seed),
     }
     return {
-        name: rival.fit(everything[known], LABEL, groups=DONOR).score(everything[~known], LABEL)
+        name: rival.fit(everything[known], LABEL, groups=DONOR).evaluate(everything[~known], LABEL)
         for name, rival in rivals.items()
     }
 

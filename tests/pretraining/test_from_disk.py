@@ -181,7 +181,7 @@ print(after[0] - before[0], after[1] - before[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_and_file_descriptors_are_flat_over_hundreds_of_batches(store: Path) -> None:
-    code = STEADY.format(here=str(Path(__file__).parent))
+    code = STEADY.format(here=str(Path(__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     grown, opened = map(int, done.stdout.split())

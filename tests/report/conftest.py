@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cell_lm.evaluation.metrics import annotation_scores, geometry
+from cell_lm.evaluation.annotation_metrics import annotation_scores
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.genes.audit import STATUSES, AuditSummary
 from cell_lm.report import Annotation, Baseline, Dataset, Embedding, Panel, ReportData, Reproduction, Training
 from cell_lm.report.page import render

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from cell_lm.evaluation.metrics import annotation_scores
+from cell_lm.evaluation.annotation_metrics import annotation_scores
 from cell_lm.report import Annotation, Baseline, ReportData, Training
 from cell_lm.report.highlights import cards, compare, findings
 

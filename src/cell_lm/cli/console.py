@@ -112,11 +112,13 @@ def messages(context: typer.Context) -> Messages:
     return context.find_object(Messages) or Messages()
 
 
-def coverage(about: Mapping[str, Any]) -> str:
-    """Return in a line which genes a result rests on, from what it notes in ``uns``."""
+def coverage(about: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in a line which genes a result rests on, from its record in ``uns``; nothing for the cells of a store."""
+    if "genes_found" not in about:
+        return
     found, share = int(about["genes_found"]), float(about["coverage"])
     used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
-    return f"{used}, {found:,} ({share:.1%}) of the vocabulary"
+    yield f"{used}, {found:,} ({share:.1%}) of the vocabulary"
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -10,15 +10,15 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer
-from cell_lm.cli.run_options import MinGenes
+from cell_lm.cli.options import READING, WRITING
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
     import numpy as np
     from scipy import sparse
 
-    from cell_lm.cli.inputs import Reading
     from cell_lm.config import GraphMAEConfig
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.genes.interactions import Network
 
 _LEARNING = "How it is learned"
@@ -47,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(genes, name="genes", help="Gene vectors from gene networks.")
 
 
+@reads_cells(min_genes=200, least=1)
 def pretrain(
     context: typer.Context,
     networks: Annotated[
@@ -73,10 +74,8 @@ def pretrain(
             rich_help_panel=READING,
         ),
     ] = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: MinGenes = 200,
+    *,
+    read: ReadOptions,
     gene_a: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of the first gene.", rich_help_panel=READING)
     ] = None,
@@ -142,13 +141,11 @@ def pretrain(
 
     options = {"gene_a": gene_a, "gene_b": gene_b, "score": score, "full_score": full_score, "min_score": min_score}
     given = {name: value for name, value in options.items() if value is not None}
-    read = _read_networks(networks, given | ({"no_scores": True} if no_scores else {}), says)
+    found = _read_networks(networks, given | ({"no_scores": True} if no_scores else {}), says)
     expression = None
     if cells:
-        from cell_lm.cli.inputs import Reading
-
-        expression = _read_expression(cells, Reading(layer, scale, gene_column, min_genes), says)
-    result = pretrain_genes(read, config, out, expression=expression, resume=resume, progress=not says.quiet)
+        expression = _read_expression(cells, read, says)
+    result = pretrain_genes(found, config, out, expression=expression, resume=resume, progress=not says.quiet)
     if result.vectors is not None:
         says.result(f"{result.path}: {len(result.vectors):,} genes, width {result.vectors.width}")
         says.note("next:")
@@ -194,12 +191,12 @@ def _read_networks(names: list[str], options: dict[str, Any], says: Messages) ->
     return networks
 
 
-def _read_expression(files: list[Path], reading: Reading, says: Messages) -> sparse.csr_matrix[np.float32]:
+def _read_expression(files: list[Path], read: ReadOptions, says: Messages) -> sparse.csr_matrix[np.float32]:
     """Return the expression of the cells, float32 [cells, genes], log1p of counts per 10,000."""
     from cell_lm.cli.inputs import Inputs
     from cell_lm.data.loading.expression import expression_matrix
 
-    return expression_matrix(Inputs.gather(files, [], [], None).read(reading, says))
+    return expression_matrix(Inputs.gather(files, [], [], None).read(read, says))
 
 
 def similar(

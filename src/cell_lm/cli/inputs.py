@@ -11,33 +11,15 @@ from typing import Literal
 import numpy as np
 
 from cell_lm.cli.console import Messages
-from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, Scale, read_cells
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, ReadOptions, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
+from cell_lm.data.opening import BACKED_ABOVE, is_store, refuse_models, stays_on_disk
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
-from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.errors import ConfigError
 from cell_lm.genes.vocabulary import Vocabulary
 
 FileMalignancy = Literal["tumour", "normal"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How every file is read; see :func:`cell_lm.data.read_cells`."""
-
-    layer: str | None
-    scale: Scale
-    gene_column: str | None
-    min_genes: int
-    backed_above: float = 4.0
-    """Files of more GB stay on disk."""
-    vocabulary: Vocabulary | None = None
-    """Which genes are read; default: the packaged vocabulary."""
-
-    def backed(self, path: Path) -> bool:
-        """Say whether a file is to stay on disk."""
-        return path.suffix == ".h5ad" and path.is_file() and path.stat().st_size > self.backed_above * 1e9
 
 
 @dataclass(frozen=True)
@@ -81,8 +63,26 @@ class Inputs:
         whole |= {every[_identity(path)]: "normal" for path in normal}
         return cls(tuple(every.values()), whole, column)
 
-    def read(self, reading: Reading, says: Messages) -> list[Dataset]:
+    def read(
+        self,
+        read: ReadOptions,
+        says: Messages,
+        *,
+        backed_above: float = BACKED_ABOVE,
+        vocabulary: Vocabulary | None = None,
+    ) -> list[Dataset]:
         """Read all files, and open all stores.
+
+        Parameters
+        ----------
+        read
+            How every file is read.
+        says
+            Takes a note about each file.
+        backed_above
+            h5ad files of more GB stay on disk.
+        vocabulary
+            Which genes are read from files; default: the packaged vocabulary.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Inputs:
         ConfigError
             A store is said to be tumour or normal.
         """
-        datasets = [self._read(path, reading, says) for path in self.files]
+        datasets = [self._read(path, read, says, backed_above, vocabulary) for path in self.files]
         self._refuse_absent_column(datasets)
         for value in self._unseen(datasets):
             says.note(f"no cell has '{value}' in obs column '{self.column.column if self.column else ''}'")
@@ -107,25 +107,19 @@ class Inputs:
         held = {str(value) for frame in frames for value in frame.unique()}
         return [value for value in column.values if value not in held]
 
-    def _read(self, path: Path, reading: Reading, says: Messages) -> Dataset:
+    def _read(
+        self, path: Path, read: ReadOptions, says: Messages, backed_above: float, vocabulary: Vocabulary | None
+    ) -> Dataset:
         if is_store(path):
             return self._open(path, says)
-        backed = reading.backed(path)
+        refuse_models(path)
+        backed = stays_on_disk(path, backed_above)
         says.note(f"reading {path}{', which stays on disk' if backed else ''}")
-        whole = self.whole.get(path)
-        read = open_backed if backed else read_cells
-        cells: CellData | BackedCells = read(
-            path,
-            layer=reading.layer,
-            input=reading.scale,
-            gene_column=reading.gene_column,
-            min_genes=reading.min_genes,
-            malignancy=whole,
-            vocabulary=reading.vocabulary,
-        )
+        whole, reader = self.whole.get(path), open_backed if backed else read_cells
+        cells: CellData | BackedCells = reader(path, vocabulary=vocabulary, read=replace(read, malignancy=whole))
         if self.column is not None and whole is None and self.column.column in cells.obs:
             cells = replace(cells, malignancy=self.column.read(cells.obs, where=cells.name))
-        for line in self._remarks(cells, reading, whole):
+        for line in self._remarks(cells, read, whole):
             says.note(line, indent=2)
         return cells
 
@@ -144,11 +138,11 @@ class Inputs:
         says.note(f"{sources:,} source{'s' * (sources != 1)} in {shards:,} shard{'s' * (shards != 1)}", indent=2)
         return store
 
-    def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: FileMalignancy | None) -> Iterable[str]:
+    def _remarks(self, cells: CellData | BackedCells, read: ReadOptions, whole: FileMalignancy | None) -> Iterable[str]:
         yield from cells.remarks
-        yield f"{len(cells):,} cells: {describe_states(cells)}"
+        yield f"{len(cells):,} cells: {describe_malignancy(cells)}"
         if cells.dropped:
-            yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"
+            yield f"{cells.dropped:,} cells left out: fewer than {read.min_genes} expressed genes (--min-genes)"
         if self.column is not None and whole is None and self.column.column not in cells.obs:
             yield f"no obs column '{self.column.column}': the malignancy of its cells counts as unknown"
         yield cells.audit.summary()
@@ -171,11 +165,6 @@ class Inputs:
         )
 
 
-def is_store(path: Path) -> bool:
-    """Tell whether a path is that of a store, finished or not, rather than a file or a folder of one."""
-    return path.is_dir() and ((path / MANIFEST).exists() or (path / SHARDS).is_dir())
-
-
 def _files(datasets: Sequence[Dataset]) -> list[CellData | BackedCells]:
     return [cells for cells in datasets if isinstance(cells, CellData | BackedCells)]
 
@@ -192,7 +181,7 @@ def _refuse_repeats(files: Sequence[Path]) -> None:
         seen.add(_identity(path))
 
 
-def describe_states(cells: CellData | BackedCells) -> str:
+def describe_malignancy(cells: CellData | BackedCells) -> str:
     """Return how many cells are tumour, normal and unknown."""
     counted = {word: int(np.sum(cells.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)

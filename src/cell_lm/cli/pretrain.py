@@ -12,12 +12,12 @@ import typer
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import GeneColumn, Input, Layer
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
-    from cell_lm.cli.inputs import Inputs, Reading
     from cell_lm.config import EncoderConfig, PretrainConfig
     from cell_lm.data.protocol import Dataset
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.pretraining import RunResult
 
@@ -46,14 +46,13 @@ def register(app: typer.Typer) -> None:
     app.command("pretrain", help="Pretrain a model on your own cells.", epilog=_EPILOG)(pretrain)
 
 
+@reads_cells(min_genes=200, least=1)
 def pretrain(
     context: typer.Context,
     files: run.Files = None,
     out: run.Run = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: run.MinGenes = 200,
+    *,
+    read: ReadOptions,
     malignancy_column: run.MalignancyColumnName = None,
     tumour: run.TumourValues = None,
     normal: run.NormalValues = None,
@@ -83,7 +82,7 @@ def pretrain(
     if out is None and not dry_run:
         raise typer.BadParameter("name the run folder to make", param_hint="--out")
     keep_large_blocks()
-    from cell_lm.cli.inputs import Inputs, Reading, read_malignancy_options
+    from cell_lm.cli.inputs import Inputs, read_malignancy_options
 
     options: dict[str, float | str | None] = {"steps": steps, "batch_size": batch_size, "seed": seed}
     options |= {"learning_rate": learning_rate, "memory": memory}
@@ -95,8 +94,8 @@ def pretrain(
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
     says = messages(context)
-    reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above, vocabulary)
-    datasets = inputs.read(reading, says)
+    read_all = partial(inputs.read, read, backed_above=resolved.data.backed_above, vocabulary=vocabulary)
+    datasets = read_all(says)
     if out is None or dry_run:
         from cell_lm.cli.dry_run import print_forecast
 
@@ -106,13 +105,13 @@ def pretrain(
 
         result = training.pretrain(datasets, resolved, out, initial=initial, resume=resume, progress=not says.quiet)
     else:
-        read = partial(_read_again, inputs, reading)
-        result = _train_on_ray(read, resolved, out, says, ray_workers, initial=initial, resume=resume)
+        again = partial(_read_again, read_all)
+        result = _train_on_ray(again, resolved, out, says, ray_workers, initial=initial, resume=resume)
     return _conclude(result, datasets, resolved, out, says, report=report)
 
 
-def _read_again(inputs: Inputs, reading: Reading) -> Sequence[Dataset]:
-    return inputs.read(reading, Messages(quiet=True))
+def _read_again(read_all: Callable[[Messages], Sequence[Dataset]]) -> Sequence[Dataset]:
+    return read_all(Messages(quiet=True))
 
 
 def _train_on_ray(

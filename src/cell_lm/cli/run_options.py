@@ -28,16 +28,6 @@ Run = Annotated[
     ),
 ]
 
-MinGenes = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Leave out cells with fewer expressed genes of the vocabulary.",
-        rich_help_panel=READING,
-    ),
-]
-
 MalignancyColumnName = Annotated[
     str | None,
     typer.Option(

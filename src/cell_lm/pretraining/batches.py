@@ -151,7 +151,8 @@ class Batches:
 
     def _take(self, window: _Window, places: NDArray[np.int64]) -> CellBatch:
         cells, first = window.shares[int(places[0])]
-        return self._finish(self.pool.tokenise(cells, window.fetched), first)
+        batch = self._finish(self.pool.tokenise(cells, window.fetched), first)
+        return batch.pin() if self.ranks.device.type == "cuda" else batch
 
     @contextmanager
     def ahead(self, first: int) -> Iterator[None]:

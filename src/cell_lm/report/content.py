@@ -14,7 +14,9 @@ from cell_lm.data.cells import CellData
 from cell_lm.data.obs.columns import obs_column
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
 from cell_lm.errors import InputError
-from cell_lm.evaluation.metrics import AnnotationScores, Geometry, Labels, annotation_scores
+from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
+from cell_lm.evaluation.geometry import Geometry
+from cell_lm.evaluation.labels import Labels
 from cell_lm.files import JSON
 from cell_lm.genes.audit import AuditSummary
 from cell_lm.plots.style import as_categories

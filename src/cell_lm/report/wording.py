@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cell_lm.evaluation.metrics import Geometry
+from cell_lm.evaluation.geometry import Geometry
 from cell_lm.report.content import ReportData
 from cell_lm.report.numbers import NONE, count, score
 

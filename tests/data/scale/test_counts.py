@@ -93,7 +93,7 @@ def test_log_normalised_counts_are_named_with_their_total_and_the_fix(
     middle = np.median(counts.toarray().sum(axis=1)) if total is None else total
     assert "natural log1p of" in message
     assert ("CPM" in message) if total == 1e6 else (f"counts normalised to {middle:,.0f} per cell" in message)
-    assert 'input="log1p"' in message
+    assert 'scale="log1p"' in message
 
 
 @pytest.mark.parametrize(("base", "word"), [(2.0, "log2(x + 1)"), (10.0, "log10(x + 1)")])

@@ -221,10 +221,10 @@ def _unproved(scan: Findings) -> tuple[str, str]:
     if scan.largest <= 1:
         return "proportions or probabilities (no entry is above 1)", ""
     if scan.largest <= LARGEST_LOG:
-        fix = 'If you know it to be natural log1p, say input="log1p" (--input log1p)'
+        fix = 'If you know it to be natural log1p, say scale="log1p" (--scale log1p)'
         return "logarithms of expression (on no scale that could be proved)", fix
     fix = (
-        'If it is proportional to expression (TPM, RSEM), put numpy.log1p of it into a new layer and say input="log1p"'
+        'If it is proportional to expression (TPM, RSEM), put numpy.log1p of it into a new layer and say scale="log1p"'
     )
     return "TPM, RSEM or other estimated or corrected expression", fix
 
@@ -241,12 +241,12 @@ def _refuse_rounded(case: _Case) -> None:
 
 def _check_log1p(case: _Case) -> ScaleReport:
     scan = case.scan
-    said = 'said to be log1p (input="log1p")'
+    said = 'said to be log1p (scale="log1p")'
     if scan.tally[NEGATIVE]:
         case.refuse(f"{said}, but {_scaled(case)}")
     if not scan.tally[FRACTIONAL] and scan.nonzero:
         found = f"{said}, but all {scan.entries:,} entries are whole, the largest {scan.largest:,.0f}"
-        case.refuse(found, "Leave input= (--input) out if these are counts")
+        case.refuse(found, "Leave scale= (--scale) out if these are counts")
     if scan.largest > LARGEST_LOG:
         found = f"{said}, but the largest entry is {scan.largest:,.4g}: e to that power is no count per 10,000"
         case.refuse(found, "If it was normalised but not yet logged, put numpy.log1p of it into a new layer")

@@ -64,7 +64,7 @@ class Guess:
     @property
     def fix(self) -> str:
         """What the user can do with it, short of finding the counts."""
-        say = 'say input="log1p" (--input log1p)'
+        say = 'say scale="log1p" (--scale log1p)'
         if self.base is None:
             return f"Put numpy.log1p of it into a new layer and {say}"
         if self.base == math.e:

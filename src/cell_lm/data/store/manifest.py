@@ -100,9 +100,9 @@ class SourceRecord(_Record):
     notes: list[str] = []
 
     @property
-    def input(self) -> Scale:
+    def scale(self) -> Scale:
         """What its matrix was: ``counts`` or ``log1p``."""
-        return "log1p" if self.settings.get("input") == "log1p" else "counts"
+        return "log1p" if self.settings.get("scale") == "log1p" else "counts"
 
 
 class DuplicatesRecord(_Record):

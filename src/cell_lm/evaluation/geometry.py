@@ -1,23 +1,21 @@
-"""Numbers that describe an embedding, and numbers that judge an annotation.
+"""Geometry: how the cells of an embedding lie in space.
 
-Geometry is computed on cells as directions (rows scaled to length 1) unless said otherwise, exactly where a closed form
+It is computed on cells as directions (rows scaled to length 1) unless said otherwise, exactly where a closed form
 exists and by blocks elsewhere, so that no cells x cells matrix is ever held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
 from cell_lm.errors import InputError
+from cell_lm.evaluation.labels import Labels, as_labels
 
-Labels: TypeAlias = "Sequence[object] | NDArray[np.generic] | pd.Series | pd.Categorical"
 Floats: TypeAlias = NDArray[np.float64]
 
 BLOCK = 2048
@@ -42,27 +40,6 @@ class Geometry:
     """Wang & Isola's alignment with alpha = 2 of the positive pairs; in [0, 4], lower is closer; None without pairs."""
     positives: Literal["views", "labels"] | None = None
     """What the positive pairs are: two views of the same cell, or two cells of the same label."""
-
-
-@dataclass(frozen=True)
-class AnnotationScores:
-    """How well predicted labels agree with the true ones."""
-
-    accuracy: float
-    """Share of the cells that are labelled correctly."""
-    macro_f1: float
-    """Mean F1 over the classes *present in the truth*, each counting the same whatever its size."""
-    classes: tuple[str, ...]
-    """All classes of the truth or the predictions, sorted."""
-    confusion: NDArray[np.int64]
-    """Cells [classes, classes]: rows are the truth, columns the prediction."""
-    per_class: pd.DataFrame
-    """Indexed by class: precision, recall, f1, support. Where support is 0, recall and f1 are undefined: NaN."""
-
-    @property
-    def cells(self) -> int:
-        """Number of cells that were scored."""
-        return int(self.confusion.sum())
 
 
 def _matrix(embedding: ArrayLike, where: str) -> NDArray[np.floating]:
@@ -310,62 +287,4 @@ def geometry(
         effective_rank=effective_rank(embedding),
         alignment=aligned,
         positives=positives,
-    )
-
-
-def as_labels(values: Labels, *, where: str) -> NDArray[np.str_]:
-    """Return labels as strings, one a cell.
-
-    Raises
-    ------
-    InputError
-        No label at all, labels that are not a flat list, or missing ones (None, NaN).
-    """
-    array = np.asarray(values, dtype=object)
-    if array.ndim != 1 or not len(array):
-        found = f"expected one label a cell, found shape {array.shape}"
-        raise InputError(found, where=where, fix="Pass a flat list of labels")
-    missing = int(pd.isna(array).sum())
-    if missing:
-        found = f"{missing} of {len(array)} labels are missing"
-        raise InputError(found, where=where, fix="Leave these cells out: a missing label cannot be scored")
-    return array.astype(str)
-
-
-def annotation_scores(truth: Labels, predicted: Labels) -> AnnotationScores:
-    """Compare predicted with true labels.
-
-    A class of the truth that is never predicted has precision 0 and F1 0, and counts. A class that is predicted but
-    absent from the truth has no recall and no F1 (NaN); it does not enter the macro-F1, while the cells wrongly given
-    to it lower the recall of the classes they belong to.
-
-    Parameters
-    ----------
-    truth, predicted
-        One label a cell each, in the same order, none missing; compared as strings.
-
-    Raises
-    ------
-    InputError
-        Missing labels, no cell, or two different numbers of cells.
-    """
-    true, guess = as_labels(truth, where="true labels"), as_labels(predicted, where="predicted labels")
-    if len(true) != len(guess):
-        found = f"{len(true)} true labels but {len(guess)} predicted ones"
-        raise InputError(found, where="annotation scores", fix="Pass the same cells in the same order")
-    classes, codes = np.unique(np.concatenate([true, guess]), return_inverse=True)
-    confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(confusion, (codes[: len(true)], codes[len(true) :]), 1)
-    precision, recall, f1, support = precision_recall_fscore_support(true, guess, labels=classes, zero_division=0.0)
-    per_class = pd.DataFrame(
-        {"precision": precision, "recall": recall, "f1": f1, "support": support.astype(np.int64)},
-        index=pd.Index(classes.astype(object), name="class"),
-    )
-    per_class.loc[per_class["support"] == 0, ["recall", "f1"]] = np.nan
-    return AnnotationScores(
-        accuracy=float(np.mean(true == guess)),
-        macro_f1=float(per_class["f1"].mean()),
-        classes=tuple(str(name) for name in classes),
-        confusion=confusion,
-        per_class=per_class,
     )

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cell_lm.data.obs.labels import read_groups, read_labels
 from cell_lm.errors import InputError
-from cell_lm.tasks.labels import read_groups, read_labels
 
 
 def obs(values: object) -> pd.DataFrame:

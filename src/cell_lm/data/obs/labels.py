@@ -1,18 +1,18 @@
-"""Labels as text: what the classes of any column of ``obs`` are called."""
+"""Columns of ``obs`` with labels and groups, read as text."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cell_lm.data.obs.columns import obs_column
+from cell_lm.data.obs.columns import as_text, obs_column
 from cell_lm.errors import InputError
 
 MISSING = frozenset({"", "nan", "NaN", "None", "NaT", "<NA>"})
-"""Text that means that there is no label: what is left of a missing value after it has been made text, and blanks."""
+"""Text that stands for no label: a missing value that was turned into text, and blanks."""
 
 
 class Labels(NamedTuple):
@@ -51,6 +51,7 @@ def read_labels(obs: pd.DataFrame, column: str, *, where: str, classes: int = 1)
     """
     series = obs_column(obs, column, where=where)
     text = np.array(["" if missing else as_text(x) for x, missing in zip(series, series.isna(), strict=True)], object)
+    text[[value.strip() in MISSING for value in text]] = ""
     known = text != ""
     distinct = sorted(set(text[known]))
     if not distinct:
@@ -80,11 +81,3 @@ def read_groups(obs: pd.DataFrame, column: str, known: NDArray[np.bool_], *, whe
         found = f"obs column '{column}' holds one group only, '{groups[0]}' ({len(groups):,} labelled cells)"
         raise InputError(found, where=where, fix="Leave groups= out: then single cells are left out in turn")
     return groups
-
-
-def as_text(value: Any) -> str:
-    """Write a label that is not missing as the user sees it; a whole number in a column with gaps is a float."""
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    text = str(value)
-    return "" if text.strip() in MISSING else text

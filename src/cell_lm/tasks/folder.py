@@ -1,0 +1,228 @@
+"""The folder of an estimator: settings, arrays, and the encoder where there is one. Nothing that is read can execute.
+
+``estimator.json`` holds the SHA-256 of every other file, and that of its own settings: a part that was damaged, edited
+or exchanged is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+
+from cell_lm import model_folder
+from cell_lm._version import __version__
+from cell_lm.errors import InputError, ModelError
+from cell_lm.files import JSON, atomic_directory, refuse_to_replace, sha256, write_json
+from cell_lm.model import CellLM
+from cell_lm.tasks.reference import Reference
+
+MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
+KIND: Literal["cell-lm estimator"] = "cell-lm estimator"
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused."""
+_GENES = "reference.genes"
+_AGAIN = "Copy the folder again, or fit the estimator anew"
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a folder holds: an estimator's name, parameters, reference, what the fit gave, and its encoder."""
+
+    estimator: str
+    params: Mapping[str, JSON]
+    reference: Reference
+    values: Mapping[str, JSON]
+    arrays: Mapping[str, NDArray[Any]]
+    model: CellLM | None = None
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReferenceRecord(_Record):
+    """What the estimator was fitted on; its genes are an array."""
+
+    name: str
+    label: str
+    groups: str | None
+    cells: int
+    unlabelled: int
+    vocabulary: Hash
+
+
+class Manifest(_Record):
+    """``estimator.json``."""
+
+    kind: Literal["cell-lm estimator"]
+    format: int
+    estimator: str
+    """Name of the class."""
+    cell_lm_version: str
+    scikit_learn_version: str
+    params: dict[str, Any]
+    """Parameters of its constructor."""
+    reference: ReferenceRecord
+    values: dict[str, Any]
+    """What the fit gave, besides arrays."""
+    files: dict[str, Hash]
+    """All other files of the folder: path to SHA-256."""
+    settings_sha256: Hash
+    """SHA-256 of all of the above as JSON with sorted keys and no spaces."""
+
+
+def write(path: Path, content: Content) -> None:
+    """Write an estimator; one that is there is replaced, anything else is not.
+
+    Raises
+    ------
+    InputError
+        There is something else at ``path``, or it cannot be written.
+    """
+    refuse_to_replace(path, kind="an estimator", mark=MANIFEST, names={MANIFEST, ARRAYS, MODEL})
+    with _writing(path), atomic_directory(path) as folder:
+        if content.model is not None:
+            content.model.save_pretrained(folder / MODEL)
+        arrays = {**content.arrays, _GENES: content.reference.genes}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        safetensors.numpy.save_file(contiguous, folder / ARRAYS)
+        reference = {name: getattr(content.reference, name) for name in ReferenceRecord.model_fields}
+        files = sorted(item for item in folder.rglob("*") if item.is_file())
+        settings: dict[str, JSON] = {
+            "kind": KIND,
+            "format": FORMAT,
+            "estimator": content.estimator,
+            "cell_lm_version": __version__,
+            "scikit_learn_version": version("scikit-learn"),
+            "params": dict(content.params),
+            "reference": reference,
+            "values": dict(content.values),
+            "files": {item.relative_to(folder).as_posix(): sha256(item) for item in files},
+        }
+        write_json(folder / MANIFEST, settings | {"settings_sha256": _hash(settings)})
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``estimator.json``, and check it against its own hash.
+
+    Raises
+    ------
+    ModelError
+        It is missing, damaged, edited, of something else or of a newer version.
+    """
+    where, values = str(path / MANIFEST), _read_json(path)
+    if not isinstance(values, dict) or values.get("kind") != KIND:
+        raise ModelError("it does not describe a cell-lm estimator", where=where, fix=_AGAIN)
+    made = values.get("format")
+    if isinstance(made, int) and made > FORMAT:
+        found = f"it has format {made}, and this is cell-lm {__version__} which reads up to {FORMAT}"
+        raise ModelError(found, where=where, fix="Upgrade cell-lm")
+    settings = {name: value for name, value in values.items() if name != "settings_sha256"}
+    if values.get("settings_sha256") != _hash(settings):
+        raise ModelError("its settings are not those of its hash: damaged or edited", where=where, fix=_AGAIN)
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"it is damaged: '{key}' {first['msg']}", where=where, fix=_AGAIN) from None
+
+
+def read_content(path: Path, manifest: Manifest) -> Content:
+    """Read all parts of an estimator, after checking that they are whole and of one another.
+
+    Raises
+    ------
+    ModelError
+        A part is missing, damaged or of another estimator.
+    """
+    for name, expected in manifest.files.items():
+        _check(path / name, expected)
+    model = None
+    if any(name.startswith(f"{MODEL}/") for name in manifest.files):
+        _check_presence(path / MODEL)
+        model = CellLM.from_pretrained(path / MODEL)
+        if model.vocabulary.hash != manifest.reference.vocabulary:
+            found = f"it has another vocabulary than that of its {MODEL}/"
+            raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN)
+    arrays = _read_arrays(path / ARRAYS)
+    with refusing(path):
+        genes = arrays.pop(_GENES)
+        if genes.ndim != 1 or genes.dtype != np.int64:
+            raise ValueError("its genes are not whole numbers in a row")
+    reference = Reference(**manifest.reference.model_dump(), genes=genes)
+    return Content(manifest.estimator, manifest.params, reference, manifest.values, arrays, model)
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turn parts that do not fit together into one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"its parts do not fit together ({reason})", where=str(path), fix=_AGAIN) from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (disk full, quota, read-only) into one line that names the path."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        fix = "Make room, or name another folder: what was there before is whole"
+        raise InputError(f"it could not be written ({reason})", where=str(path), fix=fix) from error
+
+
+def _hash(settings: Mapping[str, object]) -> str:
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_json(path: Path) -> object:
+    if not (path / MANIFEST).is_file():
+        found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
+        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
+    try:
+        return json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        found = f"it cannot be read as JSON ({type(error).__name__})"
+        raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN) from None
+
+
+def _check_presence(folder: Path) -> None:
+    """Look before :meth:`CellLM.from_pretrained` does: what it does not find here, it might look for on the hub."""
+    for name in (model_folder.CONFIG, model_folder.WEIGHTS, model_folder.VOCABULARY):
+        if not (folder / name).is_file():
+            raise ModelError("it is missing", where=str(folder / name), fix=_AGAIN)
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise ModelError("it is missing", where=str(path), fix=_AGAIN)
+    if sha256(path) != expected:
+        found = f"its SHA-256 is not the one in {MANIFEST}: truncated, damaged or of another estimator"
+        raise ModelError(found, where=str(path), fix=_AGAIN)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise ModelError("it is missing", where=str(path), fix=_AGAIN)
+    try:
+        return dict(safetensors.numpy.load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"it cannot be read ({error})", where=str(path), fix=_AGAIN) from None

@@ -22,11 +22,12 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
+from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
 from cell_lm.evaluation.annotation_metrics import AnnotationScores
 from cell_lm.evaluation.geometry import geometry
-from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
+from cell_lm.files import refuse_to_overwrite, refuse_to_replace
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining import RunResult, pretrain
@@ -47,7 +48,7 @@ from cell_lm.report import (
     write_report,
 )
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.baselines import PCALogisticBaseline
+from cell_lm.tasks.baselines import GeneLogisticBaseline
 from cell_lm.tasks.classifier import Classifier
 
 LABEL, DONOR, MALIGNANCY, KEY = "cell_type", "donor", "malignancy", "X_cell_lm"
@@ -105,7 +106,7 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         "small", overrides={"training": SETTINGS | {"seed": seed} | ({"steps": steps} if steps else {})}
     )
 
-    packaged = demo_cells()
+    packaged = demo_cells(harmonise=True)
     datasets = [
         from_anndata(adata, name=name, malignancy=MalignancyColumn(MALIGNANCY)) for name, adata in packaged.items()
     ]
@@ -148,8 +149,7 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         reproduction=_reproduction(config, steps),
         limits=LIMITS,
     )
-    with atomic_file(out / "cells.h5ad") as path:
-        cells.write_h5ad(path, compression="gzip")
+    write_h5ad(cells, out / "cells.h5ad", compression="gzip")
     write_report(data, out / "report.html")
     return DemoResult(run, annotation.scores, rivals, out / "report.html")
 
@@ -177,7 +177,7 @@ def _rivals(
     seed = config.training.seed
     everything = from_anndata(cells, name="the demo's cells")
     rivals: dict[str, Classifier] = {
-        "logistic regression on the genes": PCALogisticBaseline(seed=seed),
+        "logistic regression on the genes": GeneLogisticBaseline(seed=seed),
         "the same encoder before pretraining": CellTypeClassifier(initial_model(seen, config), seed=seed),
     }
     return {

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from cell_lm.config import PRESETS, EncoderConfig, GraphMAEConfig, PretrainConfig, parse, resolve_config
 from cell_lm.errors import ConfigError
+from cell_lm.reading import parse_toml
 
 _EXAMPLES: dict[type[BaseModel], str] = {PretrainConfig: "training.steps", GraphMAEConfig: "steps"}
 
@@ -112,7 +113,7 @@ def _with_encoder(
     base = resolve_config(preset or same or "small", file, nested(settings))
     named = nested(settings).get("encoder", {})
     if file is not None:
-        named = tomllib.loads(file.read_text(encoding="utf-8")).get("encoder", {}) | named
+        named = parse_toml(file.read_text(encoding="utf-8")).get("encoder", {}) | named
     if preset is not None:
         named = PRESETS[preset].model_dump() | named
     for name, value in named.items():

@@ -20,6 +20,7 @@ from cell_lm.config import parse
 from cell_lm.engine.disk import remove_partial, writing
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.files import JSON, write_json
+from cell_lm.reading import MOST_LISTED, read_json_object, reason
 
 CONFIG, DATA, CHECKPOINTS = "config.json", "data.json", "checkpoints"
 
@@ -173,15 +174,13 @@ class RunFolder(Generic[Config]):
     def _read(self, name: str) -> dict[str, JSON]:
         path = self.path / name
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            return read_json_object(path, most=MOST_LISTED)
         except FileNotFoundError:
             found = f"there is no run here that could go on (no {name})"
             raise ModelError(found, where=str(self.path), fix="Leave out --resume") from None
         except (OSError, ValueError) as error:
-            raise ModelError(f"it cannot be read ({error})", where=str(path), fix="Restore it from a copy") from None
-        if not isinstance(values, dict):
-            raise ModelError("it is not a JSON object", where=str(path), fix="Restore it from a copy")
-        return values
+            found = f"it cannot be read ({reason(error)})"
+            raise ModelError(found, where=str(path), fix="Restore it from a copy") from None
 
     def refuse_settings(self, config: Config) -> None:
         """Raise where the run cannot go on with these settings.

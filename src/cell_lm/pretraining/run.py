@@ -93,7 +93,7 @@ def pretrain(
         run.settle(resume=resume)
         run.config = session.open(run.config, run.data, resume=resume, progress=progress, notes=run.batches.notes)
         step = run.step(session)
-        with run.batches.ahead(session.done):
+        with run.batches.prefetch(session.done):
             return session.train(
                 step,
                 loop_settings(run.config),
@@ -107,7 +107,9 @@ def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM
     """Return the model that :func:`pretrain` starts from, before its first step."""
     vocabulary = datasets[0].vocabulary
     model = fresh_model(config, vocabulary)
-    start_gene_vectors(model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).sample)
+    start_gene_vectors(
+        model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).training_subset
+    )
     return model.eval()
 
 
@@ -183,7 +185,7 @@ class _Pretraining:
         if self.recorded_initial is not None:
             initial = self.initial or load_recorded(self.recorded_initial)
             return copy_weights(self.model, initial)
-        return start_gene_vectors(self.model, self.config, self.vectors, self.batches.sample)
+        return start_gene_vectors(self.model, self.config, self.vectors, self.batches.training_subset)
 
     def export(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the model folder."""

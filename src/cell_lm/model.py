@@ -208,7 +208,7 @@ class CellLM(nn.Module):
         collect(0)
         return embedding
 
-    def _chunks(self, cells: CellData, token_budget: int) -> Iterator[CellBatch]:
+    def _chunks(self, cells: Cells, token_budget: int) -> Iterator[CellBatch]:
         """Yield cells as tokens on the device, in order."""
         tokenise, block = Tokeniser(self.config.bins, self.config.max_genes), 2048
         for start in range(0, len(cells), block):

@@ -11,6 +11,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cell_lm.engine.board import quiet_writer_threads
 from cell_lm.engine.disk import writing
 from cell_lm.files import JSON, atomic_file
 from cell_lm.objectives.divide_and_conquer import Losses
@@ -105,6 +106,7 @@ class RunLog:
     def __enter__(self) -> RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
+        quiet_writer_threads()
         truncate(self.path, self.done or NOTHING)
         with writing(self.folder):
             self._file = self.path.open("ab", buffering=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,8 @@ from cell_lm.prepare import PrepareSettings, prepare
 from cell_lm.prepare.disk import writing
 from cell_lm.tasks import CellTypeClassifier
 
-Write, Read = Callable[[Path], object], Callable[[Path], Any]
+Write: TypeAlias = Callable[[Path], object]
+Read: TypeAlias = Callable[[Path], Any]
 
 GENES = 400
 _HUMAN = Vocabulary.human()

@@ -48,7 +48,7 @@ from cell_lm.report import (
     write_report,
 )
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.baselines import PCALogisticBaseline
+from cell_lm.tasks.baselines import GeneLogisticBaseline
 from cell_lm.tasks.classifier import Classifier
 
 LABEL, DONOR, MALIGNANCY, KEY = "cell_type", "donor", "malignancy", "X_cell_lm"
@@ -106,7 +106,7 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         "small", overrides={"training": SETTINGS | {"seed": seed} | ({"steps": steps} if steps else {})}
     )
 
-    packaged = demo_cells()
+    packaged = demo_cells(harmonise=True)
     datasets = [
         from_anndata(adata, name=name, malignancy=MalignancyColumn(MALIGNANCY)) for name, adata in packaged.items()
     ]
@@ -177,7 +177,7 @@ def _rivals(
     seed = config.training.seed
     everything = from_anndata(cells, name="the demo's cells")
     rivals: dict[str, Classifier] = {
-        "logistic regression on the genes": PCALogisticBaseline(seed=seed),
+        "logistic regression on the genes": GeneLogisticBaseline(seed=seed),
         "the same encoder before pretraining": CellTypeClassifier(initial_model(seen, config), seed=seed),
     }
     return {

@@ -140,7 +140,10 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
     The bin is counted on training cells and judged on the held-out ones, where there are any.
     """
     batches = Batches(datasets, config, Ranks())
-    training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
+    training, held_out = (
+        batches.training_subset(_SAMPLED),
+        np.random.default_rng(0).permutation(batches.validation_cells),
+    )
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
     tumour, normal = (int(np.sum(batches.pool.malignancy == malignancy)) for malignancy in (TUMOUR, NORMAL))

@@ -33,7 +33,7 @@ def attempts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         cwd=root,
         env=os.environ | {"PYTHONPATH": path},
     )
-    assert done.returncode == 0, done.stderr[-2_000:]
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2_000:]
     found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
     return found
 

@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cell_lm.engine.board import quiet_writer_threads
 from cell_lm.engine.disk import writing
 from cell_lm.files import JSON, atomic_file
 from cell_lm.reading import parse_json
@@ -102,6 +103,7 @@ class RunLog:
     def __enter__(self) -> RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
+        quiet_writer_threads()
         truncate(self.path, self.done or _BEFORE_THE_FIRST)
         with writing(self.folder):
             self._file = self.path.open("ab", buffering=0)

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks.options import data_folder, parser, run
+from benchmarks.options import data_if_given, parser, run
 from cell_lm.data import CellData, from_anndata, read_cells
 from cell_lm.data.demo import demo_cells
 from cell_lm.data.loading.expression import log_expression
@@ -152,7 +152,8 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=5)
     given = options.parse_args()
     seeds = range(3 if given.quick else given.seeds)
-    folder = None if given.data is None or given.quick else data_folder(given.data, [f"cells/{n}.h5ad" for n in MORE])
+    folder = data_if_given(given.data, [f"cells/{name}.h5ad" for name in MORE])
+    folder = None if given.quick else folder
     sets = [evaluate(name, packaged, cells, seeds) for name, packaged, cells in read(folder)]
     show(sets)
     print(json.dumps(summary(sets)))

@@ -22,11 +22,12 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import HELD_OUT, demo_cells
+from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.engine.distributed import Ranks
 from cell_lm.evaluation.annotation_metrics import AnnotationScores
 from cell_lm.evaluation.geometry import geometry
-from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace
+from cell_lm.files import refuse_to_overwrite, refuse_to_replace
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining import RunResult, pretrain
@@ -148,8 +149,7 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         reproduction=_reproduction(config, steps),
         limits=LIMITS,
     )
-    with atomic_file(out / "cells.h5ad") as path:
-        cells.write_h5ad(path, compression="gzip")
+    write_h5ad(cells, out / "cells.h5ad", compression="gzip")
     write_report(data, out / "report.html")
     return DemoResult(run, annotation.scores, rivals, out / "report.html")
 

@@ -42,7 +42,8 @@ def test_from_counts_to_annotated_cells(cli: Cli, folder: Path, monkeypatch: pyt
     run("annotate fit known1.h5ad --label cell_type --groups donor --model run --out ann")
     told = run("annotate predict new1.cell_lm.h5ad --model ann --truth cell_type --out done.h5ad")
     run(
-        "report run --cells done.h5ad --label cell_type --malignancy=malignancy --predicted cell_lm_label --out all.html"
+        "report run --cells done.h5ad --label cell_type --malignancy=malignancy "
+        "--predicted cell_lm_label --out all.html"
     )
 
     cells = anndata.read_h5ad("done.h5ad")

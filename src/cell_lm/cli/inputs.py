@@ -33,15 +33,24 @@ class Inputs:
         Files all of whose cells are tumour, or normal, cells.
     column : MalignancyColumn or None
         Tells the malignancy of the cells of the other files that have it.
+    verify : bool
+        Whether the files of stores are hashed before they are used.
     """
 
     files: tuple[Path, ...]
     whole: Mapping[Path, FileMalignancy] = field(default_factory=dict)
     column: MalignancyColumn | None = None
+    verify: bool = True
 
     @classmethod
     def gather(
-        cls, files: Sequence[Path], tumour: Sequence[Path], normal: Sequence[Path], column: MalignancyColumn | None
+        cls,
+        files: Sequence[Path],
+        tumour: Sequence[Path],
+        normal: Sequence[Path],
+        column: MalignancyColumn | None,
+        *,
+        verify: bool = True,
     ) -> Inputs:
         """Put the files in order: those named plainly, then those named as tumour or normal only.
 
@@ -60,7 +69,7 @@ class Inputs:
             raise ConfigError("there is no file of cells to learn from", fix="Name at least one .h5ad file")
         whole: dict[Path, FileMalignancy] = {every[_identity(path)]: "tumour" for path in tumour}
         whole |= {every[_identity(path)]: "normal" for path in normal}
-        return cls(tuple(every.values()), whole, column)
+        return cls(tuple(every.values()), whole, column, verify)
 
     def read(self, read: ReadOptions, says: Messages, *, backed_above: float = BACKED_ABOVE) -> list[Dataset]:
         """Read all files, and open all stores.
@@ -116,7 +125,10 @@ class Inputs:
             fix = "Leave out --tumour-file and --normal-file for it; cell-lm prepare takes the malignancy"
             raise ConfigError("it is a store, which knows the malignancy of its cells", where=str(path), fix=fix)
         says.note(f"opening {path}")
-        store = Store.open(path)
+        store = Store.open(path, verify=self.verify)
+        if self.verify:
+            with says.progress("hashing", store.size - store.manifest.vocabulary.size) as done:
+                store.refuse_damaged(done)
         counts = {
             word: int(np.count_nonzero(store.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()
         }

@@ -68,6 +68,7 @@ def pretrain(
     memory: run.Memory = None,
     dry_run: run.DryRun = False,
     backed: run.Backed = False,
+    no_verify: run.NoVerify = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
     report: run.Report = True,
@@ -88,7 +89,7 @@ def pretrain(
     column = read_malignancy_options(
         malignancy_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
-    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
+    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column, verify=not no_verify)
     says = messages(context)
     read_all = partial(inputs.read, read, backed_above=resolved.data.backed_above)
     datasets = read_all(says)

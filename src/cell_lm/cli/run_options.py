@@ -181,6 +181,16 @@ FreezeGeneVectors = Annotated[
     ),
 ]
 
+NoVerify = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        help="Do not hash the files of a store before they are used. They are hashed once, and again when they change; "
+        "without it, damage can change the result unseen.",
+        rich_help_panel=READING,
+    ),
+]
+
 Backed = Annotated[
     bool,
     typer.Option(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining.batches import Batches
+from cell_lm.reading import MOST_LISTED, read_json_object
 from cell_lm.report import (
     Annotation,
     Baseline,
@@ -118,7 +117,7 @@ def _reproduction(run: Path, config: PretrainConfig) -> Reproduction | None:
 def _read_datasets(run: Path) -> tuple[Dataset, ...]:
     path = run / DATA
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_object(path, most=MOST_LISTED)
         return tuple(
             Dataset(
                 name=str(one["name"]),
@@ -130,7 +129,7 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
             )
             for one in values["datasets"]
         )
-    except (OSError, ValueError, KeyError, TypeError, GeneError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, GeneError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ModelError(f"it cannot be read ({reason})", where=str(path), fix="Restore it from a copy") from None
 
@@ -141,7 +140,10 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
     The bin is counted on training cells and judged on the held-out ones, where there are any.
     """
     batches = Batches(datasets, config, Ranks())
-    training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
+    training, held_out = (
+        batches.training_subset(_SAMPLED),
+        np.random.default_rng(0).permutation(batches.validation_cells),
+    )
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
     tumour, normal = (int(np.sum(batches.pool.malignancy == malignancy)) for malignancy in (TUMOUR, NORMAL))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from cell_lm.engine.disk import writing
 from cell_lm.files import JSON, atomic_file
 from cell_lm.objectives.divide_and_conquer import Losses
+from cell_lm.reading import parse_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -60,7 +61,7 @@ def read_log(path: Path) -> list[dict[str, JSON]]:
     rows: list[dict[str, JSON]] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):

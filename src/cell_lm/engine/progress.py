@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cell_lm.objectives.divide_and_conquer import Losses
+from cell_lm.terminal import one_line
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -87,7 +88,7 @@ class Lines(Silent):
 
     def note(self, message: str) -> None:
         """Print a line."""
-        self.console.print(message, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(one_line(message), soft_wrap=True, highlight=False, markup=False)
 
 
 class Bar(Lines):

@@ -65,7 +65,7 @@ def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) 
     training, device = config.training, ranks.device
     work = _work(model, batches, config, ranks, held_memory(device))
     limit = memory_limit(device, training.memory)
-    sample = batches.sample(SAMPLE).to(device)
+    sample = batches.training_subset(SAMPLE).to(device)
     cost = measure(
         model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
     )

@@ -129,7 +129,7 @@ def pretrain(
         run.settle(resume=resume)
         done = ranks.on_first(lambda: run.open(stack, resume=resume, progress=progress))
         trainer = run.trainer(done)
-        stack.enter_context(run.batches.ahead(done))
+        stack.enter_context(run.batches.prefetch(done))
         request = stack.enter_context(stop_on_signals(launched=ranks.size > 1))
         try:
             interrupted = trainer.run(lambda: (stop is not None and stop()) or bool(request))
@@ -148,7 +148,9 @@ def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM
     """Return the model that :func:`pretrain` starts from, before its first step."""
     vocabulary = datasets[0].vocabulary
     model = fresh_model(config, vocabulary)
-    start_gene_vectors(model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).sample)
+    start_gene_vectors(
+        model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).training_subset
+    )
     return model.eval()
 
 
@@ -267,7 +269,7 @@ class _Run:
     def _prepare(self, done: int) -> None:
         """Give the model the weights it starts from, unless a checkpoint has them, and share it among the ranks."""
         if not done:
-            self.say(0, start_gene_vectors(self.model, self.config, self.vectors, self.batches.sample))
+            self.say(0, start_gene_vectors(self.model, self.config, self.vectors, self.batches.training_subset))
             self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
         if self.config.training.sharding == "full":
             shard(self.model, self.ranks.device, self.ranks.size)

@@ -1,4 +1,4 @@
-"""Tables of ``benchmarks.gene_inputs``, from the results that are there."""
+"""Tables of ``studies.gene_inputs``, from the results that are there."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.arms import spread
-from benchmarks.gene_inputs_settings import Settings
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.genes.vocabulary import Vocabulary
+from studies.arms import spread
+from studies.gene_inputs_settings import Settings
 
 VECTORS = "vectors.json"
 REFERENCE = "random"

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.gene_graphs import Pairs, positions
-from benchmarks.gene_store import Vectors
-from benchmarks.gene_tests import Score, auc
 from cell_lm.genes import Vocabulary
+from studies.gene_graphs import Pairs, positions
+from studies.gene_store import Vectors
+from studies.gene_tests import Score, auc
 
 SPLITS = ("train", "valid", "test")
 

@@ -12,16 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from cell_lm.files import JSON, atomic_file, write_json
-
-Result = TypeVar("Result")
-"""Anything that is JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +49,7 @@ class ResultStore:
         with self._alone(path):
             if not path.is_file():
                 write_json(path, cast("JSON", {"settings": dict(settings), "result": make()}))
-            result: Result = json.loads(path.read_text(encoding="utf-8"))["result"]
+            result: dict[str, JSON] = json.loads(path.read_text(encoding="utf-8"))["result"]
             return result
 
     def vectors(self, name: str, settings: Mapping[str, JSON], make: Callable[[], Vectors]) -> Vectors:

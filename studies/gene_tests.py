@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.gene_graphs import GeneSets, Knowledge, Pairs
-from benchmarks.gene_store import Vectors
+from studies.gene_graphs import GeneSets, Knowledge, Pairs
+from studies.gene_store import Vectors
 
 NEIGHBOURS = 10
 BLOCK = 16_384

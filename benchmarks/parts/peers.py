@@ -28,6 +28,7 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_hidden, choose_read
 
 SEED, STEP = 3, 5
+PACKAGES = {"gradcache": "gradcache", "sentence_transformers": "sentence-transformers"}
 
 
 def nt_xent(
@@ -55,11 +56,13 @@ def end_to_end(model: CellLM, batch: CellBatch) -> float:
     both = concatenate([part for part, _ in parts])
     hidden = choose_hidden(both, Counter.of(SEED, STEP, both.slots, 0), objectives.masked.rate)
     output = model(both, hidden=hidden, counter=Counter(torch.cat([counter.cells for _, counter in parts])))
-    known = both.state >= 0
+    known = both.malignancy >= 0
     loss = objectives.masked.weight * F.cross_entropy(output.expression, both.bins[hidden])
-    labels = both.state[known].to(output.state.dtype)
-    loss = loss + objectives.discrimination.weight * F.binary_cross_entropy_with_logits(output.state[known], labels)
-    contrastive = nt_xent(*output.projection.chunk(2), objectives.contrastive.temperature)
+    labels = both.malignancy[known].to(output.malignancy.dtype)
+    discrimination = F.binary_cross_entropy_with_logits(output.malignancy[known], labels)
+    loss = loss + objectives.discrimination.weight * discrimination
+    first, second = output.projection.chunk(2)
+    contrastive = nt_xent(first, second, objectives.contrastive.temperature)
     loss = loss + objectives.contrastive.weight * contrastive
     loss.backward()
     return float(loss.detach())
@@ -80,8 +83,8 @@ def local_losses(model: CellLM, batch: CellBatch, token_budget: int) -> None:
     for both, hidden, counter in prepared:
         output = model(both, hidden=hidden, counter=counter)
         loss = F.cross_entropy(output.expression, both.bins[hidden], reduction="sum") / masked
-        labelled = both.state >= 0
-        logits, labels = output.state[labelled], both.state[labelled].to(output.state.dtype)
+        labelled = both.malignancy >= 0
+        logits, labels = output.malignancy[labelled], both.malignancy[labelled].to(output.malignancy.dtype)
         loss = loss + F.binary_cross_entropy_with_logits(logits, labels, reduction="sum") / known
         loss.backward()
 
@@ -124,8 +127,7 @@ class GradCachePeer:
 
 def _gradcache() -> Any:
     spec = importlib.util.find_spec("gradcache")
-    if spec is None:
-        raise ModuleNotFoundError("gradcache is not installed: pip install -c constraints.txt '.[benchmarks]'")
+    assert spec is not None  # PACKAGES are looked for before
     package = types.ModuleType("grad_cache")
     package.__path__ = list(spec.submodule_search_locations or ())
     sys.modules.setdefault("grad_cache", package)

@@ -1,4 +1,4 @@
-"""What a result of ``benchmarks.gene_inputs`` depends on, besides arm, seed and the cells themselves."""
+"""What a result of ``studies.gene_inputs`` depends on, besides arm, seed and the cells themselves."""
 
 from __future__ import annotations
 

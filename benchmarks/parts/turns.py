@@ -26,9 +26,9 @@ def random_cells(cells: int, seed: int = 0) -> CellBatch:
     lengths = np.clip(np.round(1050 * np.exp(0.45 * rng.standard_normal(cells))), 50, MOST).astype(np.int64)
     genes = np.concatenate([np.sort(rng.choice(GENES, n, replace=False)) for n in lengths])
     bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
-    state = torch.from_numpy(rng.integers(0, 2, cells))
+    malignancy = torch.from_numpy(rng.integers(0, 2, cells))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, state, torch.arange(cells))
+    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(cells))
 
 
 @dataclass

@@ -1,6 +1,6 @@
-"""Gene vectors by NetMF, as a file that ``training.gene_vectors`` and the benchmarks take.
+"""Gene vectors by NetMF, as a file that ``training.gene_vectors`` and ``studies.gene_inputs`` take.
 
-    python -m benchmarks.netmf_vectors NETWORK... --out netmf.safetensors [--width 512]
+    python -m studies.netmf_vectors NETWORK... --out netmf.safetensors [--width 512]
 
 ``NETWORK`` is ``anat`` (the packaged one), a folder of STRING's files or an edge file; several are joined first.
 """

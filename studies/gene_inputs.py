@@ -1,16 +1,16 @@
 """Does it help a cell model to start from gene vectors that know something? The same pretraining with different ones.
 
-    python -m benchmarks.gene_inputs --data DIR --vectors graphmae=FILE netmf=FILE [--out runs/gene_inputs]
-                                     [--arms "NAME;NAME"] [--cells 16384] [--seeds 5] [--jobs 2] [--encoder small|light]
-    python -m benchmarks.gene_inputs --out runs/gene_inputs --report
+    python -m studies.gene_inputs --data DIR --vectors graphmae=FILE netmf=FILE [--out runs/gene_inputs]
+                                  [--arms "NAME;NAME"] [--cells 16384] [--seeds 5] [--jobs 2] [--encoder small|light]
+    python -m studies.gene_inputs --out runs/gene_inputs --report
 
 An arm is named by where its gene vectors start: ``random``, ``coexpression`` (of the training cells), ``network`` (the
-packaged ones), a name given by ``--vectors`` (files that ``cell-lm genes pretrain`` or ``benchmarks.netmf_vectors``
+packaged ones), a name given by ``--vectors`` (files that ``cell-lm genes pretrain`` or ``studies.netmf_vectors``
 wrote), or two joined, as ``graphmae+coexpression``. After it may stand ``frozen``: the vectors are not trained; and
 ``, before pretraining``: the model is judged as it starts. All else is the same: the cells (the eight files of
 ``benchmarks.annotation``), their order, masks, all other weights at the start, steps, learning rate, objectives (all
 three). By default the encoder is preset ``small``, reading at most 1,024 genes of a cell; ``light`` is that of
-``benchmarks.batch_size``, at about a third of the time.
+``studies.batch_size``, at about a third of the time.
 
 Measured for each arm and seed: the masked-LM loss on held-out cells of the pretraining files (cells read whole, no
 dropout, the same genes hidden whatever the arm), of all genes, of those in the network (``known``: a vector in any of
@@ -40,10 +40,8 @@ import torch
 from scipy import sparse
 
 from benchmarks.annotation import TARGETS, read_pretraining, read_target
-from benchmarks.arms import result_file, run_workers, seed_major, unclaimed
-from benchmarks.batch_size import ENCODER
-from benchmarks.gene_inputs_report import VECTORS, report
-from benchmarks.gene_inputs_settings import Settings
+from benchmarks.annotation import files as cell_files
+from benchmarks.options import data_folder, parser, run
 from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, resolve_config
@@ -58,6 +56,10 @@ from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.batches import Batches
 from cell_lm.pretraining.run import initial_model
 from cell_lm.pretraining.start import join_vectors
+from studies.arms import result_file, run_workers, seed_major, unclaimed
+from studies.batch_size import ENCODER
+from studies.gene_inputs_report import VECTORS, report
+from studies.gene_inputs_settings import Settings
 
 LOGISTIC = "logistic regression"
 FROZEN, BEFORE, JOINED = " frozen", ", before pretraining", "+coexpression"
@@ -132,7 +134,7 @@ def vectors_setting(
     config = configuration(arm, settings, seed, "random")
     vocabulary, width = datasets[0].vocabulary, config.encoder.gene_width
     network = GeneVectors.load(files[arm.vectors]).align(vocabulary)
-    cells = Batches(datasets, config, Ranks()).sample(MOST_CELLS)
+    cells = Batches(datasets, config, Ranks()).training_subset(MOST_CELLS)
     entries = (cells.values.numpy(), cells.genes.numpy(), cells.offsets)
     expression = sparse.csr_matrix(entries, shape=(len(cells), len(vocabulary)))
     parts = [(network.project(width), network.known), coexpression_vectors(expression, width, seed=seed)]
@@ -234,20 +236,18 @@ def _named_file(text: str) -> tuple[str, Path]:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="folder of the h5ad files")
-    parser.add_argument("--vectors", type=_named_file, nargs="+", default=[], metavar="NAME=FILE")
-    parser.add_argument("--out", type=Path, default=Path("runs/gene_inputs"))
-    parser.add_argument("--arms", help="names parted by semicolons; default: all that --vectors allow")
-    parser.add_argument("--no-baselines", action="store_true", help="the arms alone")
-    parser.add_argument("--cells", type=int, default=16_384, help="cells seen in pretraining")
-    parser.add_argument("--encoder", choices=("small", "light"), default="small")
-    parser.add_argument("--max-genes", type=int, default=1024, help="of a cell that the encoder small reads")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
-    parser.add_argument("--report", action="store_true", help="print what there is in --out, run nothing")
-    parser.add_argument("--quick", action="store_true", help="512 cells, one seed, two arms, one data set")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="512 cells, one seed, two arms, one data set")
+    arguments.add_argument("--vectors", type=_named_file, nargs="+", default=[], metavar="NAME=FILE")
+    arguments.add_argument("--out", type=Path, default=Path("runs/gene_inputs"))
+    arguments.add_argument("--arms", help="names parted by semicolons; default: all that --vectors allow")
+    arguments.add_argument("--no-baselines", action="store_true", help="the arms alone")
+    arguments.add_argument("--cells", type=int, default=16_384, help="cells seen in pretraining")
+    arguments.add_argument("--encoder", choices=("small", "light"), default="small")
+    arguments.add_argument("--max-genes", type=int, default=1024, help="of a cell that the encoder small reads")
+    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--jobs", type=int, default=2, help="processes, of one thread each")
+    arguments.add_argument("--report", action="store_true", help="print what there is in --out, run nothing")
+    options = arguments.parse_args()
     files = dict(options.vectors)
     options.names = options.arms.split(";") if options.arms else default_arms(files)
     if options.quick:
@@ -256,9 +256,9 @@ def _options() -> argparse.Namespace:
         for name in options.names:
             Arm.parse(name, files)
     except ValueError as error:
-        parser.error(str(error))
-    if options.data is None and not options.report:
-        parser.error("--data is needed, unless it is only to --report")
+        arguments.error(str(error))
+    if not options.report:
+        data_folder(options.data, cell_files(TARGETS))
     return options
 
 
@@ -286,9 +286,9 @@ def main() -> None:
         "files": {name: str(path) for name, path in files.items()},
         "jobs": [list(job) for job in seed_major(names, options.seeds)],
     }
-    run_workers("benchmarks.gene_inputs", arguments, options.jobs)
+    run_workers("studies.gene_inputs", arguments, options.jobs)
     print("\n".join(report(out, files, only=settings)))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

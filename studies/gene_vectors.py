@@ -1,9 +1,9 @@
 """Gene vectors against each other: shared pathways, neighbours in gene sets, interactions that were held out.
 
-    python -m benchmarks.gene_vectors --data DIR [--methods "NAME;NAME"] [--out runs/gene_vectors] [--jobs 2] [--quick]
+    python -m studies.gene_vectors --data DIR [--methods "NAME;NAME"] [--out runs/gene_vectors] [--jobs 2] [--quick]
 
 ``DIR`` holds ``genes/`` (STRING, all sources of interactions, labelled pairs, gene sets) and ``cells/`` (counts).
-:data:`benchmarks.gene_methods.METHODS` are compared by their [genes, 512] vectors, and ``degree``, how many edges two
+:data:`studies.gene_methods.METHODS` are compared by their [genes, 512] vectors, and ``degree``, how many edges two
 genes have together, by what it can. One rule for all: a gene that a method does not know has cosine 0 to every gene,
 and neighbours as if drawn by chance. Whatever is tuned is tuned on the validation split of the pairs. The last line is
 JSON, ``{"FIGURE.METHOD": [mean, standard deviation over the seeds]}``:
@@ -46,14 +46,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.gene_graphs import HELD_OUT, NO_COMMON_SET, WHOLE, Knowledge, read_knowledge
-from benchmarks.gene_methods import METHODS, QUICK, Bench, Method, Scale, fingerprint
-from benchmarks.gene_pairs import ClassifierSettings, classifier_auc, read_pairs
-from benchmarks.gene_store import ResultStore, Vectors
-from benchmarks.gene_tests import cosine, degree_sum, forms, link_aucs, purities
+from benchmarks.options import data_folder, parser, run
 from cell_lm.errors import ModelError
 from cell_lm.files import JSON
+from studies.gene_graphs import COLLECTIONS, HELD_OUT, NO_COMMON_SET, WHOLE, Knowledge, read_knowledge
+from studies.gene_methods import CELLS, METHODS, QUICK, Bench, Method, Scale, fingerprint
+from studies.gene_pairs import ClassifierSettings, classifier_auc, read_pairs
+from studies.gene_store import ResultStore, Vectors
+from studies.gene_tests import cosine, degree_sum, forms, link_aucs, purities
 
+FILES = [
+    *(f"genes/{name}.parquet" for name in ("gene2vec_ggi_pairs", "ppi_string12_union", "ppi_all_sources")),
+    *(f"genes/{name}.gmt" for name in COLLECTIONS),
+    *(f"cells/{name}.h5ad" for name in CELLS),
+]
 DEGREE = "degree"
 NAMES = (DEGREE, *METHODS)
 LONGEST = ("node2vec", "graphmae", "graphmae_random")
@@ -198,13 +204,13 @@ def summary(figures: Figures) -> dict[str, list[float]]:
     }
 
 
-def run(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
+def run_methods(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
     """Share the methods among processes of one thread each."""
     for mark in [*out.glob("*.claim"), *out.glob("*.figures")]:
         mark.unlink()
     order = sorted(names, key=lambda name: name not in LONGEST)
     call = f"work(Path({str(options.data)!r}), Path({str(out)!r}), {options.quick}, {options.trainings}, {order!r})"
-    code = f"from pathlib import Path; from benchmarks.gene_vectors import work; {call}"
+    code = f"from pathlib import Path; from studies.gene_vectors import work; {call}"
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     workers = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(options.jobs)]
     codes = [worker.wait() for worker in workers]
@@ -227,20 +233,19 @@ def table(found: dict[str, dict[str, list[float]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/gene_vectors"))
-    parser.add_argument("--methods", default=";".join(NAMES), help="names parted by semicolons; default: all")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--trainings", type=int, default=5, help="most times a method is learned on the whole graph")
-    parser.add_argument("--quick", action="store_true", help="2 seeds, few steps: does it run?")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="2 seeds, few steps: does it run?")
+    arguments.add_argument("--out", type=Path, default=Path("runs/gene_vectors"))
+    arguments.add_argument("--methods", default=";".join(NAMES), help="names parted by semicolons; default: all")
+    arguments.add_argument("--jobs", type=int, default=2)
+    arguments.add_argument("--trainings", type=int, default=5, help="most times a method is learned on the whole graph")
+    options = arguments.parse_args()
+    data_folder(options.data, FILES)
     names = [name.strip() for name in options.methods.split(";")]
     if unknown := [name for name in names if name not in NAMES]:
-        parser.error(f"no method is called {', '.join(unknown)}; there are: {'; '.join(NAMES)}")
+        arguments.error(f"no method is called {', '.join(unknown)}; there are: {'; '.join(NAMES)}")
     out = options.out / ("quick" if options.quick else "full")
     out.mkdir(parents=True, exist_ok=True)
-    run(options, names, out)
+    run_methods(options, names, out)
     files = {name: out / f"{name}.figures" for name in names}
     found = {name: summary(json.loads(path.read_text())) for name, path in files.items() if path.is_file()}
     print(table(found))
@@ -248,4 +253,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

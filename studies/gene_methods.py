@@ -17,11 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from benchmarks.gene_graphs import GRAPHS, WHOLE, Knowledge
-from benchmarks.gene_pairs import Labelled
-from benchmarks.gene_store import ResultStore, Vectors
-from benchmarks.gene_tests import cosine
-from benchmarks.gene_walks import Node2VecSettings, node2vec_vectors
 from cell_lm.config import GraphMAEConfig
 from cell_lm.data import read_cells
 from cell_lm.files import JSON
@@ -31,6 +26,11 @@ from cell_lm.genes.interactions import Network
 from cell_lm.genes.netmf import netmf_vectors
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.pretraining.gene_vectors import GeneLearner
+from studies.gene_graphs import GRAPHS, WHOLE, Knowledge
+from studies.gene_pairs import Labelled
+from studies.gene_store import ResultStore, Vectors
+from studies.gene_tests import cosine
+from studies.gene_walks import Node2VecSettings, node2vec_vectors
 
 CELLS = (
     "baron_human", "copykat_tnbc", "kang_pbmc", "malt_lymphoma", "numbat_atc2", "pbmc3k", "pbmc_frozen_donorA",

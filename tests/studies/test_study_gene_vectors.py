@@ -10,8 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from benchmarks import gene_methods
-from benchmarks.gene_graphs import (
+
+from cell_lm.genes import Vocabulary
+from cell_lm.genes.features import node_features
+from cell_lm.pretraining.gene_vectors import learn_gene_vectors
+from studies import gene_methods
+from studies.gene_graphs import (
     ANAT,
     BIOGRID,
     GRAPHS,
@@ -22,16 +26,12 @@ from benchmarks.gene_graphs import (
     Pairs,
     read_knowledge,
 )
-from benchmarks.gene_methods import METHODS, Bench, Scale, beside, exact_netmf, features, graphmae_config
-from benchmarks.gene_pairs import ClassifierSettings, classifier_auc, read_pairs
-from benchmarks.gene_store import ResultStore, Vectors
-from benchmarks.gene_tests import cosine, degree_sum, forms, link_aucs, purities
-from benchmarks.gene_vectors import NAMES, judge, summary
-from benchmarks.gene_walks import Node2VecSettings, node2vec_vectors, random_walks, running_sums
-
-from cell_lm.genes import Vocabulary
-from cell_lm.genes.features import node_features
-from cell_lm.pretraining.gene_vectors import learn_gene_vectors
+from studies.gene_methods import METHODS, Bench, Scale, beside, exact_netmf, features, graphmae_config
+from studies.gene_pairs import ClassifierSettings, classifier_auc, read_pairs
+from studies.gene_store import ResultStore, Vectors
+from studies.gene_tests import cosine, degree_sum, forms, link_aucs, purities
+from studies.gene_vectors import NAMES, judge, summary
+from studies.gene_walks import Node2VecSettings, node2vec_vectors, random_walks, running_sums
 
 GENES, GROUPS = 80, 4
 SCALE = Scale(
@@ -270,7 +270,7 @@ def test_a_mixture_has_the_weighted_mean_of_the_cosines(perfect: Vectors) -> Non
 )
 def test_a_method_gets_every_figure(bench: Bench, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = ClassifierSettings(hidden=8, batch=256, epochs=1)
-    monkeypatch.setattr("benchmarks.gene_vectors.ClassifierSettings", lambda **_: quick)
+    monkeypatch.setattr("studies.gene_vectors.ClassifierSettings", lambda **_: quick)
     figures = summary(judge(bench, name))
     wanted = {"gene_pairs_auc", "gene_pairs_classifier_auc", "string_auc", "biogrid_matched_auc"}
     if name != "degree":

@@ -19,11 +19,12 @@ from cell_lm.pretraining.run import initial_model
 from typed_cells import TYPES, tiny_model, typed_adata
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")
-from benchmarks import gene_inputs, netmf_vectors, probes
-from benchmarks.arms import result_file, seed_major, spread, unclaimed
-from benchmarks.gene_inputs import Arm, configuration, default_arms, vectors_setting, with_baselines
-from benchmarks.gene_inputs_report import report
-from benchmarks.gene_inputs_settings import Settings
+from benchmarks import probes
+from studies import gene_inputs, netmf_vectors
+from studies.arms import result_file, seed_major, spread, unclaimed
+from studies.gene_inputs import Arm, configuration, default_arms, vectors_setting, with_baselines
+from studies.gene_inputs_report import report
+from studies.gene_inputs_settings import Settings
 
 FILES = {"graphmae": Path("graphmae.safetensors"), "netmf": Path("netmf.safetensors")}
 TOY = Settings(32, "light", 1024, targets=("toy",), shots=(1, 3), draws=2, batch=16, validation=0.1)

@@ -1,7 +1,7 @@
 """What the size of the contrastive batch does to the embedding, at equal cells seen.
 
-    python -m benchmarks.batch_size --data DIR [--out runs/batch_size] [--cells 32768] [--seeds 5] [--jobs 2]
-                                    [--arms main|all|"NAME;NAME"] [--figure FILE.png] [--quick]
+    python -m studies.batch_size --data DIR [--out runs/batch_size] [--cells 32768] [--seeds 5] [--jobs 2]
+                                 [--arms main|all|"NAME;NAME"] [--figure FILE.png] [--quick]
 
 Pretrains a small ``latent`` encoder on the eight pretraining files of ``benchmarks.annotation`` by masked LM alone, by
 masked LM + discrimination, and by all three with contrastive batches of 32, 256 and 2,048; each arm sees equally many
@@ -34,8 +34,8 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from benchmarks.annotation import read_pretraining, read_target
-from benchmarks.arms import result_file, run_workers, seed_major, spread, unclaimed
+from benchmarks.annotation import files, read_pretraining, read_target
+from benchmarks.options import data_folder, parser, run
 from benchmarks.probes import rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
@@ -48,6 +48,7 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_read
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.run import initial_model
+from studies.arms import result_file, run_workers, seed_major, spread, unclaimed
 
 ENCODER = {
     "attention": "latent", "width": 64, "gene_width": 64, "layers": 2, "heads": 4, "head_width": 16,
@@ -133,7 +134,7 @@ def train(datasets: Sequence[CellData], arm: Arm, cells: int, seed: int, out: Pa
 def two_views(model: CellLM, cells: CellData, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the CLS of two views of each cell: dropout, and half of the genes each, whatever the arm trained on."""
     batch = Tokeniser(model.config.bins, model.config.max_genes)(cells, np.arange(len(cells)))
-    share = ContrastiveConfig().genes
+    share = ContrastiveConfig().gene_fraction
     first, second = (_view(model, batch, Counter.of(seed, 0, batch.slots, view), share) for view in range(2))
     return first, second
 
@@ -199,11 +200,11 @@ def work(data: str, out: str, cells: int, jobs: Sequence[tuple[str, int]]) -> No
         print(f"{name}, seed {seed}: {json.dumps(figures)}", flush=True)
 
 
-def run(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
+def run_arms(options: argparse.Namespace, names: Sequence[str], out: Path) -> None:
     """Share the jobs among processes of one thread each, seeds in the outer loop."""
     jobs: list[JSON] = [list(job) for job in seed_major(names, options.seeds)]
     arguments: dict[str, JSON] = {"data": str(options.data), "out": str(out), "cells": options.cells, "jobs": jobs}
-    run_workers("benchmarks.batch_size", arguments, options.jobs)
+    run_workers("studies.batch_size", arguments, options.jobs)
 
 
 def collect(out: Path, names: Sequence[str], seeds: int) -> dict[str, dict[str, list[float]]]:
@@ -261,26 +262,25 @@ def draw(found: Mapping[str, Mapping[str, Sequence[float]]], path: Path) -> None
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/batch_size"))
-    parser.add_argument("--cells", type=int, default=32_768, help="cells seen by an arm")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--arms", default="main", help="main, all, or names parted by semicolons")
-    parser.add_argument("--figure", type=Path)
-    parser.add_argument("--quick", action="store_true", help="1,024 cells and two seeds of two arms")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="1,024 cells and two seeds of two arms")
+    arguments.add_argument("--out", type=Path, default=Path("runs/batch_size"))
+    arguments.add_argument("--cells", type=int, default=32_768, help="cells seen by an arm")
+    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--jobs", type=int, default=2)
+    arguments.add_argument("--arms", default="main", help="main, all, or names parted by semicolons")
+    arguments.add_argument("--figure", type=Path)
+    options = arguments.parse_args()
+    data_folder(options.data, files(TARGETS))
     names: Sequence[str] = {"main": MAIN, "all": tuple(ARMS)}.get(options.arms, tuple(options.arms.split(";")))
     if options.quick:
         options.cells, options.seeds, names = 1024, 2, ("masked LM", "+ contrastive, batch 256")
     unknown = [name for name in names if name not in ARMS]
     if unknown:
-        parser.error(f"no arm is called {', '.join(unknown)}; there are: {'; '.join(ARMS)}")
+        arguments.error(f"no arm is called {', '.join(unknown)}; there are: {'; '.join(ARMS)}")
     names = ("logistic regression", *names)
     out = options.out / f"{options.cells}-cells"
     out.mkdir(parents=True, exist_ok=True)
-    run(options, names, out)
+    run_arms(options, names, out)
     found = collect(out, names, options.seeds)
     print("\n".join(table(found)))
     if options.figure is not None and set(MAIN) <= set(names):
@@ -293,4 +293,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -2,7 +2,8 @@
 
 Every one takes ``--data DIR``, the folder that holds ``cells/``, ``drug/`` and ``genes/``, and ``--quick``, which needs
 no other argument and says in minutes whether it runs. :data:`COMMANDS` names them. ``options``, ``probes``,
-``encoder_small``, ``encoder_cuda`` and what lies in ``parts/`` are shared by them and are not run by themselves.
+``encoder_small``, ``encoder_cuda``, ``robustness_writers`` and what lies in ``parts/`` are shared by them and are not
+run by themselves.
 Finished studies are in ``studies/``.
 """
 

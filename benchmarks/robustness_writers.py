@@ -1,7 +1,5 @@
 """What damage to disks, processes and files costs the user, as counts; parts of ``benchmarks.robustness``.
 
-    python -m benchmarks.robustness_writers [--quick]
-
 - ``kills_lost``: a process is killed at a random moment while it writes over a model, a checkpoint, vectors, cells or a
   shard; lost is what cannot be read afterwards. Wanted: 0.
 - ``flips_silent``: one bit is flipped in a file that is read again, and another thing is read, without an error.
@@ -14,7 +12,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import mmap
 import os
@@ -25,19 +22,25 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.robustness_files import READ_AGAIN, REWRITTEN, WRITERS, Write, cells, write_model
+from benchmarks.parts.robustness_files import READ_AGAIN, REWRITTEN, WRITERS, Write, cells, write_model
 from cell_lm.cli import main as command
 from cell_lm.errors import CellLMError
 
 LIMITS = (0, 1_000, 20_000)
 """Bytes at which a file may not grow any more."""
+_CHILD = """
+import json, sys
+from pathlib import Path
+from benchmarks.robustness_writers import fill_disk
+print(json.dumps(fill_disk(Path(sys.argv[1]))))
+"""
 
 
 def kills(work: Path, each: int = 8, seed: int = 0) -> dict[str, float]:
@@ -123,13 +126,8 @@ def flip(path: Path, bit: int) -> None:
 
 
 def disk_full(work: Path) -> dict[str, float]:
-    """Let the disk be full at some byte for every writer, in a process of its own; return the share of clean ends."""
-    words = [sys.executable, "-m", "benchmarks.robustness_writers", "--disk-full", str(work)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
-    if done.returncode:
-        print(f"the writer's process ended with {done.returncode}")
-        return {"disk_full": len(WRITERS) * len(LIMITS) * 2, "disk_full_clean": 0.0}
-    attempts = json.loads(done.stdout.splitlines()[-1])
+    """Let the disk be full at some byte for every writer; return the share of clean ends."""
+    attempts = disk_full_attempts(work)
     for attempt in attempts:
         if not attempt["clean"]:
             print(f"not clean: {attempt}")
@@ -137,7 +135,32 @@ def disk_full(work: Path) -> dict[str, float]:
     return {"disk_full": len(attempts), "disk_full_clean": round(clean, 4)}
 
 
-def fill_disk(work: Path) -> list[dict[str, object]]:
+def disk_full_attempts(work: Path) -> list[dict[str, Any]]:
+    """Return what every writer did on a full disk, in a process of its own: it may be ended by the HDF5 library.
+
+    Returns
+    -------
+    list of dict
+        For each: ``name``, ``limit`` (bytes), ``there`` (whether it wrote over something), ``said``, ``changed`` (files
+        that are others, or new), ``clean``. One attempt that is not clean where the process was ended.
+    """
+    paths = [str(Path(__file__).parents[1]), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", _CHILD, str(work)],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+    )
+    if done.returncode or done.stderr:
+        said = f"the process ended with {done.returncode}: {done.stderr[-2_000:]}"
+        return [{"name": "", "limit": 0, "there": False, "said": said, "changed": [], "clean": False}]
+    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def fill_disk(work: Path) -> list[dict[str, Any]]:
     """Try every writer at every limit, where nothing was before and where something was."""
     attempts = []
     for name, write in WRITERS.items():
@@ -151,7 +174,7 @@ def fill_disk(work: Path) -> list[dict[str, object]]:
     return attempts
 
 
-def _fill(write: Write, limit: int, folder: Path) -> dict[str, object]:
+def _fill(write: Write, limit: int, folder: Path) -> dict[str, Any]:
     before, (_, hard) = _content(folder), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
     try:
@@ -207,6 +230,7 @@ def _kind(path: Path) -> int:
 
 def measure(work: Path, *, quick: bool = False) -> dict[str, float]:
     """Return all figures, in about three minutes; ``quick`` in one."""
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")  # what is remembered of stores
     figures: dict[str, float] = {}
     parts = {
         "kills": lambda folder: kills(folder, each=2 if quick else 8),
@@ -218,20 +242,3 @@ def measure(work: Path, *, quick: bool = False) -> dict[str, float]:
         (work / name).mkdir()
         figures |= part(work / name)
     return figures
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer kills and flips")
-    parser.add_argument("--disk-full", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.disk_full:
-        print(json.dumps(fill_disk(options.disk_full)))
-        return
-    with tempfile.TemporaryDirectory() as work:
-        os.environ["XDG_CACHE_HOME"] = str(Path(work) / "cache")
-        print(json.dumps(measure(Path(work), quick=options.quick)))
-
-
-if __name__ == "__main__":
-    main()

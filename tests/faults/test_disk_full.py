@@ -6,40 +6,22 @@ fails on a full disk can take its process with it.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")
-from benchmarks.robustness_files import WRITERS
-from benchmarks.robustness_writers import LIMITS
+from benchmarks.parts.robustness_files import WRITERS
+from benchmarks.robustness_writers import LIMITS, disk_full_attempts
 
 
 @pytest.fixture(scope="module")
 def attempts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    words = ["-m", "benchmarks.robustness_writers", "--disk-full", str(tmp_path_factory.mktemp("full"))]
-    root, path = Path(__file__).parents[2], os.pathsep.join(filter(None, sys.path))
-    done = subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2_000:]
-    found: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return disk_full_attempts(tmp_path_factory.mktemp("full"))
 
 
 def test_every_writer_was_tried_at_every_limit(attempts: list[dict[str, Any]]) -> None:
-    assert len(attempts) == 2 * len(WRITERS) * len(LIMITS)
+    assert len(attempts) == 2 * len(WRITERS) * len(LIMITS), attempts
 
 
 @pytest.mark.parametrize("name", WRITERS)

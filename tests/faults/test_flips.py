@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")
-from benchmarks.robustness_files import READ_AGAIN, write_store
+from benchmarks.parts.robustness_files import READ_AGAIN, write_store
 from benchmarks.robustness_writers import flip, flipped
 from cell_lm.data.store import Store
 from cell_lm.errors import CellLMError

@@ -101,7 +101,7 @@ def _values(adata: AnnData, name: str, layer: str | None) -> pd.Series:
         except InputError as error:
             if name in adata.obs.columns:
                 raise
-            found = f"neither a column of obs nor a gene is called '{name}'"
+            found = f"obs has no column '{name}', and no gene is called so"
             raise InputError(found, where="adata", fix=error.fix) from None
     places = np.flatnonzero(genes == name)
     if len(places) > 1:

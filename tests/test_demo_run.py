@@ -1,4 +1,4 @@
-"""The demo from end to end, with two steps of training a fold: everything it promises is there and true."""
+"""The demo from end to end, with a tiny model and two steps a fold: everything it promises is there and true."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         for name in ("pretrain", "initial_model"):
             patch.setattr(folds, name, recorded(name))
         patch.setattr(Classifier, "fit", recorded_fit)
-        result = run_demo(out, steps=2)
+        result = run_demo(out, steps=2, preset="tiny")
     return Demo(out, result, learned)
 
 
@@ -97,7 +97,7 @@ def test_types_that_a_fold_has_few_cells_of_are_named(demo: Demo) -> None:
 def test_the_cells_carry_embedding_labels_and_their_own_counts(cells: AnnData) -> None:
     packaged = demo_cells()
     assert cells.n_obs == sum(adata.n_obs for adata in packaged.values())
-    assert cells.obsm["X_cell_lm"].shape == (cells.n_obs, 128)
+    assert cells.obsm["X_cell_lm"].shape == (cells.n_obs, 32)
     assert np.isfinite(cells.obsm["X_cell_lm"]).all()
     assert set(cells.obs["cell_lm_label"]) <= set(cells.obs["cell_type"])
     assert cells.obs["cell_lm_confidence"].between(0, 1).all()

@@ -2,7 +2,7 @@
 
     python -m benchmarks.encoder [--quick] [--only PARTS] [--layers N] [--device cuda]
 
-The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager.
+The peer is the Performer of CellLM's released code (:mod:`benchmarks.parts.released`), padded to 6,000 tokens, eager.
 Ours has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward
 3,072), ``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them.
 Cells have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same
@@ -23,7 +23,6 @@ bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import json
 import subprocess
@@ -38,12 +37,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.encoder_small import flops, small
-from benchmarks.released import LENGTH, ReleasedPerformer, pad
-from benchmarks.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.options import data_if_given, parser, run
+from benchmarks.parts.released import LENGTH, ReleasedPerformer, pad
+from benchmarks.parts.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig
 from cell_lm.data import CellBatch
 from cell_lm.data.loading.batch import concatenate
+from cell_lm.errors import ConfigError
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
@@ -220,12 +221,12 @@ def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of each, few cells, 2 layers: a minute or two")
-    parser.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
-    parser.add_argument("--layers", type=int, help=f"cut both to so many layers (default: {FULL.layers})")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="one round of each, few cells, 2 layers: a minute or two", reads_data=False)
+    arguments.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
+    arguments.add_argument("--layers", type=int, help=f"cut both to so many layers (default: {FULL.layers})")
+    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    options = arguments.parse_args()
+    data_if_given(options.data)
     keep_large_blocks()
     if options.device == "cuda":
         from benchmarks.encoder_cuda import on_gpu
@@ -234,8 +235,8 @@ def main() -> None:
         return
     wanted = options.only or ("small", "invariance", *PARTS_OF_PEER)
     if any(part in PARTS_OF_PEER for part in wanted) and importlib.util.find_spec(PEER) is None:
-        fix = "install it (pip install 'cell-lm[benchmarks]'), or name parts without it (--only small invariance)"
-        parser.error(f"the peer's package performer-pytorch is not installed: {fix}")
+        fix = "Install it (pip install performer-pytorch), or name parts without it (--only small invariance)"
+        raise ConfigError("the package of the peer, performer-pytorch, is missing", fix=fix)
     rounds, count = (1, QUICK_CELLS) if options.quick else (3, OURS_CELLS)
     layers = options.layers or (QUICK_LAYERS if options.quick else FULL.layers)
     parts: dict[str, Callable[[], dict[str, float]]] = {
@@ -254,4 +255,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.turns import PRECISIONS, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.parts.turns import PRECISIONS, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.config import PRESETS
 from cell_lm.data import CellBatch
 from cell_lm.genes import Vocabulary

@@ -13,10 +13,11 @@ from pathlib import Path
 from cell_lm.errors import CellLMError, ConfigError, InputError
 
 FOLDERS = ("cells", "drug", "genes")
+_FOLDER = "the folder that holds cells/, drug/ and genes/"
 _SHOWN = 3
 
 
-def parser(doc: str | None, *, quick: str = "a few steps: does it run?") -> argparse.ArgumentParser:
+def parser(doc: str | None, *, quick: str, reads_data: bool = True) -> argparse.ArgumentParser:
     """Return a parser with ``--data`` and ``--quick``; the docstring of the benchmark is its help.
 
     Parameters
@@ -24,10 +25,12 @@ def parser(doc: str | None, *, quick: str = "a few steps: does it run?") -> argp
     doc
         ``__doc__`` of the benchmark.
     quick
-        What ``--quick`` runs.
+        What ``--quick`` runs; it needs no other argument.
+    reads_data
+        False for a benchmark that makes its own cells; it takes ``--data`` all the same, as every benchmark does.
     """
     result = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("--data", type=Path, help="the folder that holds cells/, drug/ and genes/")
+    result.add_argument("--data", type=Path, help=_FOLDER if reads_data else f"{_FOLDER}; not read here")
     result.add_argument("--quick", action="store_true", help=quick)
     return result
 
@@ -49,9 +52,9 @@ def data_folder(path: Path | None, needs: Iterable[str] = ()) -> Path:
     InputError
         It is not a folder, or files are missing; the message says which, and what to give.
     """
-    give = f"Give --data the folder that holds {', '.join(f'{name}/' for name in FOLDERS)}"
+    give = f"Give --data {_FOLDER}"
     if path is None:
-        raise ConfigError("this benchmark reads data and none was given", fix=give)
+        raise ConfigError("no data were given", fix=f"{give}, or run with --quick alone")
     if not path.is_dir():
         raise InputError("is not a folder" if path.exists() else "no such folder", where=str(path), fix=give)
     needs = list(needs)
@@ -63,6 +66,11 @@ def data_folder(path: Path | None, needs: Iterable[str] = ()) -> Path:
     shown = ", ".join(missing[:_SHOWN]) + (f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else "")
     found = f"{len(missing)} of {max(1, len(needs))} files or folders are missing: {shown}"
     raise InputError(found, where=str(path), fix=give)
+
+
+def data_if_given(path: Path | None, needs: Iterable[str] = ()) -> Path | None:
+    """Return :func:`data_folder` of what was given; None where nothing was."""
+    return None if path is None else data_folder(path, needs)
 
 
 def need_packages(packages: Mapping[str, str]) -> None:

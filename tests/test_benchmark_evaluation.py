@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from benchmarks import evaluation as benchmark
 
+from benchmarks import evaluation as benchmark
 from cell_lm.evaluation import RIVALS, Split, compare, few_shot, leave_one_group_out
 from cell_lm.evaluation.baselines import MajorityClass, NearestCentroid
 

@@ -208,7 +208,7 @@ class CellLM(nn.Module):
         collect(0)
         return embedding
 
-    def _chunks(self, cells: CellData, token_budget: int) -> Iterator[CellBatch]:
+    def _chunks(self, cells: Cells, token_budget: int) -> Iterator[CellBatch]:
         """Yield cells as tokens on the device, in order."""
         tokenise, block = Tokeniser(self.config.bins, self.config.max_genes), 2048
         for start in range(0, len(cells), block):
@@ -253,8 +253,11 @@ class CellLM(nn.Module):
         """
         folder = model_folder.find(path)
         encoder, objectives = model_folder.read_config(folder)
-        model = cls(encoder, Vocabulary.load(folder / model_folder.VOCABULARY), objectives)
-        model_folder.read_weights(folder, model)
+        weights = model_folder.read_weights(folder)
+        vocabulary = Vocabulary.load(folder / model_folder.VOCABULARY)
+        model_folder.refuse_larger_model(folder, encoder, objectives, len(vocabulary), weights)
+        model = cls(encoder, vocabulary, objectives)
+        model_folder.load_weights(folder, model, weights)
         return model.eval()
 
 

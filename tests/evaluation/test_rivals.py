@@ -16,7 +16,7 @@ from cell_lm.data import from_anndata
 from cell_lm.data.demo import OVARIAN_CANCER, PANCREAS, demo_cells
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.errors import InputError, ModelError
-from cell_lm.evaluation import baselines, linear_head
+from cell_lm.evaluation import baselines, linear_head, span
 from cell_lm.evaluation.annotation_metrics import macro_f1
 from cell_lm.evaluation.baselines import (
     RIVALS,
@@ -123,7 +123,7 @@ def test_the_components_are_those_of_the_centred_genes(monkeypatch, packaged):
     train = np.random.default_rng(0).choice(len(labels), 120, replace=False)
     full = PCA(60, svd_solver="full").fit(X[train].toarray().astype(np.float64))
     for components, few in ((5, 2000), (5, 50), (60, 2000)):  # exactly, by iterations, exactly
-        monkeypatch.setattr(baselines, "_FEW_CELLS", few)
+        monkeypatch.setattr(span, "_FEW_CELLS", few)
         rival = PCALogisticRegression(components=components).fit(X[train], labels[train])
         leading = full.components_[:components]
         inside = rival.coef_ @ leading.T @ leading
@@ -133,18 +133,18 @@ def test_the_components_are_those_of_the_centred_genes(monkeypatch, packaged):
 
 def test_coordinates_in_the_span_have_the_products_of_the_centred_cells(packaged):
     X = packaged[PANCREAS].X[:50]
-    span = Span(X)
+    space = Span(X)
     centred = X.toarray().astype(np.float64) - X.toarray().mean(axis=0)
     products = centred @ centred.T
-    np.testing.assert_allclose(span.coordinates @ span.coordinates.T, products, atol=2e-6 * np.trace(products))
-    assert span.coordinates.shape == (50, 50)
+    np.testing.assert_allclose(space.coordinates @ space.coordinates.T, products, atol=2e-6 * np.trace(products))
+    assert space.coordinates.shape == (50, 50)
 
 
 def test_of_more_cells_than_genes_the_coordinates_are_the_centred_genes():
     X, _ = noisy(0, 50)
-    span = Span(sparse.csr_matrix(X))
-    np.testing.assert_allclose(span.coordinates, X - X.mean(axis=0), atol=1e-12)
-    np.testing.assert_array_equal(span.coefficients(np.eye(30)), np.eye(30))
+    space = Span(sparse.csr_matrix(X))
+    np.testing.assert_allclose(space.coordinates, X - X.mean(axis=0), atol=1e-12)
+    np.testing.assert_array_equal(space.coefficients(np.eye(30)), np.eye(30))
 
 
 def noisy(seed: int, cells: int = 400) -> tuple[NDArray, NDArray]:
@@ -261,8 +261,8 @@ def test_a_head_on_one_cell_a_class_names_these_cells_right_where_the_fixed_stre
     X[0] *= 8
     X[1] = 0.5 * X[0] + X[1]
     labels = np.array(list("abcdef"), object)
-    fixed = linear_head.fit_head(X, labels, whitening=0.0, grid=(linear_head.UNTRIED,))
+    fixed = linear_head.fit_head(X, labels, whitening=0.0, grid=(0.01,), untried=0.01)
     assert fixed.probabilities(X).argmax(axis=1).tolist() != list(range(6))
-    head = linear_head.fit_head(X, labels, whitening=0.0)
-    assert (head.selection.folds, head.selection.C > linear_head.UNTRIED) == (0, True)
+    head = linear_head.fit_head(X, labels, whitening=0.0, untried=0.01)
+    assert (head.selection.folds, head.selection.C > 0.01) == (0, True)
     assert head.probabilities(X).argmax(axis=1).tolist() == list(range(6))

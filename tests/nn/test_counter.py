@@ -50,9 +50,9 @@ def test_the_tensor_expression_takes_at_most_nine_bytes_a_number_in_a_block_and_
 
 def off_the_cpu(x: torch.Tensor, k: torch.Tensor, base: torch.Tensor | None, *, backend: str | None) -> torch.Tensor:
     """Dropout as another device computes it, here on the CPU."""
-    drop = counter._drop_eagerly
-    if backend is not None:
-        drop = torch.compile(counter._drop_in_one, backend=backend, fullgraph=True, dynamic=True)
+    if backend is None:
+        return counter._drop_elsewhere(x, k, 4, 0.25, base)
+    drop = torch.compile(counter._drop_in_one, backend=backend, fullgraph=True, dynamic=True)
     return drop(x, k, 4, counter._ordered(counter._threshold(0.25)), 1 / 0.75, base)
 
 

@@ -13,10 +13,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from cell_lm.data import ReadOptions, Store, from_anndata, opening, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
-from cell_lm.data.opening import Opened
+from cell_lm.data.opening import Data, Opened
+from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.prepare import PrepareSettings, prepare, read_columns
-from cell_lm.tasks import CellTypeClassifier, GeneLogisticBaseline, NotFittedError, PCALogisticBaseline
+from cell_lm.tasks import (
+    CellTypeClassifier,
+    Classifier,
+    Estimator,
+    GeneLogisticBaseline,
+    NotFittedError,
+    PCALogisticBaseline,
+)
+from cell_lm.tasks.estimator import Fitted, Progress, Target, checked
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +176,47 @@ def test_precision_is_used_saved_and_loaded(model, reference_cells, query_cells,
     assert loaded.precision == "bfloat16"
     pd.testing.assert_frame_equal(loaded.predict_proba(query_cells), rough.predict_proba(query_cells))
     assert "device" not in json.loads((tmp_path / "ann" / "estimator.json").read_text())["params"]
+
+
+class MeanRegressor(Estimator):
+    """Learns a number a cell, and predicts its mean: what a task of another kind has to write."""
+
+    mean_: float
+
+    def __init__(self, *, shift: float = 0.0) -> None:
+        self.shift = shift
+
+    def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
+        values = obs[label].to_numpy(np.float64)
+        return Target(values, np.isfinite(values))
+
+    def _learn(self, cells: CellView, values: np.ndarray, groups: np.ndarray | None, run: Progress) -> None:
+        assert len(cells) == len(values)
+        self.mean_ = float(values.mean()) + self.shift
+
+    def _fitted(self) -> Fitted:
+        return Fitted({}, {"mean": np.array([self.mean_])})
+
+    def _restore(self, fitted: Fitted) -> None:
+        self.mean_ = float(checked(fitted.arrays, "mean", (1,))[0])
+
+    def predict(self, data: Data, **how: object) -> pd.Series:
+        cells = self._open(data, how)
+        return pd.Series(self.mean_, index=cells.index)
+
+
+def test_a_task_of_another_kind_inherits_reading_and_saving(reference, query, places, tmp_path):
+    reference.obs["dose"] = np.where(np.arange(len(reference)) % 2, np.nan, 3.0)
+    regressor = MeanRegressor(shift=1.0).fit(reference, "dose", groups="donor", min_genes=1)
+    assert regressor.reference_.cells == regressor.reference_.unlabelled == len(reference) / 2
+    regressor.save(tmp_path / "mean")
+    loaded = Estimator.load(tmp_path / "mean")
+    assert isinstance(loaded, MeanRegressor)
+    assert (loaded.shift, loaded.mean_) == (1.0, 4.0)
+    assert loaded.predict(query).tolist() == [4.0] * len(query)
+    assert len(loaded.predict(places / "store")) == 300
+    with pytest.raises(ModelError, match="it holds a MeanRegressor, not a Classifier"):
+        Classifier.load(tmp_path / "mean")
 
 
 def test_coverage_takes_whatever_holds_cells(fitted, query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -78,14 +79,16 @@ def fit(
 ) -> int:
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
-    from cell_lm.cli.outputs import refuse_output
+    from cell_lm.cli.outputs import refuse_output_folder
     from cell_lm.data.opening import open_data
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
+    from cell_lm.tasks import folder
     from cell_lm.tasks.annotation import CellTypeClassifier
 
-    says = messages(context)
-    refuse_output(out, force=force)
+    says, names = messages(context), {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
+    refuse = partial(refuse_output_folder, kind="an estimator", mark=folder.MANIFEST, names=names)
+    refuse(out, force=force, inputs=(cells, model))
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
@@ -93,6 +96,7 @@ def fit(
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
+    refuse(out, force=force, inputs=(cells, model))  # it may have been made meanwhile
     classifier.save(out)
     _show_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -155,7 +159,7 @@ def predict(
     from cell_lm.tasks import Classifier
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
-    refuse_output_file(copy, force=force, source=cells)
+    refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     choose_device(device)
     classifier = Classifier.load(model)
     says.note(f"reading {cells}")
@@ -164,7 +168,7 @@ def predict(
     with naming(cells), says.progress("annotating", len(data)) as done:
         made = tl.annotate(data, classifier, read=read, device=device, precision=precision, progress=done)
     adata: AnnData = data if made is None else made
-    write_cells_file(adata, copy)
+    write_cells_file(adata, copy, force=force)
     _show_types(adata, says)
     if labels is not None:
         _show_scores(adata, labels, says)

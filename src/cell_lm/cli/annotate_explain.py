@@ -81,11 +81,12 @@ def explain(
     from cell_lm.cli.cells_file import naming, read_cells_file
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.engine.device import choose_device
+    from cell_lm.files import write_csv
     from cell_lm.tasks.annotation import CellTypeClassifier
     from cell_lm.tasks.attribution import check_method
 
     says = messages(context)
-    refuse_output_file(out, force=force, source=cells)
+    refuse_output_file(out, force=force, inputs=(cells, model), suffix=".csv")
     classifier = CellTypeClassifier.load(model)
     choose_device(device)
     check_method(method, classifier)
@@ -106,7 +107,7 @@ def explain(
             read=read,
             progress=done,
         )
-    _write(table, out)
+    write_csv(table, out, replace=force)
     _show(table, says)
     about = adata.uns["cell_lm_attribution"]
     if method == "integrated_gradients":
@@ -127,13 +128,6 @@ def _check_label(label: str | None, classes: NDArray[np.object_]) -> None:
     listed = ", ".join(map(str, classes[:_LISTED])) + (", …" if len(classes) > _LISTED else "")
     found = f"'{label}' is none of the {len(classes):,} types of the classifier"
     raise InputError(found, where="--label", fix=f"{hint}They are {listed}")
-
-
-def _write(table: pd.DataFrame, out: Path) -> None:
-    from cell_lm.files import atomic_file
-
-    with atomic_file(out) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def _show(table: pd.DataFrame, says: Messages) -> None:

@@ -11,10 +11,10 @@ import pandas as pd
 from anndata import AnnData
 
 from cell_lm.data import ReadOptions, Store, from_anndata, read_anndata
+from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.opening import is_store, refuse_models
 from cell_lm.data.view import store_obs
 from cell_lm.errors import CellLMError, InputError
-from cell_lm.files import atomic_file
 from cell_lm.genes import Vocabulary
 
 _ROW = "_cell_lm_row"
@@ -79,7 +79,6 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
     return adata[rows].copy() if kept.dropped else adata
 
 
-def write_cells_file(adata: AnnData, path: Path) -> None:
-    """Write an h5ad file, whole or not at all."""
-    with atomic_file(path) as temporary:
-        adata.write_h5ad(temporary)
+def write_cells_file(adata: AnnData, path: Path, *, force: bool = False) -> None:
+    """Write an h5ad file, whole or not at all; one that appeared since the work began is replaced only by force."""
+    write_h5ad(adata, path, replace=force)

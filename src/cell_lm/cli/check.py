@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,10 @@ import typer
 
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import Messages, messages, one_line, say_error
+from cell_lm.cli.console import Messages, messages, say_error
 from cell_lm.cli.options import WRITING, Cells, Force, Samples
 from cell_lm.cli.read_options import reads_cells
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,19 +83,19 @@ def check(
 
     says = messages(context)
     if genes_table is not None:
-        refuse_output_file(genes_table, force=force, source=cells)
+        refuse_output_file(genes_table, force=force, inputs=(cells, samples), suffix=".csv")
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     read = replace(read, malignancy=read_malignancy_options(malignancy_column, meanings))
     sheet = None if samples is None else SampleSheet.read(samples)
     found = pp.check(cells, label=label, samples=sheet, read=read)
     if as_json:
-        says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+        says.json(_as_json(found))
     else:
         known = found.audit is not None and found.scale is not None
         counts = column_sums(cells, read.layer) if known else None
         _tell(found, says, [*_lines(found, label, malignancy_column), *_notable(found, counts)])
     if genes_table is not None and found.audit is not None:
-        found.audit.write_csv(genes_table)
+        found.audit.write_csv(genes_table, replace=force)
         says.note(f"written: {genes_table}")
     if not found.ok:
         number = len(found.problems)

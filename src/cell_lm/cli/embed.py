@@ -61,12 +61,13 @@ def embed(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, read_file_or_store, write_cells_file
-    from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.cli.outputs import refuse_key, refuse_output_file
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
 
     says, copy = messages(context), out or cells.with_suffix(".cell_lm.h5ad")
-    refuse_output_file(copy, force=force, source=cells)
+    refuse_key(key)
+    refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
@@ -74,7 +75,7 @@ def embed(
     with naming(cells), says.progress("embedding", len(data)) as done:
         made = tl.embed(data, encoder, read=read, key_added=key, device=device, precision=precision, progress=done)
     adata: AnnData = data if made is None else made
-    write_cells_file(adata, copy)
+    write_cells_file(adata, copy, force=force)
     about = adata.uns[key.removeprefix("X_")]
     says.result(f"embedded {adata.n_obs:,} cells: obsm {key}, {adata.obsm[key].shape[1]} numbers a cell")
     says.note(f"on {about['device']}, in {about['precision']}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cell_lm.cli.console import Messages, messages, one_line
+from cell_lm.cli.console import Messages, messages
 from cell_lm.cli.read_options import reads_cells
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     from cell_lm.data.read_options import ReadOptions
@@ -87,7 +87,7 @@ def inspect(
         if not as_json:
             says.result(_answer(found["contains"]))
     if as_json:
-        says.result(json.dumps(found, indent=2, ensure_ascii=False))
+        says.json(found)
     return 0
 
 

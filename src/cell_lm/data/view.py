@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -65,11 +66,7 @@ class CellView:
         """Genes of the vocabulary that the dataset has, int64, ascending; of a store those that any cell expresses."""
         if not isinstance(self.dataset, Store):
             return self.dataset.audit.found
-        expressed = np.zeros(len(self.vocabulary), bool)
-        for shard in self.dataset.shards:
-            for block in _spans(len(shard.X.indices), 1 << 24):
-                expressed[shard.X.indices[block]] = True
-        return np.flatnonzero(expressed)
+        return _expressed(self.dataset)
 
     @property
     def index(self) -> pd.Index[Any]:
@@ -123,6 +120,16 @@ def store_obs(store: Store, columns: Sequence[str] | None) -> pd.DataFrame:
     if any(column not in there for column in columns):
         return pd.DataFrame(columns=list(there))
     return store.cells(list(dict.fromkeys(columns)))
+
+
+@lru_cache(maxsize=4)
+def _expressed(store: Store) -> NDArray[np.int64]:
+    """Return the genes that any cell of a store expresses; it takes a pass over all of its genes."""
+    expressed = np.zeros(len(store.vocabulary), bool)
+    for shard in store.shards:
+        for block in _spans(len(shard.X.indices), 1 << 24):
+            expressed[shard.X.indices[block]] = True
+    return np.flatnonzero(expressed)
 
 
 def _spans(length: int, size: int) -> Iterator[slice]:

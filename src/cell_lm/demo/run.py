@@ -19,11 +19,12 @@ from cell_lm import tl
 from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.data.demo import demo_cells
+from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.demo import contents
 from cell_lm.demo.folds import DATASET, MARK, METHOD, Fold, donors_left_out, forget, leave_donors_out, pool, run_fold
 from cell_lm.evaluation.saved_splits import Splits
-from cell_lm.files import atomic_file, refuse_to_overwrite, refuse_to_replace, write_json
+from cell_lm.files import refuse_to_overwrite, refuse_to_replace, write_json
 from cell_lm.pretraining import RunResult
 from cell_lm.report import Annotation, write_report
 
@@ -111,8 +112,7 @@ def run_demo(
     data = contents.report_data(
         cells, datasets, packaged, last, annotation, config=config, steps=steps, out=out, folds=len(folds)
     )
-    with atomic_file(out / "cells.h5ad") as path:
-        cells.write_h5ad(path, compression="gzip")
+    write_h5ad(cells, out / "cells.h5ad", compression="gzip")
     write_report(replace(data, seconds=time.monotonic() - began), out / "report.html")
     rare = contents.rare_types(cells, splits)
     return DemoResult(tuple(fold.run for fold in folds), annotation, rare, out / "report.html")

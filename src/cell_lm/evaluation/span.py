@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cholesky, eigh, solve_triangular
+from sklearn.decomposition import PCA
 
 Floats: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = "NDArray[np.floating[Any]] | sparse.csr_matrix[Any]"
 
 _GENES = 1024
 """Genes handled at a time: the cells are never dense as a whole."""
+_FEW_CELLS = 2000
+"""The work on products of cells grows with the square of them."""
 _FLAT = 1e-10
 _JITTER = 1e-6
 """Share of the mean squared length of a cell added to the diagonal: centred cells span one dimension fewer than n."""
@@ -91,6 +94,25 @@ class Components:
     def __call__(self, x: Matrix) -> Floats:
         """Return the coordinates of cells, float64 [cells, components]."""
         return np.asarray(np.asarray(x @ self.directions.T) - self.mean @ self.directions.T)
+
+
+class Lanczos:
+    """The leading components of many cells, by iterations on the centred sparse matrix; used as :class:`Components`."""
+
+    def __init__(self, x: Matrix, most: int, seed: int) -> None:
+        self._pca = PCA(min(most, x.shape[1] - 1), svd_solver="arpack", random_state=seed).fit(x)
+        self.mean: Floats = np.asarray(self._pca.mean_, np.float64)
+        self.directions: Floats = np.asarray(self._pca.components_, np.float64)
+
+    def __call__(self, x: Matrix) -> Floats:
+        """Return the coordinates of cells, float64 [cells, components]."""
+        return np.asarray(self._pca.transform(x), np.float64)
+
+
+def leading_components(x: Matrix, most: int, seed: int) -> Components | Lanczos:
+    """Return the leading components: exactly of up to 2,000 cells, by iterations that begin from a seed of more."""
+    few = x.shape[0] <= max(_FEW_CELLS, most) or x.shape[1] <= most
+    return Components(x, most) if few else Lanczos(x, most, seed)
 
 
 def _products(x: Matrix, mean: Floats) -> Floats:

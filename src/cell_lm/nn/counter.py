@@ -1,6 +1,6 @@
 """Randomness by counter: a hash of where a number stands decides it, so a second forward pass needs no random state.
 
-A generator hands out numbers in the order they are asked for; change the chunking, the device or the number of ranks,
+A generator returns numbers in the order of the calls; change the chunking, the device or the number of ranks,
 and the same cell meets other numbers. Here dropout and masking are a pure function of
 
     (seed, step, slot of the cell in the global batch, view, token, site in the network, feature)
@@ -148,7 +148,7 @@ def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
 
 
 def _ordered(threshold: int) -> int:
-    """Return an unsigned 32-bit number as the int32 that has its place in the order."""
+    """Return an unsigned 32-bit number as the int32 of the same rank in the order."""
     return threshold + _LOWEST
 
 
@@ -230,12 +230,9 @@ def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
 
 def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None = None) -> Tensor:
     """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [..., width] under dropout, one key for each row."""
-    scale = 1.0 / (1.0 - rate)
     if x.device.type != "cpu":
-        rows, added = x.reshape(-1, x.shape[-1]), None if base is None else base.reshape(-1, x.shape[-1])
-        fits = x.device.type == "cuda" and len(rows) > 1  # fewer rows would be compiled for themselves
-        drop = _compiled_drop(x.device) if fits else _drop_eagerly
-        return drop(rows, keys, site, _ordered(_threshold(rate)), scale, added).view(x.shape)
+        return _drop_elsewhere(x, keys, site, rate, base)
+    scale = 1.0 / (1.0 - rate)
     if x.dtype.itemsize < 4:
         dropped = (x * keep_mask(keys, site, x.shape[-1], rate).view(x.shape)).mul_(scale)
         return dropped if base is None else base + dropped
@@ -246,6 +243,14 @@ def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None =
     else:
         _drop_and_add_cpu(*keyed, _rows(base), _rows(out))
     return out
+
+
+def _drop_elsewhere(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None) -> Tensor:
+    """Return the same on any device, by the tensor expression."""
+    rows, added = x.reshape(-1, x.shape[-1]), None if base is None else base.reshape(-1, x.shape[-1])
+    fits = x.device.type == "cuda" and len(rows) > 1  # a single row would be compiled for itself
+    drop = _compiled_drop(x.device) if fits else _drop_eagerly
+    return drop(rows, keys, site, _ordered(_threshold(rate)), 1.0 / (1.0 - rate), added).view(x.shape)
 
 
 def _rows(x: Tensor) -> Any:

@@ -40,7 +40,7 @@ class Encoded:
     cls : Tensor
         [C, width]: the embedding of each cell.
     hidden : Tensor | None
-        [M, width]: the states of the hidden genes, in the order of the batch; None where none were asked for.
+        [M, width]: the states of the hidden genes, in the order of the batch; None with ``only_cls``.
     """
 
     cls: Tensor
@@ -48,7 +48,7 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """What the model asks of an encoder."""
+    """The interface of an encoder."""
 
     def __call__(
         self,
@@ -66,7 +66,7 @@ class Encoder(Protocol):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden. On the CPU, the batch being on a GPU: nothing waits for the GPU.
+            bool [T]: genes whose expression is hidden. It may be on the CPU while the batch is on a GPU: no wait then.
         counter
             Where dropout comes from; None: no dropout.
         only_cls

@@ -117,15 +117,15 @@ class Buckets:
         return self._split(rows, self.key_rows, [(len(b.cells), b.keys) for b in self.buckets])
 
     @staticmethod
-    def _split(rows: Tensor, places: Tensor, shapes: list[tuple[int, int]]) -> Iterator[Tensor]:
-        # no place occurs twice, so neither this nor its gradient (a gather) adds in an order of its own
+    def _split(rows: Tensor, index: Tensor, shapes: list[tuple[int, int]]) -> Iterator[Tensor]:
+        # no index occurs twice, so neither this nor its gradient (a gather) adds in an order of its own
         sizes = [cells * longest for cells, longest in shapes]
-        padded = rows.new_zeros(sum(sizes), *rows.shape[1:]).index_copy(0, places, rows)
+        padded = rows.new_zeros(sum(sizes), *rows.shape[1:]).index_copy(0, index, rows)
         for part, shape in zip(torch.split(padded, sizes), shapes, strict=True):
             yield part.view(*shape, *rows.shape[1:])
 
     def join_queries(self, parts: list[Tensor]) -> Tensor:
-        """Undo :meth:`split_queries`."""
+        """Return packed rows again: the inverse of :meth:`split_queries`."""
         return torch.cat([part.flatten(0, 1) for part in parts]).index_select(0, self.query_rows)
 
 

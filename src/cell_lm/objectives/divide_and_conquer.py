@@ -17,7 +17,7 @@ dropout and masking are functions of (seed, step, slot, view, gene, site) and no
 two losses are sums over genes and cells divided by counts of the *whole* batch over all ranks, so their chunk shares
 add up too. Nothing in this depends on how the batch is cut.
 
-On a GPU a pass over a chunk waits for it once, for the genes that its views read and hide: how long the packed rows
+On a GPU a pass over a chunk waits for it once, for the genes that its views keep and hide: how long the packed rows
 are is decided on the CPU. All sums stay on the GPU until the step ends.
 
 The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 2021, arXiv 2101.06983).
@@ -255,8 +255,8 @@ class DivideAndConquer:
 
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
         chunk = chunk.to(self.model.device)
-        read, hidden = self._choose(chunk, step)
-        tokens = [chunk.kept(row) for row in read]
+        kept_genes, hidden = self._choose(chunk, step)
+        tokens = [chunk.kept(row) for row in kept_genes]
         parts = [chunk if len(kept) == chunk.tokens else chunk.take(kept) for kept in tokens]
         batch = concatenate(parts)
         view = torch.arange(self.views, device=chunk.slots.device).repeat_interleave(len(chunk))
@@ -265,7 +265,7 @@ class DivideAndConquer:
         return _Views(batch, counter, torch.from_numpy(masks))
 
     def _choose(self, chunk: CellBatch, step: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the genes of a chunk that each view reads, and those that it hides, bool [views, T] on the CPU."""
+        """Return the genes of a chunk that each view keeps, and those that it hides, bool [views, T] on the CPU."""
         masking, share = self.objectives.masked, self.objectives.contrastive.gene_fraction
         counters = [Counter.of(self.seed, step, chunk.slots, view) for view in range(self.views)]
         masks = []
@@ -277,8 +277,8 @@ class DivideAndConquer:
             masks += [choose_hidden(chunk, counter, masking.rate) for counter in hiding]
         found = torch.stack(masks).cpu().numpy() if masks else np.zeros((0, chunk.tokens), bool)
         shape = (self.views, chunk.tokens)
-        read = found[:drawn] if drawn else np.ones(shape, bool)
-        return read, np.broadcast_to(found[drawn:] if masking.weight else False, shape)
+        kept = found[:drawn] if drawn else np.ones(shape, bool)
+        return kept, np.broadcast_to(found[drawn:] if masking.weight else False, shape)
 
     def _forward(self, views: _Views, *, only_cls: bool) -> Output:
         with self.autocast():

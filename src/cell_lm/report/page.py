@@ -40,7 +40,7 @@ class ClassRow:
     note: str
 
 
-def write_report(data: ReportData, path: Path) -> None:
+def write_report(data: ReportData, path: Path, *, replace: bool = True) -> None:
     """Write the report of a run: one HTML file, whole or not at all.
 
     It loads nothing: style and pictures are in the page. Sections that ``data`` has nothing for are left out.
@@ -50,10 +50,12 @@ def write_report(data: ReportData, path: Path) -> None:
     data
         What to tell.
     path
-        Where; a file that is there is replaced.
+        Where.
+    replace
+        Whether a file that is there is replaced.
     """
     page = render(data)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, replace=replace) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 

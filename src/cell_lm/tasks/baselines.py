@@ -59,7 +59,8 @@ class _Baseline(Classifier):
         return Fitted({"genes": self.rival_.n_features_in_}, arrays)
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        rival, sizes = self._rival(), {"classes": len(self.classes_), "genes": int(values["genes"])}
+        rival = self._rival()
+        sizes = {"classes": len(self.classes_), "genes": int(values["genes"]), "one": 1}
         rival.classes_, rival.n_features_in_ = self.classes_, sizes["genes"]
         for name, shape in self.shapes.items():
             setattr(rival, name, checked(arrays, name, tuple(sizes.get(word, -1) for word in shape)))
@@ -117,7 +118,7 @@ class CentroidBaseline(_Baseline):
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {
         "mean_": ("genes",),
         "centroids_": ("classes", "genes"),
-        "temperature_": (),
+        "temperature_": ("one",),
     }
 
     def __init__(self, *, seed: int = 0) -> None:

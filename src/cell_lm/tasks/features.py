@@ -161,9 +161,16 @@ CACHE = EmbeddingCache()
 
 
 def encoder_key(model: CellLM, device: torch.device, precision: Precision) -> str:
-    """Return what an embedding depends on besides the cell: weights, settings, vocabulary, device and arithmetic."""
+    """Return what an embedding depends on besides the cell: weights, settings, vocabulary, device and arithmetic.
+
+    The weights are hashed as they are in memory, without the copy that :func:`weights_hash` makes.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in model.encoder.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     settings = model.config.model_dump_json()
-    return "|".join([weights_hash(model), model.vocabulary.hash, settings, device.type, precision])
+    return "|".join([digest.hexdigest(), model.vocabulary.hash, settings, device.type, precision])
 
 
 def embed_cells(

@@ -125,7 +125,8 @@ def gene_attribution(
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     check_method(method, classifier)
-    place(classifier.model, device)
+    classifier = classifier.placed(device)
+    place(classifier.model, classifier.device)
     cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
@@ -142,7 +143,7 @@ def gene_attribution(
     kept = _to_columns(found.values, asked.rows, cells) if per_cell else None
     adata.uns[record] = (
         about_cells(CellView.of(cells), read)
-        | about_model(classifier.model, device, "float32")
+        | about_model(classifier.model, classifier.device, "float32")
         | {
             "key": key_added,
             "table": table.copy(),
@@ -215,7 +216,8 @@ def deletion_curve(
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     for method in methods:
         check_method(method, classifier)
-    place(classifier.model, device)
+    classifier = classifier.placed(device)
+    place(classifier.model, classifier.device)
     cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
@@ -245,7 +247,7 @@ def deletion_curve(
     table["area"] = table["order"].map({name: curves.area(name) for name in curves.probability})
     adata.uns[record] = (
         about_cells(CellView.of(cells), read)
-        | about_model(classifier.model, device, "float32")
+        | about_model(classifier.model, classifier.device, "float32")
         | {
             "key": key_added,
             "table": table.copy(),

@@ -1,4 +1,4 @@
-"""A batch of cells, packed: the genes of all cells in a row, and where each cell begins; no padding anywhere.
+"""A packed batch of cells: the genes of all cells in one row, and where each cell begins; no padding.
 
 Shapes: C cells, T genes over all of them.
 """
@@ -33,8 +33,8 @@ class CellBatch:
     malignancy : Tensor
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     slots : Tensor
-        int64 [C]: the place of each cell in the global batch. Dropout and masking are functions of it, so a cell keeps
-        its slot when the batch is cut into chunks or spread over ranks.
+        int64 [C]: the position of each cell in the global batch. Dropout and masking are functions of it, so a cell
+        keeps its slot when the batch is cut into chunks or spread over ranks.
     """
 
     genes: Tensor

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from cell_lm.data.loading.concat import ConcatCells
-from cell_lm.data.loading.sampler import sample
+from cell_lm.data.loading.sampler import random_subset
 from cell_lm.data.loading.tokeniser import PER_CELL, Tokeniser
 from cell_lm.data.protocol import Dataset
 
@@ -27,9 +27,9 @@ def expression_matrix(
     datasets
         Aligned to one vocabulary.
     most
-        Cells; of more, so many are drawn.
+        The most cells that are read; of more, so many are chosen at random.
     seed
-        Of the draw.
+        Of the random choice.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def expression_matrix(
     """
     genes = len(datasets[0].vocabulary) if datasets else 1
     pool = ConcatCells(datasets, Tokeniser(2, genes))
-    return pool.tokenise(sample(len(pool.malignancy), most, seed)).expression(genes)
+    return pool.tokenise(random_subset(len(pool.malignancy), most, seed)).expression(genes)
 
 
 class HasCounts(Protocol):

@@ -1,4 +1,4 @@
-"""The demo from end to end, with two steps of training a fold: everything it promises is there and true."""
+"""The demo from end to end, on fewer cells, with a tiny model and two steps a fold: what it promises is there and true."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anndata import AnnData
 
 from cell_lm import tl
 from cell_lm.data.demo import HELD_OUT, demo_cells
-from cell_lm.demo import DemoResult, folds, run_demo
+from cell_lm.demo import LEFT, DemoResult, folds, run, run_demo
 from cell_lm.errors import InputError
 from cell_lm.evaluation import Splits, cells_hash
 from cell_lm.model import CellLM
@@ -31,6 +31,15 @@ class Demo:
     out: Path
     result: DemoResult
     learned: dict[str, list[set[str]]] = field(default_factory=dict)
+
+
+def a_third(*, harmonise: bool = False) -> dict[str, AnnData]:
+    """Return a third of the packaged cells, of every donor and type."""
+    packaged = demo_cells(harmonise=harmonise)
+    return {
+        name: adata[(adata.obs.groupby(["donor", "cell_type"], observed=True).cumcount() % 3 == 0).to_numpy()].copy()
+        for name, adata in packaged.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         for name in ("pretrain", "initial_model"):
             patch.setattr(folds, name, recorded(name))
         patch.setattr(Classifier, "fit", recorded_fit)
-        result = run_demo(out, steps=2)
+        patch.setattr(run, "demo_cells", a_third)
+        result = run_demo(out, steps=2, preset="tiny")
     return Demo(out, result, learned)
 
 
@@ -90,14 +100,14 @@ def test_the_splits_that_are_saved_leave_every_cell_out_once(demo: Demo, cells: 
 
 def test_types_that_a_fold_has_few_cells_of_are_named(demo: Demo) -> None:
     assert "epsilon (no training cells with human1 left out)" in demo.result.rare
-    assert "B cell (13 training cells with OvC_patient_13 left out)" in demo.result.rare
+    assert "B cell (5 training cells with OvC_patient_13 left out)" in demo.result.rare
     assert "no training cells with human1 left out" in demo.result.report.read_text(encoding="utf-8")
 
 
 def test_the_cells_carry_embedding_labels_and_their_own_counts(cells: AnnData) -> None:
-    packaged = demo_cells()
+    packaged = a_third()
     assert cells.n_obs == sum(adata.n_obs for adata in packaged.values())
-    assert cells.obsm["X_cell_lm"].shape == (cells.n_obs, 128)
+    assert cells.obsm["X_cell_lm"].shape == (cells.n_obs, 32)
     assert np.isfinite(cells.obsm["X_cell_lm"]).all()
     assert set(cells.obs["cell_lm_label"]) <= set(cells.obs["cell_type"])
     assert cells.obs["cell_lm_confidence"].between(0, 1).all()
@@ -131,7 +141,7 @@ def test_the_scores_are_those_of_all_cells_while_left_out(demo: Demo, cells: Ann
     assert annotation.scores.accuracy == pytest.approx(right)
     assert annotation.scores.cells == cells.n_obs
     rivals = {one.name: one for one in annotation.methods}
-    assert rivals["logistic regression on the genes"].accuracy > 0.9  # a rival that was not starved
+    assert rivals["logistic regression on the genes"].accuracy > 0.8  # a rival that was not starved
     assert rivals["always the most frequent type"].macro_f1.mean < 0.1
 
 
@@ -158,8 +168,6 @@ def test_the_report_holds_the_table_and_loads_nothing(demo: Demo) -> None:
 
 
 def test_a_demo_replaces_a_demo_and_nothing_else(demo: Demo, tmp_path: Path) -> None:
-    from cell_lm.demo import LEFT
-
     assert {item.name for item in demo.out.iterdir()} <= LEFT
     (tmp_path / "precious").touch()
     with pytest.raises(InputError, match="--force"):

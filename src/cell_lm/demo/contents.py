@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from cell_lm.evaluation.geometry import geometry
 from cell_lm.evaluation.intervals import CONFIDENCE, Interval
 from cell_lm.evaluation.saved_splits import Splits
 from cell_lm.files import JSON
+from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining.batches import Batches
 from cell_lm.report import (
@@ -149,7 +149,7 @@ def report_data(
         f"cells of donors it never saw: {folds} times, so that each of the six donors is left out once. Curves, map "
         f"and the model in this folder are those of the last time, with {' and '.join(left_out)} left out.",
         parameters=model.parameter_count(),
-        model=f"small: {model.config.attention} attention, {model.config.layers} layers of width {model.config.width}",
+        model=_describe_model(model, config.preset),
         vocabulary=len(model.vocabulary),
         datasets=tuple(_describe(one, packaged[one.name]) for one in datasets),
         training=Training(read_history(out), {"masked_accuracy": _naive(seen, config)}, last.run.seconds),
@@ -160,9 +160,9 @@ def report_data(
     )
 
 
-def timed(data: ReportData, seconds: float) -> ReportData:
-    """Return the report with the time that the demo took."""
-    return replace(data, seconds=seconds)
+def _describe_model(model: CellLM, preset: str) -> str:
+    shape = model.config
+    return f"{preset}: {shape.attention} attention, {shape.layers} layers of width {shape.width}"
 
 
 def _describe(cells: CellData, adata: AnnData) -> Dataset:

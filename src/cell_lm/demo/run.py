@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 from rich.console import Console
 
 from cell_lm import tl
@@ -69,7 +70,9 @@ class DemoResult:
     report: Path
 
 
-def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool = False) -> DemoResult:
+def run_demo(
+    out: Path, *, steps: int | None = None, seed: int = 0, preset: str = "small", force: bool = False
+) -> DemoResult:
     """Run the demo into a folder.
 
     Parameters
@@ -81,13 +84,15 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         Optimiser steps of each fold; default: as many as take a few minutes on two cores.
     seed
         Of everything random.
+    preset
+        Size of the model.
     force
         Replace a folder that is there.
     """
     began, say = time.monotonic(), Console(stderr=True, highlight=False).print
     _make_room(out, force=force)
     config = resolve_config(
-        "small", overrides={"training": SETTINGS | {"seed": seed} | ({"steps": steps} if steps else {})}
+        preset, overrides={"training": SETTINGS | {"seed": seed} | ({"steps": steps} if steps else {})}
     )
     packaged = demo_cells(harmonise=True)
     datasets = [
@@ -108,7 +113,7 @@ def run_demo(out: Path, *, steps: int | None = None, seed: int = 0, force: bool 
         cells, datasets, packaged, last, annotation, config=config, steps=steps, out=out, folds=len(folds)
     )
     write_h5ad(cells, out / "cells.h5ad", compression="gzip")
-    write_report(contents.timed(data, time.monotonic() - began), out / "report.html")
+    write_report(replace(data, seconds=time.monotonic() - began), out / "report.html")
     rare = contents.rare_types(cells, splits)
     return DemoResult(tuple(fold.run for fold in folds), annotation, rare, out / "report.html")
 
@@ -140,7 +145,7 @@ def _run_folds(
     return [found[number] for number in sorted(found)]
 
 
-def _write_into(cells: AnnData, folds: Sequence[Fold]) -> dict[str, np.ndarray]:
+def _write_into(cells: AnnData, folds: Sequence[Fold]) -> dict[str, NDArray[np.object_]]:
     """Write embedding and labels by the model of the last fold, and what each cell was called while left out."""
     last = folds[-1]
     tl.embed(cells, last.classifier.model, key_added=contents.KEY)

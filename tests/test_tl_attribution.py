@@ -128,7 +128,7 @@ def test_progress_is_told_of_every_cell(classifier, adata):
     [
         ({"method": "magic"}, "no method is called 'magic'"),
         ({"target": "omega"}, "target 'omega' is neither a class of the classifier nor a column of obs"),
-        ({"target": "donor"}, r"holds 3 labels the classifier does not know \('d1'\)"),
+        ({"target": "donor"}, r"holds 3 labels that the classifier lacks \('d1'\)"),
         ({"groupby": "Donor"}, "Did you mean 'donor'"),
         ({"n_cells": 0}, "n_cells is 0"),
         ({"steps": 0}, "steps = 0"),

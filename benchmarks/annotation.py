@@ -26,11 +26,11 @@ from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, MalignancyColumn, from_anndata, read_cells
 from cell_lm.data.demo import HELD_OUT, PANCREAS, demo_cells
-from cell_lm.engine.folder import RunFolder
 from cell_lm.evaluation.annotation_metrics import macro_f1
 from cell_lm.evaluation.geometry import geometry
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.folder import run_folder
 from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
 
@@ -98,7 +98,7 @@ def main() -> None:
         out = options.out / ("quick" if options.quick else f"{steps}-steps")
 
     config = resolve_config("small", overrides={"training": {"steps": steps, "batch_size": 128, "retain_graphs": 4}})
-    done = out.is_dir() and RunFolder(out).read_config() == config
+    done = out.is_dir() and run_folder(out).read_config() == config
     if pretrain(datasets, config, out, resume=done).interrupted:
         raise SystemExit("interrupted; the same command goes on")
     model = CellLM.from_pretrained(out)

@@ -19,13 +19,15 @@ from scipy import sparse
 
 from cell_lm.config import GraphMAEConfig
 from cell_lm.data import read_cells
+from cell_lm.engine.loop import Trainer
 from cell_lm.files import JSON
 from cell_lm.genes.coexpression import coexpression_vectors
 from cell_lm.genes.features import Features, node_features, unit
 from cell_lm.genes.interactions import Network
 from cell_lm.genes.netmf import netmf_vectors
 from cell_lm.genes.vectors import GeneVectors
-from cell_lm.pretraining.gene_vectors import GeneLearner
+from cell_lm.pretraining.gene_step import GeneStep, gene_loop_settings
+from cell_lm.pretraining.gene_vectors import describe_learning
 from studies.gene_graphs import GRAPHS, WHOLE, Knowledge
 from studies.gene_pairs import Labelled
 from studies.gene_store import ResultStore, Vectors
@@ -247,9 +249,9 @@ def graphmae(
     key["cells"] = bench.scale.cells if cells else 0
 
     def make() -> Vectors:
-        learner = GeneLearner(networks, features(bench, graph, config, cells=cells), config)
-        for step in range(config.steps):
-            learner.step(step)
+        about = describe_learning(networks, config)
+        learner = GeneStep(networks, features(bench, graph, config, cells=cells), config, about=about)
+        Trainer(learner, gene_loop_settings(config)).run()
         learned = learner.vectors()
         values = [Vectors.of(each, learned.known).values for each in (learned.values, unit(learner.codes()))]
         return Vectors(np.hstack(values), learned.known)

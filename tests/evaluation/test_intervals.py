@@ -6,7 +6,7 @@ from scipy import stats
 
 from cell_lm.errors import InputError
 from cell_lm.evaluation.annotation_metrics import macro_f1
-from cell_lm.evaluation.intervals import mean_interval, paired_bootstrap, paired_bootstrap_over
+from cell_lm.evaluation.intervals import mean_interval, paired_bootstrap, paired_bootstrap_over, score_interval
 
 TRUTH = np.repeat(list("abcd"), [80, 60, 40, 20])
 
@@ -115,3 +115,26 @@ def test_a_seed_gives_one_interval():
 def test_what_has_no_interval_is_named(make, message):
     with pytest.raises(InputError, match=message):
         make()
+
+
+def test_the_interval_of_one_score_holds_the_score_whatever_the_labels_are_called():
+    for truth in (TRUTH, np.where(TRUTH == "a", "", TRUTH)):
+        predicted = guesses(0.2, 1, truth)
+        interval = score_interval(truth, predicted, resamples=200)
+        assert interval.mean == pytest.approx(macro_f1(truth, predicted))
+        assert interval.low < interval.mean < interval.high
+    assert score_interval(TRUTH, TRUTH, resamples=50).bounds() == [1, 1]
+
+
+def test_cells_drawn_within_donors_leave_each_donor_its_share():
+    donors = np.repeat(["easy", "hard"], 100)
+    right, never = np.repeat(["a", "b"], 100), np.full(200, "c")
+    half = np.where(donors == "easy", right, never)
+    within = paired_bootstrap(right, half, never, metric="accuracy", within=donors, resamples=200)
+    assert within.bounds() == [0.5, 0.5]
+    free = paired_bootstrap(right, half, never, metric="accuracy", resamples=200)
+    assert free.low < 0.5 < free.high
+    with pytest.raises(InputError, match="both groups= and within="):
+        paired_bootstrap(right, half, never, groups=donors, within=donors)
+    with pytest.raises(InputError, match="1 groups of 3 cells, for 200 labels"):
+        paired_bootstrap(right, half, never, within=["x"] * 3)

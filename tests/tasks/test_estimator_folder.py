@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from cell_lm import model_folder
-from cell_lm.errors import InputError, ModelError
+from cell_lm.errors import InputError, ModelError, OutputError
+from cell_lm.files import with_checksum
 from cell_lm.tasks import CellTypeClassifier, Classifier, Estimator, MajorityBaseline, folder
 from typed_cells import tiny_model
 
@@ -79,7 +80,7 @@ def test_a_write_that_fails_leaves_the_classifier_before(fitted, saved, model, r
 
     monkeypatch.setattr(folder, "write_json", full)
     other = CellTypeClassifier(model).fit(reference_cells, "donor")
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="No space left on device"):
         other.save(saved)
     assert CellTypeClassifier.load(saved).classes_.tolist() == fitted.classes_.tolist()
     assert sorted(path.name for path in saved.parent.iterdir()) == ["ann"]
@@ -116,8 +117,7 @@ def forge(change: Callable[[dict], object]) -> Callable[[Path], None]:
 
     def apply(values: dict) -> None:
         change(values)
-        settings = {name: value for name, value in values.items() if name != "settings_sha256"}
-        values["settings_sha256"] = folder._hash(settings)
+        values.update(with_checksum(values))
 
     return edit(apply)
 
@@ -161,18 +161,18 @@ FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
         (drop("model/model.safetensors"), "model.safetensors: it is missing"),
         (drop("model/vocabulary.json"), "vocabulary.json: it is missing"),
         (drop("model/README.md"), "README.md: it is missing"),
-        (cut("estimator.json"), "cannot be read as JSON"),
+        (cut("estimator.json"), "estimator.json: it cannot be read"),
         (cut("arrays.safetensors"), "arrays.safetensors: its SHA-256"),
         (flip("arrays.safetensors"), "arrays.safetensors: its SHA-256"),
         (flip("model/model.safetensors"), "model.safetensors: its SHA-256"),
         (flip("model/config.json"), "config.json: its SHA-256"),
         (flip("model/README.md"), "README.md: its SHA-256"),
         (cut("model/vocabulary.json"), "vocabulary.json: its SHA-256"),
-        (lambda saved: (saved / "estimator.json").write_text("[]"), "does not describe"),
-        (lambda saved: (saved / "estimator.json").write_bytes(b"\xff\xfe"), "cannot be read as JSON"),
+        (lambda saved: (saved / "estimator.json").write_text("[]"), "not a JSON object"),
+        (lambda saved: (saved / "estimator.json").write_bytes(b"\xff\xfe"), "estimator.json: it cannot be read"),
         (edit(lambda values: values.update(format=2)), "has format 2.*Upgrade cell-lm"),
         (edit(lambda values: values.update(kind="something")), "does not describe a cell-lm estimator"),
-        *((edit(change), "settings are not those of its hash") for change in EDITS),
+        *((edit(change), "settings are not those of its checksum") for change in EDITS),
         *((forge(change), message) for change, message in FORGED),
         (shutil.rmtree, "does not exist"),
     ],

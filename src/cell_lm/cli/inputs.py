@@ -17,6 +17,7 @@ from cell_lm.data.opening import BACKED_ABOVE, is_store, refuse_models, stays_on
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
 from cell_lm.errors import ConfigError
+from cell_lm.genes.vocabulary import Vocabulary
 
 FileMalignancy = Literal["tumour", "normal"]
 
@@ -71,7 +72,14 @@ class Inputs:
         whole |= {every[_identity(path)]: "normal" for path in normal}
         return cls(tuple(every.values()), whole, column, verify)
 
-    def read(self, read: ReadOptions, says: Messages, *, backed_above: float = BACKED_ABOVE) -> list[Dataset]:
+    def read(
+        self,
+        read: ReadOptions,
+        says: Messages,
+        *,
+        backed_above: float = BACKED_ABOVE,
+        vocabulary: Vocabulary | None = None,
+    ) -> list[Dataset]:
         """Read all files, and open all stores.
 
         Parameters
@@ -82,6 +90,8 @@ class Inputs:
             Takes a note about each file.
         backed_above
             h5ad files of more GB stay on disk.
+        vocabulary
+            Which genes are read from files; default: the packaged vocabulary.
 
         Raises
         ------
@@ -91,7 +101,7 @@ class Inputs:
         ConfigError
             A store is said to be tumour or normal.
         """
-        datasets = [self._read(path, read, says, backed_above) for path in self.files]
+        datasets = [self._read(path, read, says, backed_above, vocabulary) for path in self.files]
         self._refuse_absent_column(datasets)
         for value in self._unseen(datasets):
             says.note(f"no cell has '{value}' in obs column '{self.column.column if self.column else ''}'")
@@ -106,14 +116,16 @@ class Inputs:
         held = {str(value) for frame in frames for value in frame.unique()}
         return [value for value in column.values if value not in held]
 
-    def _read(self, path: Path, read: ReadOptions, says: Messages, backed_above: float) -> Dataset:
+    def _read(
+        self, path: Path, read: ReadOptions, says: Messages, backed_above: float, vocabulary: Vocabulary | None
+    ) -> Dataset:
         if is_store(path):
             return self._open(path, says)
         refuse_models(path)
         backed = stays_on_disk(path, backed_above)
         says.note(f"reading {path}{', which stays on disk' if backed else ''}")
         whole, reader = self.whole.get(path), open_backed if backed else read_cells
-        cells: CellData | BackedCells = reader(path, read=replace(read, malignancy=whole))
+        cells: CellData | BackedCells = reader(path, vocabulary=vocabulary, read=replace(read, malignancy=whole))
         if self.column is not None and whole is None and self.column.column in cells.obs:
             cells = replace(cells, malignancy=self.column.read(cells.obs, where=cells.name))
         for line in self._remarks(cells, read, whole):

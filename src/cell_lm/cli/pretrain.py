@@ -15,9 +15,10 @@ from cell_lm.cli.console import Messages, messages
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
-    from cell_lm.config import PretrainConfig
+    from cell_lm.config import EncoderConfig, PretrainConfig
     from cell_lm.data.protocol import Dataset
     from cell_lm.data.read_options import ReadOptions
+    from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.pretraining import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
@@ -28,6 +29,8 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --gene-vectors network
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm pretrain pbmc.h5ad --out run --resume --steps 2000   [dim]# longer than it was[/dim]
+  cell-lm pretrain mine.h5ad --from run --out continued        [dim]# begin from its weights[/dim]
   cell-lm pretrain pbmc.h5ad --batch-size 4096 --memory 8GB --dry-run
   cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
   cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
@@ -56,6 +59,7 @@ def pretrain(
     unknown: run.UnknownValues = None,
     tumour_file: run.TumourFiles = None,
     normal_file: run.NormalFiles = None,
+    initial: run.From = None,
     preset: run.Preset = None,
     config: run.ConfigFile = None,
     settings: run.Settings = None,
@@ -85,24 +89,25 @@ def pretrain(
     options |= {"learning_rate": learning_rate, "memory": memory}
     options |= {"gene_vectors": gene_vectors, "freeze_gene_vectors": freeze_gene_vectors}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
-    resolved = _configure(out, preset, config, pairs, options, resume=resume)
+    resolved, vocabulary = _configure(out, preset, config, pairs, options, initial=initial, resume=resume)
     column = read_malignancy_options(
         malignancy_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
     inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column, verify=not no_verify)
     says = messages(context)
-    read_all = partial(inputs.read, read, backed_above=resolved.data.backed_above)
+    read_all = partial(inputs.read, read, backed_above=resolved.data.backed_above, vocabulary=vocabulary)
     datasets = read_all(says)
     if out is None or dry_run:
-        from cell_lm.cli.dry_run import dry_run as tell
+        from cell_lm.cli.dry_run import print_forecast
 
-        return tell(datasets, resolved, says)
+        return print_forecast(datasets, resolved, says)
     if ray_workers is None:
         from cell_lm import pretraining as training
 
-        result = training.pretrain(datasets, resolved, out, resume=resume, progress=not says.quiet)
+        result = training.pretrain(datasets, resolved, out, initial=initial, resume=resume, progress=not says.quiet)
     else:
-        result = _train_on_ray(partial(_read_again, read_all), resolved, out, says, ray_workers, resume=resume)
+        again = partial(_read_again, read_all)
+        result = _train_on_ray(again, resolved, out, says, ray_workers, initial=initial, resume=resume)
     return _conclude(result, datasets, resolved, out, says, report=report)
 
 
@@ -117,12 +122,13 @@ def _train_on_ray(
     says: Messages,
     workers: int,
     *,
+    initial: str | None,
     resume: bool,
 ) -> RunResult:
     from cell_lm.pretraining.ray import pretrain_on_ray
 
     says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
-    return pretrain_on_ray(read, config, out, workers=workers, resume=resume)
+    return pretrain_on_ray(read, config, out, workers=workers, initial=initial, resume=resume)
 
 
 def _configure(
@@ -132,26 +138,58 @@ def _configure(
     pairs: Sequence[str],
     options: Mapping[str, float | str | None],
     *,
+    initial: str | None,
     resume: bool,
-) -> PretrainConfig:
-    """Return the settings of the run; refuse early a folder in which it cannot begin, or go on."""
+) -> tuple[PretrainConfig, Vocabulary | None]:
+    """Return the settings of the run, and the vocabulary of the model that it goes on with, if it does.
+
+    A folder in which the run cannot begin, or go on, is refused before anything is read.
+    """
     from cell_lm.cli.settings import read_settings, run_config
+    from cell_lm.pretraining.folder import run_folder
+    from cell_lm.pretraining.start import vectors_file
 
     named = {f"training.{name}": value for name, value in options.items() if value is not None}
     settings = read_settings(pairs) | named
     if "training.memory" in settings:  # what was chosen for other memory is chosen anew
         settings = {"training.token_budget": "auto", "training.retain_graphs": "auto"} | settings
-    if not resume or out is None:
-        resolved = run_config(preset, file, settings)
-    from cell_lm.engine.folder import RunFolder
-    from cell_lm.pretraining.start import vectors_file
-
+    encoder, vocabulary = None, None
     if resume and out is not None:
-        resolved = run_config(preset, file, settings, begun=RunFolder(out).read_config())
-    elif out is not None:
-        RunFolder(out).refuse_to_begin()
+        run_config(preset, file, settings)  # what is wrong by itself is refused first
+        folder = run_folder(out)
+        resolved, vocabulary = run_config(preset, file, settings, begun=folder.read_config()), _vocabulary_of(out)
+        folder.refuse_settings(resolved)
+    else:
+        if initial is not None:
+            encoder, vocabulary = _read_initial(initial, settings)
+        resolved = run_config(preset, file, settings, encoder=encoder)
+        if out is not None:
+            run_folder(out).refuse_to_begin()
     vectors_file(resolved)
-    return resolved
+    return resolved, vocabulary
+
+
+def _read_initial(initial: str, settings: Mapping[str, object]) -> tuple[EncoderConfig, Vocabulary]:
+    """Return encoder and vocabulary of the model that a run is to begin from."""
+    from cell_lm import model_folder
+    from cell_lm.errors import ConfigError
+    from cell_lm.genes.vocabulary import Vocabulary
+
+    if "training.gene_vectors" in settings:
+        found = "gene vectors are to start from elsewhere, and the model of --from has its own"
+        raise ConfigError(found, where="--gene-vectors", fix="Leave it out")
+    folder = model_folder.find(initial)
+    return model_folder.read_config(folder)[0], Vocabulary.load(folder / model_folder.VOCABULARY)
+
+
+def _vocabulary_of(out: Path) -> Vocabulary | None:
+    """Return the vocabulary of the model in a run folder; None where there is none yet."""
+    from cell_lm import model_folder
+    from cell_lm.genes.vocabulary import Vocabulary
+    from cell_lm.pretraining.folder import MODEL
+
+    path = out / MODEL / model_folder.VOCABULARY
+    return Vocabulary.load(path) if path.is_file() else None
 
 
 def _conclude(
@@ -172,25 +210,27 @@ def _conclude(
         says.result(f"stopped after step {result.steps:,} of {config.training.steps:,}; all is saved in {out}")
         says.result("go on with the same command and --resume")
         return result.exit_code
-    _tell(result, says)
+    _summarise(result, says)
     if report:
         report_pretraining(out, datasets)
-    _advise(out, says)
+    _print_next_steps(out, says)
     return result.exit_code
 
 
-def _tell(result: RunResult, says: Messages) -> None:
+def _summarise(result: RunResult, says: Messages) -> None:
     from cell_lm.report.numbers import duration
 
-    said = f"pretrained {result.steps:,} steps in {duration(result.seconds)}"
+    text = f"pretrained {result.steps:,} steps in {duration(result.seconds)}"
     if result.best_validation is not None:
-        said += f", lowest validation loss {result.best_validation:.4f}"
+        text += f", lowest validation loss {result.best_validation:.4f}"
     if result.skipped:
-        said += f"; {result.skipped:,} steps were skipped because their loss or gradient was not finite"
-    says.result(said)
+        text += f"; {result.skipped:,} steps were skipped because their loss or gradient was not finite"
+    if result.resumed_from == result.steps:
+        text += "; there was nothing left to train (--steps N --resume extends the run)"
+    says.result(text)
 
 
-def _advise(out: Path, says: Messages) -> None:
+def _print_next_steps(out: Path, says: Messages) -> None:
     says.result(f"model: {out / 'model'}")
     if (out / "report.html").is_file():
         says.result(f"report: {out / 'report.html'}")

@@ -102,6 +102,18 @@ Preset = Annotated[
     ),
 ]
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FOLDER",
+        help="Begin from the weights of this model (a run folder, a model folder, or a repository of the Hugging Face "
+        "hub) instead of random ones; encoder and vocabulary are the model's. \\[default: random weights]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -127,7 +139,12 @@ Settings = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Optimiser steps. \\[default: 1000]", show_default=False, rich_help_panel=_RUN
+        min=1,
+        metavar="N",
+        help="Optimiser steps. With --resume they may be more (of a finished run, too) or fewer: the learning rate of "
+        "those to come is that of a run of N steps. \\[default: 1000]",
+        show_default=False,
+        rich_help_panel=_RUN,
     ),
 ]
 
@@ -225,7 +242,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own.",
+        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own. "
+        "--steps extends or shortens it.",
         rich_help_panel=_RUN,
     ),
 ]

@@ -11,13 +11,14 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
 from cell_lm.data import NORMAL, TUMOUR, CellData, protocol
 from cell_lm.engine.distributed import Ranks
-from cell_lm.engine.folder import DATA, RunFolder
+from cell_lm.engine.folder import DATA
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import atomic_file
 from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining.batches import Batches
+from cell_lm.pretraining.folder import run_folder
 from cell_lm.reading import MOST_LISTED, read_json_object
 from cell_lm.report import (
     Annotation,
@@ -47,7 +48,7 @@ def keep_command(run: Path, command: str) -> None:
 
 def report_pretraining(run: Path, datasets: Sequence[protocol.Dataset]) -> None:
     """Write ``report.html`` into a run folder, with what the cells that it was trained on can tell."""
-    config = RunFolder(run).read_config()
+    config = run_folder(run).read_config()
     in_memory = [Dataset.from_cells(cells, role="pretraining") for cells in datasets if isinstance(cells, CellData)]
     described = tuple(in_memory) if len(in_memory) == len(datasets) else None
     write_report(describe_run(run, datasets=described, baselines=guesses(datasets, config)), run / REPORT)
@@ -80,7 +81,7 @@ def describe_run(
         A file of the run is damaged.
     """
     history = read_history(run)
-    config, model = RunFolder(run).read_config(), CellLM.from_pretrained(run)
+    config, model = run_folder(run).read_config(), CellLM.from_pretrained(run)
     datasets = _read_datasets(run) if datasets is None else datasets
     training, encoder = config.training, config.encoder
     steps, cells = int(history["step"].max()), sum(one.cells for one in datasets)

@@ -103,8 +103,15 @@ class Checkpoints:
         names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.glob("step-*")]
         return sorted(int(name[1]) for name in names if name)
 
-    def save(self, step: int, checkpoint: Checkpoint) -> Path:
+    def save(self, step: int, checkpoint: Checkpoint, *, best: int | None = None) -> Path:
         """Write the checkpoint after ``step`` steps, then remove those that are no longer kept.
+
+        Parameters
+        ----------
+        step, checkpoint
+            What to write.
+        best
+            Step of a checkpoint that is kept however old it is.
 
         Raises
         ------
@@ -118,14 +125,14 @@ class Checkpoints:
                 _save_tensors(checkpoint.optimiser, fresh / OPTIMISER)
                 write_json(fresh / STATE, checkpoint.state)
                 write_json(fresh / MANIFEST, with_checksum({"format": FORMAT, "files": _manifest(fresh)}))
-            self._prune(step)
+            self._prune(step, best)
         return path
 
-    def _prune(self, newest: int) -> None:
-        """Keep the last ``keep`` up to ``newest``; a later one can only be one that was found damaged."""
+    def _prune(self, newest: int, best: int | None) -> None:
+        """Keep the last ``keep`` up to ``newest``, and ``best``; a later one can only be one that was found damaged."""
         steps = self.steps()
         kept = [step for step in steps if step <= newest][-self.keep :]
-        for step in set(steps) - set(kept):
+        for step in set(steps) - {*kept, best}:
             doomed = self.folder / f".{self.path(step).name}.old.partial"
             self.path(step).replace(doomed)
             shutil.rmtree(doomed)

@@ -1,4 +1,4 @@
-"""What can go wrong between a run and its disk, said in one line; and one process at a time in a run folder."""
+"""Failed writes as one-line errors, and one process at a time in a run folder."""
 
 from __future__ import annotations
 

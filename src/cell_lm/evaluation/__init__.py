@@ -30,7 +30,13 @@ from cell_lm.evaluation.geometry import (
     mean_cosine,
     uniformity,
 )
-from cell_lm.evaluation.intervals import Interval, mean_interval, paired_bootstrap, paired_bootstrap_over
+from cell_lm.evaluation.intervals import (
+    Interval,
+    mean_interval,
+    paired_bootstrap,
+    paired_bootstrap_over,
+    score_interval,
+)
 from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
 from cell_lm.evaluation.novelty import novelty_auroc
 from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
@@ -74,6 +80,7 @@ __all__ = [
     "predict_mean_effects",
     "refuse_leakage",
     "response_scores",
+    "score_interval",
     "stratified",
     "uniformity",
 ]

@@ -3,7 +3,8 @@
 Over seeds: Student's t. Of two methods on the same cells: the paired bootstrap (Efron & Tibshirani 1993, chapter 13,
 the percentile interval): cells are drawn with replacement and both methods are scored on the same draw, so that what
 makes a cell hard for both cancels. Cells of one donor are alike; where donors are to be generalised over, whole donors
-are drawn (``groups``), or donors and then cells of each (``resample_parts``). ``scipy.stats.bootstrap`` draws rows
+are drawn (``groups``), or donors and then cells of each (``resample_parts``). Where the donors are those that matter,
+cells are drawn within each of them (``within``). ``scipy.stats.bootstrap`` draws rows
 only, hence the loop.
 """
 
@@ -88,6 +89,7 @@ def paired_bootstrap(
     *,
     metric: Metric = "macro_f1",
     groups: Labels | None = None,
+    within: Labels | None = None,
     resamples: int = RESAMPLES,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -102,27 +104,71 @@ def paired_bootstrap(
         ``"macro_f1"`` (over the classes that a draw has), ``"accuracy"``, or a function of truth and prediction.
     groups
         One donor a cell: whole donors are drawn.
+    within
+        One donor a cell: of each donor as many cells are drawn as it has; the interval is for these donors.
     resamples, confidence, seed
         Draws, confidence of the interval, and seed of the draws.
 
     Raises
     ------
     InputError
-        Missing labels, or different numbers of them; or one group only.
+        Missing labels, or different numbers of them; one group only; or both ``groups`` and ``within``.
     """
     part, score = _coded((truth, first, second), metric)
     n = len(part[0])
-    if groups is None:
-        members = None
-    else:
-        names = as_labels(groups, where="groups")
-        members = [np.flatnonzero(names == name) for name in np.unique(names)]
-        if len(names) != n or len(members) < 2:
-            found = f"{len(members)} groups of {len(names):,} cells, for {n:,} labels"
-            raise InputError(found, where="paired bootstrap", fix="Pass one group a cell, of at least 2 groups")
+    if groups is not None and within is not None:
+        found = "both groups= and within= are given"
+        fix = "Draw whole donors (groups), or cells of each donor (within)"
+        raise InputError(found, where="paired bootstrap", fix=fix)
+    whole = None if groups is None else _members(groups, n, least=2)
+    strata = [np.arange(n)] if within is None else _members(within, n, least=1)
+
+    def draw() -> Rows:
+        if whole is not None:
+            return np.concatenate([whole[k] for k in rng.integers(0, len(whole), len(whole))])
+        return np.concatenate([rows[_draw(rng, len(rows))] for rows in strata])
+
     rng = np.random.default_rng(seed)
-    draws = [_difference(part, _draw(rng, n, members), score) for _ in range(resamples)]
+    draws = [_difference(part, draw(), score) for _ in range(resamples)]
     return _interval(_difference(part, np.arange(n), score), draws, n, confidence, seed)
+
+
+def score_interval(
+    truth: Labels,
+    predicted: Labels,
+    *,
+    metric: Literal["macro_f1", "accuracy"] = "macro_f1",
+    within: Labels | None = None,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> Interval:
+    """Return the score of one method with its interval; parameters and errors as :func:`paired_bootstrap`."""
+    truth = as_labels(truth, where="labels")
+    never_right = np.full(
+        len(truth), f"not {''.join(np.unique(truth))}"
+    )  # scores 0, so that the score is the difference
+    return paired_bootstrap(
+        truth,
+        predicted,
+        never_right,
+        metric=metric,
+        within=within,
+        resamples=resamples,
+        confidence=confidence,
+        seed=seed,
+    )
+
+
+def _members(groups: Labels, n: int, *, least: int) -> list[Rows]:
+    """Return the rows of each group."""
+    names = as_labels(groups, where="groups")
+    members = [np.flatnonzero(names == name) for name in np.unique(names)]
+    if len(names) != n or len(members) < least:
+        found = f"{len(members)} groups of {len(names):,} cells, for {n:,} labels"
+        fix = f"Pass one group a cell, of at least {least} group{'s' if least > 1 else ''}"
+        raise InputError(found, where="paired bootstrap", fix=fix)
+    return members
 
 
 def paired_bootstrap_over(
@@ -158,7 +204,7 @@ def paired_bootstrap_over(
 
     def once() -> float:
         chosen = rng.integers(0, len(coded), len(coded)) if resample_parts else range(len(coded))
-        each = [_difference(coded[k][0], _draw(rng, len(coded[k][0][0]), None), coded[k][1]) for k in chosen]
+        each = [_difference(coded[k][0], _draw(rng, len(coded[k][0][0])), coded[k][1]) for k in chosen]
         return float(np.mean(each))
 
     whole = float(np.mean([_difference(part, np.arange(len(part[0])), score) for part, score in coded]))
@@ -198,10 +244,8 @@ def _macro_f1_of(classes: int) -> Score:
     return score
 
 
-def _draw(rng: np.random.Generator, n: int, members: Sequence[Rows] | None) -> Rows:
-    if members is None:
-        return rng.integers(0, n, n)
-    return np.concatenate([members[k] for k in rng.integers(0, len(members), len(members))])
+def _draw(rng: np.random.Generator, n: int) -> Rows:
+    return rng.integers(0, n, n)
 
 
 def _difference(part: _Coded, rows: Rows, score: Score) -> float:

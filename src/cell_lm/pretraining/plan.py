@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from cell_lm.config import PretrainConfig
 from cell_lm.data.protocol import Dataset
@@ -27,11 +25,6 @@ _PER_GENE = 20
 """Bytes of a gene in a batch."""
 _BATCHES = 4
 """Batches that are held at once: the one at hand and those made ahead."""
-
-
-def precision(config: PretrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """Return what makes the context under which the model runs."""
-    return autocast(device, config.training.precision)
 
 
 def is_settled(config: PretrainConfig) -> bool:
@@ -67,13 +60,17 @@ def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) 
     limit = memory_limit(device, training.memory)
     sample = batches.training_subset(SAMPLE).to(device)
     cost = measure(
-        model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
+        model,
+        config.objectives,
+        sample,
+        autocast=autocast(device, training.precision),
+        slow=lambda here: ranks.any([here])[0],
     )
     settled = [None if number == "auto" else number for number in (training.token_budget, training.retain_graphs)]
-    found = ranks.everywhere(
+    found = ranks.run_on_all(
         lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
     )
-    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.retain_graphs)
+    token_budget, keep = ranks.min(found.token_budget), ranks.min(found.retain_graphs)
     return find_budget(cost, work, limit, device.type, token_budget=token_budget, keep=keep)
 
 

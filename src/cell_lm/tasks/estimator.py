@@ -179,7 +179,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         NotFittedError
             It has not been fitted.
         InputError
-            There is something else at ``path``, or it cannot be written.
+            There is something else at ``path``.
+        OutputError
+            It could not be written; what was there before is whole.
         """
         reference, fitted = self.reference_, self._fitted()
         params = {name: value for name, value in self.get_params(deep=False).items() if name not in self.unsaved}

@@ -6,8 +6,6 @@ or exchanged is refused.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +21,10 @@ from safetensors import SafetensorError
 
 from cell_lm import model_folder
 from cell_lm._version import __version__
-from cell_lm.errors import InputError, ModelError
-from cell_lm.files import JSON, atomic_directory, refuse_to_replace, sha256, write_json
+from cell_lm.errors import ModelError
+from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
 from cell_lm.model import CellLM
+from cell_lm.reading import read_json_object, reason, refuse_other_format
 from cell_lm.tasks.reference import Reference
 
 MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
@@ -80,8 +79,8 @@ class Manifest(_Record):
     """What the fit gave, besides arrays."""
     files: dict[str, Hash]
     """All other files of the folder: path to SHA-256."""
-    settings_sha256: Hash
-    """SHA-256 of all of the above as JSON with sorted keys and no spaces."""
+    checksum: Hash
+    """SHA-256 of all of the above; see :func:`cell_lm.files.with_checksum`."""
 
 
 def write(path: Path, content: Content) -> None:
@@ -90,10 +89,12 @@ def write(path: Path, content: Content) -> None:
     Raises
     ------
     InputError
-        There is something else at ``path``, or it cannot be written.
+        There is something else at ``path``.
+    OutputError
+        It could not be written; what was there before is whole.
     """
     refuse_to_replace(path, kind="an estimator", mark=MANIFEST, names={MANIFEST, ARRAYS, MODEL})
-    with _writing(path), atomic_directory(path) as folder:
+    with atomic_directory(path) as folder:
         if content.model is not None:
             content.model.save_pretrained(folder / MODEL)
         arrays = {**content.arrays, _GENES: content.reference.genes}
@@ -112,7 +113,7 @@ def write(path: Path, content: Content) -> None:
             "values": dict(content.values),
             "files": {item.relative_to(folder).as_posix(): sha256(item) for item in files},
         }
-        write_json(folder / MANIFEST, settings | {"settings_sha256": _hash(settings)})
+        write_json(folder / MANIFEST, with_checksum(settings))
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -123,16 +124,19 @@ def read_manifest(path: Path) -> Manifest:
     ModelError
         It is missing, damaged, edited, of something else or of a newer version.
     """
-    where, values = str(path / MANIFEST), _read_json(path)
-    if not isinstance(values, dict) or values.get("kind") != KIND:
+    where = str(path / MANIFEST)
+    if not (path / MANIFEST).is_file():
+        found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
+        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
+    try:
+        values = read_json_object(path / MANIFEST)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"it cannot be read ({reason(error)})", where=where, fix=_AGAIN) from None
+    if values.get("kind") != KIND:
         raise ModelError("it does not describe a cell-lm estimator", where=where, fix=_AGAIN)
-    made = values.get("format")
-    if isinstance(made, int) and made > FORMAT:
-        found = f"it has format {made}, and this is cell-lm {__version__} which reads up to {FORMAT}"
-        raise ModelError(found, where=where, fix="Upgrade cell-lm")
-    settings = {name: value for name, value in values.items() if name != "settings_sha256"}
-    if values.get("settings_sha256") != _hash(settings):
-        raise ModelError("its settings are not those of its hash: damaged or edited", where=where, fix=_AGAIN)
+    refuse_other_format(values.get("format"), FORMAT, where=where, error=ModelError, damaged=_AGAIN)
+    if not checksum_holds(values):
+        raise ModelError("its settings are not those of its checksum: damaged or edited", where=where, fix=_AGAIN)
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
@@ -173,35 +177,7 @@ def refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"its parts do not fit together ({reason})", where=str(path), fix=_AGAIN) from None
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn a failed write (disk full, quota, read-only) into one line that names the path."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        fix = "Make room, or name another folder: what was there before is whole"
-        raise InputError(f"it could not be written ({reason})", where=str(path), fix=fix) from error
-
-
-def _hash(settings: Mapping[str, object]) -> str:
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _read_json(path: Path) -> object:
-    if not (path / MANIFEST).is_file():
-        found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
-        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
-    try:
-        return json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        found = f"it cannot be read as JSON ({type(error).__name__})"
-        raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN) from None
+        raise ModelError(f"its parts do not fit together ({reason(error)})", where=str(path), fix=_AGAIN) from None
 
 
 def _check_presence(folder: Path) -> None:
@@ -225,4 +201,4 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         return dict(safetensors.numpy.load_file(path))
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"it cannot be read ({error})", where=str(path), fix=_AGAIN) from None
+        raise ModelError(f"it cannot be read ({reason(error)})", where=str(path), fix=_AGAIN) from None

@@ -215,3 +215,27 @@ def test_a_name_that_steers_a_terminal_is_written_out(cli: Cli, make_file: MakeF
         assert said.code == 0, said.err
         assert "\\u001b[31m\\u202etxt\\u007f" in said.out
         assert all(line.isprintable() for line in said.out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["check", "loop"],
+        ["embed", "loop", "--model", "loop"],
+        ["pretrain", "loop", "--out", "run"],
+        ["prepare", "loop", "--out", "store"],
+        ["prepare", "absent.h5ad", "--out", "loop"],
+        ["inspect", "loop"],
+        ["report", "loop"],
+        ["annotate", "predict", "loop", "--model", "loop"],
+        ["genes", "similar", "CD3D", "--vectors", "loop"],
+    ],
+)
+def test_a_link_that_leads_to_itself_is_one_line(
+    cli: Cli, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    said = cli(*words)
+    assert said.code == 1
+    assert "loop" in said.error or "absent" in said.error

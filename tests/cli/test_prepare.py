@@ -9,6 +9,7 @@ import pytest
 from typed import Cli, Said
 
 from cell_lm.data.store import Store
+from cell_lm.files import with_checksum
 
 MakeFile = Callable[..., Path]
 
@@ -146,7 +147,7 @@ def test_a_run_tells_what_it_was_trained_on(cli: Cli, store: Path, tmp_path: Pat
         for one in opened.manifest.sources
     ]
     stores = [{"name": "store", "path": str(store), "hash": opened.hash, "cells": len(opened)}]
-    (run / "data.json").write_text(json.dumps({"datasets": sources, "stores": stores}))
+    (run / "data.json").write_text(json.dumps(with_checksum({"datasets": sources, "stores": stores})))
     for folder in (run, run / "model"):
         said = cli("inspect", folder, "--contains", tmp_path / "a.h5ad")
         assert said.code == 0

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cell_lm.errors import ConfigError, InputError
+from cell_lm.files import with_checksum
 from cell_lm.genes import GeneVectors
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
@@ -117,5 +118,5 @@ def test_a_setting_that_a_run_was_begun_without_changes_no_hash_at_its_default_a
     run(tmp_path / "run", stop=after(6), **settings)
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     del config["training"]["freeze_gene_vectors"]
-    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(with_checksum(config)))
     assert run(tmp_path / "run", resume=True, **settings).steps == 12

@@ -10,6 +10,7 @@ import pytest
 
 from cell_lm.engine import loop
 from cell_lm.errors import ConfigError, InputError, ModelError, TrainingError
+from cell_lm.files import with_checksum
 from cell_lm.pretraining import pretrain
 from toy_run import after, finish, partials, rows, same, start, tensors, toy_cells, toy_config
 
@@ -181,6 +182,14 @@ def test_only_one_process_trains_in_a_folder(half: Path) -> None:
 def test_a_checkpoint_of_other_settings_is_not_taken(half: Path) -> None:
     config = json.loads((half / "config.json").read_text())
     config["training"]["seed"] = 9
-    (half / "config.json").write_text(json.dumps(config))
+    (half / "config.json").write_text(json.dumps(with_checksum(config)))
     with pytest.raises(ModelError, match="made under other settings"):
         run(half, settings={"seed": 9}, resume=True)
+
+
+@pytest.mark.parametrize(("name", "change"), [("config.json", {"preset": "small"}), ("data.json", {"cells": 1})])
+def test_a_run_whose_description_was_changed_is_not_resumed(half: Path, name: str, change: dict[str, object]) -> None:
+    path = half / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ModelError, match=rf"{name}: its values are not those that its checksum names"):
+        run(half, resume=True)

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -176,6 +177,10 @@ def _explain(error: BaseException) -> int:
         return FAILED
     if isinstance(error, _UsageError):
         return _explain_usage(error)
+    loop = re.fullmatch(r"Symlink loop from '(.*)'", str(error))
+    if loop and isinstance(error, RuntimeError):  # of pathlib before Python 3.13, which raises an OSError
+        say_error(f"{loop[1]}: it is a symbolic link that leads to itself. Check the path.")
+        return FAILED
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     say_error(
         f"cell-lm {__version__} has a fault ({what}). Please report it, with what --debug shows added to the command."

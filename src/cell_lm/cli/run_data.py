@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cell_lm.cli.console import Messages
 from cell_lm.errors import CellLMError, InputError
+from cell_lm.files import CHECKSUM, checksum_holds
 from cell_lm.reading import MOST_LISTED, read_json_object
 from cell_lm.terminal import one_line
 
@@ -57,11 +58,15 @@ class RunData:
         path = cls._find(folder) or folder / _DATA
         try:
             values = read_json_object(path, most=MOST_LISTED)
+            assert checksum_holds(values)
+            del values[CHECKSUM]
             assert isinstance(values["datasets"], list)
             assert all(isinstance(one["name"], str) for key in ("datasets", "stores") for one in values.get(key, []))
         except (OSError, ValueError, KeyError, TypeError, AssertionError):
             fix = "Name the folder of a store or of a run"
-            raise InputError("it does not describe the data of a run", where=str(path), fix=fix) from None
+            raise InputError(
+                "it does not describe the data of a run, is damaged or was changed", where=str(path), fix=fix
+            ) from None
         return cls(path, values)
 
     def described(self) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from cell_lm.data import NORMAL, TUMOUR, CellData, protocol
 from cell_lm.engine.distributed import Ranks
 from cell_lm.engine.folder import DATA
 from cell_lm.errors import GeneError, ModelError
-from cell_lm.files import atomic_file
+from cell_lm.files import atomic_file, checksum_holds
 from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
@@ -119,6 +119,8 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
     path = run / DATA
     try:
         values = read_json_object(path, most=MOST_LISTED)
+        if not checksum_holds(values):
+            raise ValueError("its values are not those that its checksum names")
         return tuple(
             Dataset(
                 name=str(one["name"]),

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from cell_lm.config import parse
 from cell_lm.engine.disk import remove_partial, writing
 from cell_lm.errors import ConfigError, InputError, ModelError
-from cell_lm.files import JSON, write_json
+from cell_lm.files import CHECKSUM, JSON, checksum_holds, with_checksum, write_json
 from cell_lm.reading import MOST_LISTED, read_json_object, reason
 
 CONFIG, DATA, CHECKPOINTS = "config.json", "data.json", "checkpoints"
@@ -148,8 +148,8 @@ class RunFolder(Generic[Config]):
         with writing(self.path):
             (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             remove_partial(self.path)
-            write_json(self.path / DATA, data)
-            write_json(self.path / CONFIG, config.model_dump(mode="json"))
+            write_json(self.path / DATA, with_checksum(data))
+            write_json(self.path / CONFIG, with_checksum(config.model_dump(mode="json")))
 
     def read_config(self) -> Config:
         """Return the configuration of the run in this folder.
@@ -174,13 +174,17 @@ class RunFolder(Generic[Config]):
     def _read(self, name: str) -> dict[str, JSON]:
         path = self.path / name
         try:
-            return read_json_object(path, most=MOST_LISTED)
+            values = read_json_object(path, most=MOST_LISTED)
         except FileNotFoundError:
             found = f"there is no run here that could go on (no {name})"
             raise ModelError(found, where=str(self.path), fix="Leave out --resume") from None
         except (OSError, ValueError) as error:
             found = f"it cannot be read ({reason(error)})"
             raise ModelError(found, where=str(path), fix="Restore it from a copy") from None
+        if not checksum_holds(values):
+            found = "its values are not those that its checksum names: damaged or changed"
+            raise ModelError(found, where=str(path), fix="Restore it from a copy; give settings by options on --resume")
+        return {name: value for name, value in values.items() if name != CHECKSUM}
 
     def refuse_settings(self, config: Config) -> None:
         """Raise where the run cannot go on with these settings.
@@ -221,7 +225,7 @@ class RunFolder(Generic[Config]):
                 self.notes.append(f"removed {left} half-written folders that a killed run left")
             changes = self.kind.changes(self.read_config(), self.settle(config, done))
             if changes:
-                write_json(self.path / CONFIG, self.settle(config, done).model_dump(mode="json"))
+                write_json(self.path / CONFIG, with_checksum(self.settle(config, done).model_dump(mode="json")))
         self.notes += [f"{name} was {change}" for name, change in changes.items()]
         asked = self.kind.steps_of(config)
         if asked < done:

@@ -6,13 +6,13 @@ the others with the run that made them.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from cell_lm.errors import ConfigError
+from cell_lm.reading import read_toml, reason
 
 Attention = Literal["full", "latent", "performer"]
 Precision = Literal["float32", "bfloat16"]
@@ -277,10 +277,11 @@ PRESETS: dict[str, EncoderConfig] = {
 }
 """``tiny`` for tests; ``small`` for a laptop; ``base`` the paper's size (10 layers of width 512, > 50 M parameters)."""
 
+_DOCS = "docs/configuration.md"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def parse(kind: type[_Model], values: object, *, where: str, docs: str = "docs/configuration.md") -> _Model:
+def parse(kind: type[_Model], values: object, *, where: str, docs: str = _DOCS) -> _Model:
     """Check ``values`` against ``kind``; the first thing wrong becomes one :class:`ConfigError` that names its key."""
     try:
         return kind.model_validate(values)
@@ -324,9 +325,10 @@ def resolve_config(
     values: dict[str, Any] = {"preset": preset, "encoder": PRESETS[preset].model_dump()}
     if file is not None:
         try:
-            values = _merge(values, tomllib.loads(file.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot be read as TOML ({error})", where=str(file)) from None
+            values = _merge(values, read_toml(file))
+        except (OSError, ValueError) as error:
+            found = f"cannot be read as TOML ({reason(error)})"
+            raise ConfigError(found, where=str(file), fix=f"See {_DOCS} for an example") from None
     values = _merge(values, overrides or {})
     if values["preset"] != preset:
         found = f"'preset' is '{values['preset']}' here, and '{preset}' where the run was started"

@@ -6,7 +6,6 @@ measured, and a *piece*, in the form of a shard, for each type of counts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
 from cell_lm._version import __version__
@@ -35,6 +34,7 @@ from cell_lm.prepare.disk import writing
 from cell_lm.prepare.identity import Identity, identify, refuse_changed
 from cell_lm.prepare.plan import SourcePlan
 from cell_lm.prepare.quality import Gathered, Gatherer
+from cell_lm.reading import read_json
 
 PART, FOUND = "part.json", "found.npy"
 _LISTED = 5
@@ -65,10 +65,10 @@ class PartRecord(BaseModel):
 def read_part(folder: Path) -> PartRecord | None:
     """Return what a finished part holds, nothing where it is not finished."""
     try:
-        return PartRecord.model_validate(json.loads((folder / PART).read_text(encoding="utf-8")))
+        return PartRecord.model_validate(read_json(folder / PART))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ValidationError):
+    except (OSError, ValueError):
         found, fix = "it cannot be read", "Remove the unfinished store and prepare it anew"
         raise InputError(found, where=str(folder / PART), fix=fix) from None
 

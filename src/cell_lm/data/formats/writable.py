@@ -47,7 +47,10 @@ def make_writable(adata: AnnData, *, where: str = "adata") -> tuple[str, ...]:
         It holds something else that cannot be written; it is named, and nothing was computed yet.
     """
     notes: list[str] = []
-    adata.obs, adata.var = _mended(adata.obs, "obs", notes), _mended(adata.var, "var", notes)
+    for name in ("obs", "var"):
+        frame = getattr(adata, name)
+        if (mended := _mended(frame, name, notes)) is not frame:
+            setattr(adata, name, mended)
     if adata.raw is not None:
         var = _mended(adata.raw.var, "raw.var", notes)
         if var is not adata.raw.var:
@@ -131,4 +134,5 @@ def _some(value: Any) -> Any:
         return {key: _some(item) for key, item in value.items()}
     if isinstance(value, pd.DataFrame):
         return value.head(_FEW)
-    return value[:_FEW] if (isinstance(value, np.ndarray) and value.ndim) or sparse.issparse(value) else value
+    rows: Any = value
+    return rows[:_FEW] if (isinstance(value, np.ndarray) and value.ndim) or sparse.issparse(value) else value

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from cell_lm.data.store.manifest import FileRecord
 from cell_lm.errors import InputError
 from cell_lm.files import sha256
+from cell_lm.reading import refuse_irregular
 
 _MATRIX = re.compile(r"(.*?)(?:matrix)?\.mtx(?:\.\w+)?", re.IGNORECASE)
 _LIST = re.compile(r"(?:genes|features|barcodes)\.\w+(?:\.\w+)?", re.IGNORECASE)
@@ -49,6 +50,8 @@ def identify(path: Path) -> Identity:
     InputError
         It is not there, or cannot be read.
     """
+    if not path.is_dir():
+        refuse_irregular(path)
     try:
         files = _files(path)
         stamps = _stamps(files)

@@ -13,6 +13,7 @@ from cell_lm.data.formats.loom import is_loom
 from cell_lm.data.formats.tenx import is_tenx
 from cell_lm.data.formats.text import archive, intact, opened_bytes
 from cell_lm.errors import InputError
+from cell_lm.reading import refuse_irregular
 
 Format = Literal["h5ad", "10x h5", "10x mtx", "loom", "table", "RData"]
 KNOWN = "h5ad, 10x h5 or mtx, loom, csv or tsv, or RData"
@@ -53,10 +54,7 @@ def detect(path: str | Path) -> Format:
 
 def _head(path: Path) -> bytes:
     name = str(path)
-    if not path.exists():
-        raise InputError("there is no such file", where=name, fix="Check the path")
-    if not path.is_file():
-        raise InputError("it is a device, not a file", where=name, fix="Name a file")
+    refuse_irregular(path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

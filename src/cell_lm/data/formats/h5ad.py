@@ -18,16 +18,8 @@ import pandas as pd
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.dense import dense_blocks
-from cell_lm.data.formats.hdf5 import (
-    DAMAGED,
-    guarded,
-    holds,
-    opened,
-    refuse_outside,
-    refuse_outside_at,
-    refuse_unwritten,
-    unreadable,
-)
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, unreadable
+from cell_lm.data.formats.hdf5_survey import survey
 from cell_lm.data.formats.rows import compressed_blocks
 from cell_lm.data.formats.source import RAW, Source, X, choose, plain
 from cell_lm.errors import InputError
@@ -75,7 +67,7 @@ def read_h5ad_whole(path: Path) -> anndata.AnnData:
     """Read all of a file, with the same checks; a damaged matrix is found when it is used."""
     with opened(path) as file, guarded(str(path)):
         _refuse_other_layouts(file, str(path))
-        refuse_outside(file, str(path), set())
+        survey(file, "/", str(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
             return anndata.read_h5ad(path)
@@ -100,8 +92,9 @@ def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
     has_x = holds(file, X, name) and encoding(file[X]) != "null"
     place, elsewhere = choose(layer, layers, has_x=has_x, has_raw=has_raw, name=name)
     root = f"{RAW}/" if place == RAW else ""
-    obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
     key = f"{root}X" if place in (X, RAW) else f"layers/{layer}"
+    survey(file, ("obs", f"{root}var", key), name)
+    obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
     _check_matrix(file, key, name)
     return _Parts(place, key, obs, var, elsewhere)
 
@@ -118,7 +111,6 @@ def _refuse_other_layouts(file: h5py.File, name: str) -> None:
 
 
 def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
-    refuse_outside_at(file, key, name)
     frame = _read_element(file, key, name)
     if not isinstance(frame, pd.DataFrame):
         found = f"its {key} is no table of anndata ({encoding(file[key]) or 'unmarked'})"
@@ -127,12 +119,10 @@ def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
 
 
 def _check_matrix(file: h5py.File, key: str, name: str) -> None:
-    refuse_outside_at(file, key, name)
     kind = encoding(file[key])
     if kind not in (*_MATRICES, *_COMPRESSED) and not isinstance(file[key], h5py.Dataset):
         found = f"its {key} is stored as '{kind or 'something unmarked'}'"
         raise InputError(found, where=name, fix=f"It must be one of {', '.join(_MATRICES)}")
-    refuse_unwritten(file[key], name)
 
 
 def _read_element(file: h5py.File, key: str, name: str) -> object:

@@ -26,6 +26,8 @@ _MATRIX = re.compile(r"\.mtx(\.gz|\.bz2|\.xz)?$", re.IGNORECASE)
 _LISTS = {"genes": ("features", "genes"), "barcodes": ("barcodes",)}
 _ENDS = (".tsv", ".txt", ".csv")
 _PACKED = ("", ".gz", ".bz2", ".xz")
+_MOST_GENES, _MOST_CELLS = 1 << 20, 1 << 23
+"""Most lines of the lists: 10x writes 6.8 million barcodes where no cell was left out."""
 
 
 class _Files(NamedTuple):
@@ -103,14 +105,19 @@ def _find_list(matrix: Path, prefixes: list[str], words: tuple[str, ...]) -> Pat
     return None
 
 
-def _read_fields(path: Path) -> list[list[str]]:
+def _read_fields(path: Path, most: int) -> Iterator[list[str]]:
+    """Yield the fields of each line of a list."""
     separator = "," if ".csv" in path.name else "\t"
-    return [split_fields(line, separator) for line in read_lines(path)]
+    for number, line in enumerate(read_lines(path), start=1):
+        if number > most:
+            found = f"it has more than {most:,} lines"
+            raise InputError(found, where=str(path), fix="Give the list that belongs to the matrix")
+        yield split_fields(line, separator)
 
 
 def _read_genes(path: Path) -> pd.DataFrame:
     """Return the genes: the index is the symbol (the second column), or the only column there is."""
-    rows = _read_fields(path)
+    rows = list(_read_fields(path, _MOST_GENES))
     if not rows:
         raise InputError("it is empty", where=str(path), fix="Copy or download it again")
     width = len(rows[0])
@@ -128,7 +135,7 @@ def _read_genes(path: Path) -> pd.DataFrame:
 
 
 def _read_barcodes(path: Path) -> pd.DataFrame:
-    names = [row[0] for row in _read_fields(path)]
+    names = [row[0] if row else "" for row in _read_fields(path, _MOST_CELLS)]
     refuse_repeated(names, "barcodes", str(path))
     return pd.DataFrame(index=pd.Index(names, dtype=object))
 

@@ -15,7 +15,8 @@ import pandas as pd
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.features import is_human, kept_features, select_genes
-from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, refuse_outside_at, refuse_unwritten
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened
+from cell_lm.data.formats.hdf5_survey import survey
 from cell_lm.data.formats.rows import compressed_blocks
 from cell_lm.data.formats.source import X
 from cell_lm.data.formats.text import refuse_repeated
@@ -37,8 +38,7 @@ def open_tenx(path: Path, layer: str | None) -> Iterator[CellFile]:
         with guarded(name):
             groups = _groups(file, name)
             key = _choose(groups, layer, name)
-            refuse_outside_at(file, key, name)
-            refuse_unwritten(file[key], name)
+            survey(file, [key], name)
             where = f"{name}, {key}"
             obs, var = _read_barcodes(file[key], where), _read_features(file[key], where)
             shape = len(obs), len(var)

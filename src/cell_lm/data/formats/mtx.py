@@ -26,6 +26,7 @@ _MATRIX = re.compile(r"\.mtx(\.gz|\.bz2|\.xz)?$", re.IGNORECASE)
 _LISTS = {"genes": ("features", "genes"), "barcodes": ("barcodes",)}
 _ENDS = (".tsv", ".txt", ".csv")
 _PACKED = ("", ".gz", ".bz2", ".xz")
+_MANY, _FEW = 100_000, 1_000
 _MOST_GENES, _MOST_CELLS = 1 << 20, 1 << 23
 """Most lines of the lists: 10x writes 6.8 million barcodes where no cell was left out."""
 
@@ -42,10 +43,11 @@ def open_mtx(path: Path, layer: str | None) -> Iterator[CellFile]:
     name = str(path)
     only_matrix(layer, name)
     files = _find(path)
-    var, obs = _read_genes(files.genes), _read_barcodes(files.barcodes)
     where = str(files.matrix)
     with opened_bytes(files.matrix) as text, buckets(np.dtype(np.float64), where=where) as sorter:
         header = read_header(text, where)
+        most = 2 * max(header.rows, header.columns) + _FEW
+        var, obs = _read_genes(files.genes, most), _read_barcodes(files.barcodes, most)
         transposed = _is_transposed(header, len(var), len(obs), files)
         for chunk in read_entries(text, header, where, transposed=transposed):
             sorter.add(chunk)
@@ -110,14 +112,14 @@ def _read_fields(path: Path, most: int) -> Iterator[list[str]]:
     separator = "," if ".csv" in path.name else "\t"
     for number, line in enumerate(read_lines(path), start=1):
         if number > most:
-            found = f"it has more than {most:,} lines"
-            raise InputError(found, where=str(path), fix="Give the list that belongs to the matrix")
+            found = f"it has more than {most:,} lines, far more than its matrix has rows or columns"
+            raise InputError(found, where=str(path), fix="Put the three files of one sample together")
         yield split_fields(line, separator)
 
 
-def _read_genes(path: Path) -> pd.DataFrame:
+def _read_genes(path: Path, most: int) -> pd.DataFrame:
     """Return the genes: the index is the symbol (the second column), or the only column there is."""
-    rows = list(_read_fields(path, _MOST_GENES))
+    rows = list(_read_fields(path, min(most, _MOST_GENES)))
     if not rows:
         raise InputError("it is empty", where=str(path), fix="Copy or download it again")
     width = len(rows[0])
@@ -134,8 +136,12 @@ def _read_genes(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(table[1].tolist(), dtype=object))
 
 
-def _read_barcodes(path: Path) -> pd.DataFrame:
-    names = [row[0] if row else "" for row in _read_fields(path, _MOST_CELLS)]
+def _read_barcodes(path: Path, most: int) -> pd.DataFrame:
+    names: list[str] = []
+    for row in _read_fields(path, min(most, _MOST_CELLS)):
+        names.append(row[0] if row else "")
+        if len(names) == _MANY:  # what repeats in a million lines does so in the first ones, too
+            refuse_repeated(names, "barcodes", str(path))
     refuse_repeated(names, "barcodes", str(path))
     return pd.DataFrame(index=pd.Index(names, dtype=object))
 

@@ -35,8 +35,8 @@ _CLASS, _PREFERRED = "dgCMatrix", "sm"
 _AGAIN = "Copy or download it again"
 _SAVE = "Save one sparse matrix with its names from R: sm <- as(counts, 'dgCMatrix'); save(sm, file='my.RData')"
 _PIECE = 1 << 24
-_OBJECTS = 1 << 18
-"""Objects (a name is one) that any file may hold, beside one for every four bytes of it."""
+_OBJECTS = 1 << 17
+"""Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
 _LARGE, _RATIO = 1 << 26, 100
 """An archive that unpacks to more than 64 MB, and 100 times its size, holds no counts: those pack 10 to 40 times."""
 
@@ -79,7 +79,7 @@ def _parse(path: Path) -> dict[str, RObject]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the parser does not know: only a dgCMatrix is looked at
-            parsed = parse_bounded(data, most_objects=_OBJECTS + path.stat().st_size // 4)
+            parsed = parse_bounded(data, most_objects=_OBJECTS + path.stat().st_size // 16)
     except MemoryError:
         raise InputError("it does not fit into memory", where=name, fix="Cut it into several files") from None
     except CellLMError:

@@ -24,7 +24,7 @@ CELLS, GENES = 40, 1_200
 def honest(path: Path) -> Path:
     """Forty cells of human genes."""
     rng = np.random.default_rng(0)
-    X = sparse.csr_matrix(rng.poisson(0.4, (CELLS, GENES)), dtype=np.float32)
+    X = sparse.csr_matrix(rng.negative_binomial(0.2, 0.05, (CELLS, GENES)).clip(max=120), dtype=np.float32)
     obs = pd.DataFrame({"label": ["a", "b"] * (CELLS // 2)}, index=[f"c{i}" for i in range(CELLS)])
     var = pd.DataFrame(index=list(Vocabulary.human().symbols[:GENES]))
     AnnData(X, obs=obs, var=var).write_h5ad(path)

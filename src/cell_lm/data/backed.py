@@ -23,6 +23,7 @@ from scipy import sparse
 
 from cell_lm.data.cells import canonical, gene_names, refuse_empty
 from cell_lm.data.formats.hdf5 import guarded
+from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.data.formats.source import RAW, X
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
@@ -229,13 +230,14 @@ class _Matrix:
 
     def _block(self, first: int, last: int) -> sparse.csr_matrix[Any]:
         if self._indptr is None:
-            return sparse.csr_matrix(self._node[first:last])
+            return sparse.csr_matrix(plain_numbers(self._node[first:last]))
         bounds = self._indptr[first : last + 1]
         span, shape = slice(bounds[0], bounds[-1]), (last - first, self.genes)
         indices = self._node["indices"][span]
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.genes:
             raise InputError("its sparse index is damaged", where=str(self.path), fix="Restore the file from a copy")
-        return sparse.csr_matrix((self._node["data"][span], indices, bounds - bounds[0]), shape=shape)
+        values = plain_numbers(self._node["data"][span])
+        return sparse.csr_matrix((values, plain_index(indices), bounds - bounds[0]), shape=shape)
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ that nothing outside the file is ever read. Backed files are never handed to ann
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +15,20 @@ from typing import Any, NamedTuple
 import anndata
 import h5py
 import pandas as pd
+from anndata.experimental import read_dispatched
+from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.dense import dense_blocks
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, unreadable
 from cell_lm.data.formats.hdf5_survey import survey
+from cell_lm.data.formats.numbers import number_type, plain_index, plain_numbers
 from cell_lm.data.formats.rows import compressed_blocks
 from cell_lm.data.formats.source import RAW, Source, X, choose, plain
 from cell_lm.errors import InputError
 
 _MATRICES = ("array", "csr_matrix", "csc_matrix")
+_PARTS = ("X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw")
 _COMPRESSED = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
 
 
@@ -70,7 +74,42 @@ def read_h5ad_whole(path: Path) -> anndata.AnnData:
         survey(file, "/", str(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
-            return anndata.read_h5ad(path)
+            return _read_all(file) if _has_odd_types(file) else anndata.read_h5ad(path)
+
+
+def _has_odd_types(file: h5py.File) -> bool:
+    """Tell whether a sparse matrix of the file is of a type that scipy has not, so that anndata could not read it."""
+    odd = False
+
+    def look(_: str, node: object) -> None:
+        nonlocal odd
+        if isinstance(node, h5py.Group) and encoding(node) in _COMPRESSED and "data" in node:
+            odd = odd or node["data"].dtype != number_type(node["data"].dtype)
+
+    file.visititems(look)
+    return odd
+
+
+def _read_all(file: h5py.File) -> anndata.AnnData:
+    """Read all of a file by anndata, but sparse matrices by :func:`_read_compressed`."""
+
+    def read(func: Callable[[Any], Any], name: str, node: Any, iospec: Any) -> Any:
+        if iospec.encoding_type in _COMPRESSED:
+            return _read_compressed(node)
+        if name in ("", "/"):
+            parts = {key: read_dispatched(node[key], read) for key in node}
+            return anndata.AnnData(**{key: part for key, part in parts.items() if key in _PARTS})
+        return func(node)
+
+    return read_dispatched(file, read)
+
+
+def _read_compressed(group: h5py.Group) -> sparse.csr_matrix[Any] | sparse.csc_matrix[Any]:
+    """Read a sparse matrix of any type of numbers."""
+    rows, columns = group.attrs.get("shape", group.attrs.get("h5sparse_shape"))
+    build = sparse.csr_matrix if _COMPRESSED[encoding(group)] == "csr" else sparse.csc_matrix
+    parts = plain_numbers(group["data"][:]), plain_index(group["indices"][:]), plain_index(group["indptr"][:])
+    return build(parts, shape=(int(rows), int(columns)))
 
 
 def is_h5ad(file: h5py.File, name: str) -> bool:
@@ -129,7 +168,8 @@ def _read_element(file: h5py.File, key: str, name: str) -> object:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
         try:
-            return anndata.io.read_elem(file[key])
+            odd = encoding(file[key]) in _COMPRESSED and file[key]["data"].dtype != number_type(file[key]["data"].dtype)
+            return _read_compressed(file[key]) if odd else anndata.io.read_elem(file[key])
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can break h5py and anndata in any way

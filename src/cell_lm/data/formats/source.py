@@ -16,6 +16,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.errors import InputError
 
 Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[Any]"
@@ -120,7 +121,7 @@ def plain(matrix: object, shape: tuple[int, int], *, where: str) -> Matrix:
         found = f"it holds {shape[0]:,} cells and {shape[1]:,} genes"
         raise InputError(found, where=where, fix="Check the filtering that came before: nothing is left to read")
     if isinstance(matrix, np.ndarray):
-        return np.asarray(matrix)
+        return plain_numbers(matrix)
     return _plain_sparse(matrix, where=where)
 
 
@@ -136,7 +137,8 @@ def _plain_sparse(matrix: Any, *, where: str) -> Matrix:
         fix = "Write it again from its source"
         raise InputError(f"its sparse index is damaged: {damage}", where=where, fix=fix)
     build = sparse.csr_matrix if rows else sparse.csc_matrix
-    return build((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
+    parts = plain_numbers(matrix.data), plain_index(matrix.indices), plain_index(matrix.indptr)
+    return build(parts, shape=matrix.shape, copy=False)
 
 
 def sparse_damage(

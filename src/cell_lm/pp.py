@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cell_lm.data.cells import CellData
 from cell_lm.data.cells import align as align
 from cell_lm.data.cells import gene_names as gene_names
-from cell_lm.data.formats.readers import read_source
+from cell_lm.data.formats.readers import find_faults, read_source
 from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Matrix, Source, select
 from cell_lm.data.obs.columns import find_column
@@ -141,6 +141,8 @@ def check(
         malignancy = MalignancyColumn(MALIGNANCY)
     if source is None:
         return CheckReport(name, problems)
+    faults, notes = ([], ()) if isinstance(adata, AnnData) else find_faults(adata)
+    problems += faults
     how = _How(source, input, gene_column, malignancy, min_overlap, vocabulary or Vocabulary.human())
     cells = _attempt(problems, how.align)
     parts = _Parts(cells.audit, cells.report, cells.malignancy) if cells else how.apart(problems)
@@ -153,7 +155,7 @@ def check(
         genes=source.X.shape[1],
         place=source.place,
         layers=source.elsewhere,
-        remarks=source.remarks,
+        remarks=(*source.remarks, *notes),
         obs_columns=tuple(map(str, source.obs.columns)),
         audit=parts.audit,
         scale=parts.scale,

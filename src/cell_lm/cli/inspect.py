@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -13,6 +13,7 @@ from cell_lm.cli.console import Messages, messages, one_line
 from cell_lm.cli.options import GeneColumn, Input, Layer
 
 if TYPE_CHECKING:
+    from cell_lm.data import Scale
     from cell_lm.data.store import Store
 
 _EPILOG = """[bold]Examples[/bold]
@@ -106,7 +107,7 @@ class _Reading(NamedTuple):
 
     path: Path
     layer: str | None
-    scale: Literal["counts", "log1p"]
+    scale: Scale
     gene_column: str | None
 
 

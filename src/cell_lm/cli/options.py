@@ -30,11 +30,11 @@ Layer = Annotated[
 ]
 
 Input = Annotated[
-    Literal["counts", "log1p"],
+    Literal["counts", "log1p", "log2", "log10", "linear"],
     typer.Option(
         "--input",
-        help="What the matrix holds: raw counts, or the natural log1p of counts scaled to one total per cell. Proved "
-        "by a scan of all entries.",
+        help="What the matrix holds: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
+        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. Checked by a scan of all entries.",
         rich_help_panel=READING,
     ),
 ]

@@ -29,7 +29,7 @@ from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.obs.malignancy import Malignancy, read_malignancy
 from cell_lm.data.scale.check import Scale, ScaleCheck, ScaleReport
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
@@ -172,7 +172,7 @@ def _key(file: CellFile, layer: str | None) -> str:
 
 
 def _align(block: sparse.csr_matrix[Any], audit: GeneAudit, scale: Scale) -> sparse.csr_matrix[np.float32]:
-    return canonical(audit.aggregate(undo_log1p(block) if scale == "log1p" else block))
+    return canonical(audit.aggregate(to_linear(block, scale)))
 
 
 class _Scan:

@@ -19,7 +19,7 @@ from cell_lm.data.formats.source import Source, select
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.obs.malignancy import Malignancy, MalignancyColumn, read_malignancy
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
@@ -216,7 +216,7 @@ def align(
     report = check_scale(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
     )
-    linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
+    linear = to_linear(sparse.csr_matrix(source.X), scale) if scale != "counts" else source.X
     X = canonical(audit.aggregate(linear))
     cells = CellData(
         source.name,

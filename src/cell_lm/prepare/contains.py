@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cell_lm.data.cells import gene_names
 from cell_lm.data.formats.stream import open_cells
 from cell_lm.data.scale.check import Scale, ScaleCheck
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.data.store import Store, row_hashes
 from cell_lm.data.store.manifest import SourceRecord
 from cell_lm.genes import resolve_genes
@@ -91,7 +91,7 @@ def _hashes(store: Store, path: Path, layer: str | None, scale: Scale, gene_colu
         for block in cells.blocks(_BLOCK):
             check.add(block)
             if not check.spoilt:
-                found = gather(undo_log1p(block) if scale == "log1p" else block)
+                found = gather(to_linear(block, scale))
                 rows = row_hashes(found.genes, found.counts, np.concatenate([[0], np.cumsum(found.lengths)]))
                 hashes.append(rows[found.lengths > 0])
         check.report(lambda: cells.blocks(_BLOCK))

@@ -22,7 +22,7 @@ from cell_lm._version import __version__
 from cell_lm.data.cells import gene_names
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.scale.check import ScaleCheck
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.data.store.hashes import row_hashes
 from cell_lm.data.store.layout import COUNT_TYPES, LABELS
 from cell_lm.data.store.manifest import CellsRecord, GenesRecord
@@ -179,7 +179,7 @@ class _Reading:
 
     def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
         """Judge the cells of a block and write those that pass, each where the narrowest type holds its counts."""
-        cells = self._gather(undo_log1p(block) if self.plan.input == "log1p" else block)
+        cells = self._gather(to_linear(block, self.plan.input))
         share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
         few = cells.lengths < self.plan.min_genes
         poor = ~few & (share > self.plan.max_mito)

@@ -7,15 +7,17 @@ that nothing outside the file is ever read. Backed files are never handed to ann
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anndata
 import h5py
+import numpy as np
 import pandas as pd
 from anndata.experimental import read_dispatched
+from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
@@ -24,10 +26,11 @@ from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, unreadabl
 from cell_lm.data.formats.hdf5_survey import survey
 from cell_lm.data.formats.numbers import number_type, plain_index, plain_numbers
 from cell_lm.data.formats.rows import compressed_blocks
-from cell_lm.data.formats.source import RAW, Source, X, choose, plain
+from cell_lm.data.formats.source import RAW, Place, Source, X, choose, plain
 from cell_lm.errors import InputError
 
 _MATRICES = ("array", "csr_matrix", "csc_matrix")
+_SAMPLE = 1 << 14
 _PARTS = ("X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw")
 _COMPRESSED = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
 
@@ -135,7 +138,21 @@ def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
     survey(file, ("obs", f"{root}var", key), name)
     obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
     _check_matrix(file, key, name)
-    return _Parts(place, key, obs, var, elsewhere)
+    seen = tuple(Place.seen(other, _some_entries(file, other, layers, name)) for other in elsewhere)
+    return _Parts(place, key, obs, var, seen)
+
+
+def _some_entries(file: h5py.File, place: str, layers: Sequence[str], name: str) -> NDArray[Any] | None:
+    """Return some entries of a matrix; None where it cannot be read, which is no concern of whoever reads another."""
+    key = f"layers/{place}" if place in layers else {X: "X", RAW: "raw/X"}[place]
+    try:
+        survey(file, [key], name)
+        node = file[key]
+        if isinstance(node, h5py.Dataset):
+            return np.asarray(node[: max(1, _SAMPLE // max(node.shape[1], 1))]).ravel()
+        return np.asarray(node["data"][:_SAMPLE])
+    except Exception:  # a damaged part can break h5py in any way
+        return None
 
 
 def _refuse_other_layouts(file: h5py.File, name: str) -> None:

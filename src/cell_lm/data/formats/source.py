@@ -24,6 +24,29 @@ Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[A
 _SPARSE = (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
 X, RAW = "X", "raw"
 """The places that are not layers."""
+_SAMPLE = 1 << 14
+
+
+class Place(str):
+    """The name of another matrix, with what its first entries are, so that advice names only what can be followed.
+
+    Attributes
+    ----------
+    holds_counts : bool or None
+        Whether they are non-negative, whole, and not all 0 or 1; None: they were not looked at.
+    """
+
+    holds_counts: bool | None = None
+
+    @classmethod
+    def seen(cls, name: str, sample: NDArray[Any] | None) -> Place:
+        """Return the name of a matrix of which some entries were read."""
+        place = cls(name)
+        if sample is not None and sample.dtype.kind in "buif":
+            with np.errstate(invalid="ignore"):
+                whole = bool((sample >= 0).all() and (sample == np.floor(sample.astype(np.float64))).all())
+            place.holds_counts = whole and sample.max(initial=0) > 1
+        return place
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,21 @@ def select(adata: AnnData, layer: str | None, *, name: str) -> Source:
     else:
         matrix, var = (adata.X if place == X else adata.layers[layer]), adata.var
     matrix = plain(matrix, (adata.n_obs, len(var)), where=f"{name}, {place}")
-    return Source(name, place, matrix, adata.obs, var, elsewhere)
+    seen = tuple(Place.seen(other, _some_entries(_matrix_at(adata, other, layers))) for other in elsewhere)
+    return Source(name, place, matrix, adata.obs, var, seen)
+
+
+def _matrix_at(adata: AnnData, place: str, layers: Sequence[str]) -> Any:
+    if place in layers:
+        return adata.layers[place]
+    return adata.X if place == X else adata.raw.X
+
+
+def _some_entries(matrix: Any) -> NDArray[Any] | None:
+    """Return some entries of a matrix in memory."""
+    if isinstance(matrix, np.ndarray):
+        return matrix[: max(1, _SAMPLE // max(matrix.shape[1], 1))].ravel()
+    return np.asarray(matrix.data[:_SAMPLE]) if isinstance(matrix, _SPARSE) else None
 
 
 def choose(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -101,8 +101,8 @@ class SourceRecord(_Record):
 
     @property
     def input(self) -> Scale:
-        """What its matrix was: ``counts`` or ``log1p``."""
-        return "log1p" if self.settings.get("input") == "log1p" else "counts"
+        """What its matrix was: ``counts``, ``log1p`` or another of the scales."""
+        return next((scale for scale in get_args(Scale) if scale == self.settings.get("input")), "counts")
 
 
 class DuplicatesRecord(_Record):

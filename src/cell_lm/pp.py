@@ -240,7 +240,14 @@ class _How(NamedTuple):
 
     def _audit(self, names: list[object]) -> GeneAudit:
         source = self.source
-        return resolve_genes(names, self.vocabulary, where=source.where, min_overlap=self.min_overlap, var=source.var)
+        return resolve_genes(
+            names,
+            self.vocabulary,
+            where=source.where,
+            min_overlap=self.min_overlap,
+            var=source.var,
+            cells=source.obs.index,
+        )
 
     def _prove(self, names: list[object] | None) -> ScaleReport:
         source, cells = self.source, self.source.obs.index

@@ -145,7 +145,9 @@ def open_backed(
         matrix = _Matrix(path, _key(file, layer), len(file.var))
         cell_malignancy = read_malignancy(malignancy, file.obs, where=path.name)
         names = gene_names(file, gene_column)
-        audit = resolve_genes(names, vocabulary, where=file.where, min_overlap=min_overlap, var=file.var)
+        audit = resolve_genes(
+            names, vocabulary, where=file.where, min_overlap=min_overlap, var=file.var, cells=file.obs.index
+        )
         scan = _Scan(ScaleCheck(input, where=file.where, cells=file.obs.index, genes=names, elsewhere=file.elsewhere))
         for block in file.blocks(_BLOCK):
             scan.add(block, audit, input)

@@ -141,7 +141,7 @@ class _Reading:
         self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
         names = gene_names(cells, plan.gene_column)
         self.audit: GeneAudit = resolve_genes(
-            names, vocabulary, where=cells.where, min_overlap=plan.min_overlap, var=cells.var
+            names, vocabulary, where=cells.where, min_overlap=plan.min_overlap, var=cells.var, cells=cells.obs.index
         )
         self.notes = list(cells.remarks)
         self._described = self._describe()

@@ -30,12 +30,13 @@ from cell_lm.data.formats.rdata_parser import parse_bounded
 from cell_lm.data.formats.source import X, sparse_damage
 from cell_lm.data.formats.text import archive, intact, opened_bytes, refuse_repeated
 from cell_lm.errors import CellLMError, InputError
+from cell_lm.remedies import option
 
 _CLASS, _PREFERRED = "dgCMatrix", "sm"
 _AGAIN = "Copy or download it again"
 _SAVE = "Save one sparse matrix with its names from R: sm <- as(counts, 'dgCMatrix'); save(sm, file='my.RData')"
 _PIECE = 1 << 24
-_OBJECTS = 1 << 17
+_OBJECTS = 1 << 16
 """Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
 _LARGE, _RATIO = 1 << 26, 100
 """An archive that unpacks to more than 64 MB, and 100 times its size, holds no counts: those pack 10 to 40 times."""
@@ -167,7 +168,7 @@ def _choose(objects: dict[str, RObject], layer: str | None, name: str) -> str:
     if wanted is None and (len(matrices) == 1 or _PREFERRED in matrices):
         return matrices[0] if len(matrices) == 1 else _PREFERRED
     found = f"it has no matrix '{wanted}'" if wanted else f"it holds {len(matrices)} matrices"
-    raise InputError(found, where=name, fix=f"Choose with layer= (--layer); there is: {', '.join(matrices)}")
+    raise InputError(found, where=name, fix=f"Choose with {option('layer')}; there is: {', '.join(matrices)}")
 
 
 def _read_matrix(node: RObject, where: str) -> Matrix:

@@ -18,6 +18,7 @@ from scipy import sparse
 
 from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.errors import InputError
+from cell_lm.remedies import option
 
 Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[Any]"
 
@@ -129,7 +130,7 @@ def choose(
         return RAW, tuple(others)
     found = "it has no X" if layer in (None, X) else f"it has no layer '{layer}'"
     found += " and no adata.raw" if layer == RAW else ""
-    fix = f"Choose with layer= (--layer); there is: {', '.join(others)}" if others else "It holds no matrix at all"
+    fix = f"Choose with {option('layer')}; there is: {', '.join(others)}" if others else "It holds no matrix at all"
     raise InputError(found, where=name, fix=fix)
 
 

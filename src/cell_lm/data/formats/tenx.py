@@ -21,6 +21,7 @@ from cell_lm.data.formats.rows import compressed_blocks
 from cell_lm.data.formats.source import X
 from cell_lm.data.formats.text import refuse_repeated
 from cell_lm.errors import InputError
+from cell_lm.remedies import option
 
 _V3 = "matrix"
 
@@ -64,12 +65,12 @@ def _choose(groups: list[str], layer: str | None, name: str) -> str:
     if layer not in (None, X):
         if layer in groups:
             return str(layer)
-        fix = f"Choose with layer= (--layer); there is: {', '.join(groups)}"
+        fix = f"Choose with {option('layer')}; there is: {', '.join(groups)}"
         raise InputError(f"it has no matrix '{layer}'", where=name, fix=fix)
     human = [group for group in groups if is_human(group)]
     if len(groups) == 1 or len(human) == 1:
         return groups[0] if len(groups) == 1 else human[0]
-    fix = f"Choose with layer= (--layer); there is: {', '.join(groups)}"
+    fix = f"Choose with {option('layer')}; there is: {', '.join(groups)}"
     raise InputError(f"it holds {len(groups)} genomes, and {len(human)} of them are human by name", where=name, fix=fix)
 
 

@@ -58,16 +58,21 @@ def read_h5ad_source(path: Path, layer: str | None) -> Source:
 @contextmanager
 def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
     """Open one matrix to be read a block at a time."""
-    name = str(path)
-    with opened(path) as file:
-        with guarded(name):
-            parts = _find(file, layer, name)
-            where, shape = f"{name}, {parts.place}", (len(parts.obs), len(parts.var))
-            node = file[parts.key]
-        form = _COMPRESSED.get(encoding(node))
-        blocks = dense_blocks(node, shape, where=where) if form is None else compressed_blocks(node, form, shape, where)
-        with blocks as read:
-            yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
+    with opened(path) as file, open_h5ad_in(file, str(path), layer) as cells:
+        yield cells
+
+
+@contextmanager
+def open_h5ad_in(file: h5py.Group, name: str, layer: str | None) -> Iterator[CellFile]:
+    """Open one matrix of an AnnData that is all of a file, or a group in it."""
+    with guarded(name):
+        parts = _find(file, layer, name)
+        where, shape = f"{name}, {parts.place}", (len(parts.obs), len(parts.var))
+        node = file[parts.key]
+    form = _COMPRESSED.get(encoding(node))
+    blocks = dense_blocks(node, shape, where=where) if form is None else compressed_blocks(node, form, shape, where)
+    with blocks as read:
+        yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
 
 
 def read_h5ad_whole(path: Path) -> anndata.AnnData:
@@ -77,6 +82,7 @@ def read_h5ad_whole(path: Path) -> anndata.AnnData:
         survey(file, "/", str(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
+            warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
             return _read_all(file) if _has_odd_types(file) else anndata.read_h5ad(path)
 
 
@@ -126,7 +132,7 @@ def encoding(node: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
+def _find(file: h5py.Group, layer: str | None, name: str) -> _Parts:
     """Choose a matrix, check it as far as that needs no reading, and read its tables."""
     _refuse_other_layouts(file, name)
     layers = list(file["layers"]) if holds(file, "layers", name) else []
@@ -142,7 +148,7 @@ def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
     return _Parts(place, key, obs, var, seen)
 
 
-def _some_entries(file: h5py.File, place: str, layers: Sequence[str], name: str) -> NDArray[Any] | None:
+def _some_entries(file: h5py.Group, place: str, layers: Sequence[str], name: str) -> NDArray[Any] | None:
     """Return some entries of a matrix; None where it cannot be read, which is no concern of whoever reads another."""
     key = f"layers/{place}" if place in layers else {X: "X", RAW: "raw/X"}[place]
     try:
@@ -155,7 +161,7 @@ def _some_entries(file: h5py.File, place: str, layers: Sequence[str], name: str)
         return None
 
 
-def _refuse_other_layouts(file: h5py.File, name: str) -> None:
+def _refuse_other_layouts(file: h5py.Group, name: str) -> None:
     """Recognise files from before 2020, and files that lack a part."""
     for key in ("obs", "var"):
         if not holds(file, key, name):
@@ -166,7 +172,7 @@ def _refuse_other_layouts(file: h5py.File, name: str) -> None:
             raise InputError("it was written by an anndata before 0.7", where=name, fix=fix)
 
 
-def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
+def _read_frame(file: h5py.Group, key: str, name: str) -> pd.DataFrame:
     frame = _read_element(file, key, name)
     if not isinstance(frame, pd.DataFrame):
         found = f"its {key} is no table of anndata ({encoding(file[key]) or 'unmarked'})"
@@ -174,14 +180,14 @@ def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
     return frame
 
 
-def _check_matrix(file: h5py.File, key: str, name: str) -> None:
+def _check_matrix(file: h5py.Group, key: str, name: str) -> None:
     kind = encoding(file[key])
     if kind not in (*_MATRICES, *_COMPRESSED) and not isinstance(file[key], h5py.Dataset):
         found = f"its {key} is stored as '{kind or 'something unmarked'}'"
         raise InputError(found, where=name, fix=f"It must be one of {', '.join(_MATRICES)}")
 
 
-def _read_element(file: h5py.File, key: str, name: str) -> object:
+def _read_element(file: h5py.Group, key: str, name: str) -> object:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
         try:

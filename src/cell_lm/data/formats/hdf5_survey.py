@@ -30,7 +30,7 @@ _INSIDE = "Write the file again with its data inside"
 _SOURCE = "Check where it comes from, or write it again with the program that made it"
 
 
-def survey(file: h5py.File, keys: Iterable[str], name: str) -> None:
+def survey(file: h5py.Group, keys: Iterable[str], name: str) -> None:
     """Refuse parts of a file that are not there, lie outside of it, were never written, or unpack to far more.
 
     Parameters
@@ -55,7 +55,7 @@ def survey(file: h5py.File, keys: Iterable[str], name: str) -> None:
     walk.refuse_bombs()
 
 
-def _part(file: h5py.File, key: str, name: str) -> h5py.Group | h5py.Dataset:
+def _part(file: h5py.Group, key: str, name: str) -> h5py.Group | h5py.Dataset:
     """Return what is at a path, every step of which is no link."""
     node: h5py.Group = file
     for part in key.strip("/").split("/") if key != "/" else ():
@@ -68,7 +68,7 @@ def _part(file: h5py.File, key: str, name: str) -> h5py.Group | h5py.Dataset:
 class _Walk:
     """What was seen so far, and how much of it there is."""
 
-    def __init__(self, file: h5py.File, name: str) -> None:
+    def __init__(self, file: h5py.Group, name: str) -> None:
         self._name, self._seen = name, dict[Any, str]()
         self._size = _bytes_on_disk(file)
         self._announced = self._stored = 0
@@ -148,11 +148,11 @@ def _weight(values: Any) -> int:
     return sum(getattr(value, "nbytes", 0) or len(value) for value in values.ravel() if hasattr(value, "__len__"))
 
 
-def _bytes_on_disk(file: h5py.File) -> int:
+def _bytes_on_disk(file: h5py.Group) -> int:
     """Return how many bytes a file has; of one with holes, how many are not holes."""
     try:
-        stat = Path(file.filename).stat()
+        stat = Path(file.file.filename).stat()
     except OSError:
-        return int(file.id.get_filesize())
+        return int(file.file.id.get_filesize())
     held = stat.st_blocks * 512
     return min(stat.st_size, held) if held else stat.st_size

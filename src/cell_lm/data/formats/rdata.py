@@ -35,6 +35,13 @@ from cell_lm.remedies import option
 _CLASS, _PREFERRED = "dgCMatrix", "sm"
 _AGAIN = "Copy or download it again"
 _SAVE = "Save one sparse matrix with its names from R: sm <- as(counts, 'dgCMatrix'); save(sm, file='my.RData')"
+_OBJECT_FIXES = {
+    "Seurat": "In R: sm <- SeuratObject::LayerData(x, assay = 'RNA', layer = 'counts'); save(sm, file = 'my.RData')",
+    "SingleCellExperiment": "In R: sm <- as(SingleCellExperiment::counts(x), 'dgCMatrix'); save(sm, file = 'my.RData')",
+    "matrix": "In R: sm <- as(x, 'dgCMatrix'); save(sm, file = 'my.RData')",
+    "data.frame": "In R: write.csv(x, 'my.csv'), with genes or cells as the names of its rows",
+}
+"""What to do with an object of another class, by that class."""
 _PIECE = 1 << 24
 _OBJECTS = 1 << 16
 """Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
@@ -161,7 +168,9 @@ def _choose(objects: dict[str, RObject], layer: str | None, name: str) -> str:
     if not matrices:
         held = ", ".join(f"{key}: {_class(node)}" if key else _class(node) for key, node in objects.items())
         found = f"it holds no sparse matrix ({_CLASS}) but {held[:300] or 'nothing'}"
-        raise InputError(found, where=name, fix=_SAVE)
+        kinds = {_class(node) for node in objects.values()}
+        fix = next((fix for kind, fix in _OBJECT_FIXES.items() if kind in kinds), _SAVE)
+        raise InputError(found, where=name, fix=fix)
     wanted = None if layer in (None, X) else layer
     if wanted in matrices:
         return str(wanted)

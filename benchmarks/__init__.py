@@ -1,7 +1,29 @@
-"""Benchmarks: each is ``python -m benchmarks.NAME``, prints a table and ends with one line of JSON."""
+"""Benchmarks: each is ``python -m benchmarks.NAME``, prints a table and ends with one line of JSON.
+
+Every one takes ``--data DIR``, the folder that holds ``cells/``, ``drug/`` and ``genes/``, and ``--quick``, which needs
+no other argument and says in minutes whether it runs. :data:`COMMANDS` names them. ``options``, ``probes``,
+``encoder_small``, ``encoder_cuda``, ``robustness_writers`` and what lies in ``parts/`` are shared by them and are not
+run by themselves.
+Finished studies are in ``studies/``.
+"""
 
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
+
+COMMANDS = (
+    "annotation",
+    "attribution",
+    "divide_and_conquer",
+    "encoder",
+    "evaluation",
+    "large_store",
+    "loading",
+    "rivals",
+    "sharding",
+    "steady_memory",
+    "streaming",
+    "threads",
+)
 
 sleep_when_idle()
 keep_few_kernels()

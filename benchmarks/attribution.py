@@ -1,10 +1,12 @@
 """Which genes made the calls of the cell type classifier: does taking them away undo the call, and are they markers?
 
     python -m benchmarks.attribution --data DIR [--steps 30] [--out RUN] [--quick]
+    python -m benchmarks.attribution --quick
 
-``DIR`` (or ``DIR/cells``) holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists
-of markers. A ``small`` encoder is pretrained once on the former, the classifier fitted on four fifths of each target,
-stratified by type; of the rest a few cells of each type are explained; five splits.
+``DIR/cells`` holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists of markers;
+``--quick`` alone takes the packaged cells and no markers. A ``small`` encoder is pretrained once on the former, the
+classifier fitted on four fifths of each target, stratified by type; of the rest a few cells of each type are explained;
+five splits.
 
 *Deletion.* The genes of a cell are taken away as tokens, those of the highest attribution first; the area under the
 probability of the class that the whole cell is called is printed, lower being better: until all genes are gone, and
@@ -20,9 +22,9 @@ cells. Types that no list names are left out. The last line is JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +32,9 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from benchmarks.annotation import PRETRAINING, read_target
-from benchmarks.attribution_parts import (
-    OnceEmbedded,
+from benchmarks.annotation import MALIGNANCY, PRETRAINING, packaged, read_target
+from benchmarks.options import data_folder, parser, run
+from benchmarks.parts.attribution import (
     linear_weights,
     precision,
     read_markers,
@@ -41,9 +43,10 @@ from benchmarks.attribution_parts import (
 )
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
-from cell_lm.data import CellData, MalignancyColumn, read_cells
+from cell_lm.data import CellData, read_cells
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
+from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import METHODS, attribute, choose_cells, deletion_curves, gene_table
 
 TARGETS = ("zheng_facs10", "pbmc3k", "baron_human")
@@ -53,22 +56,23 @@ LINEAR = "logistic weights"
 TOP = 20
 
 
-def pretrained(folder: Path, out: Path, steps: int) -> CellLM:
+def pretrained(datasets: Callable[[], Sequence[CellData]], out: Path, steps: int) -> CellLM:
     """Pretrain the encoder, or take it from where the same command left it."""
     if (out / "model").is_dir():
         return CellLM.from_pretrained(out)
-    column = MalignancyColumn("malignant", {"putative": "tumour"})
-    names = [name for name in PRETRAINING if name not in LEFT_OUT]
-    datasets = [read_cells(folder / f"{name}.h5ad", state=column, min_genes=200) for name in names]
     training = {"steps": steps, "batch_size": 128, "retain_graphs": 4, "validation": 0.0}
     config = resolve_config("small", overrides={"training": training})
-    if pretrain(datasets, config, out, resume=out.is_dir()).interrupted:
+    if pretrain(datasets(), config, out, resume=out.is_dir()).interrupted:
         raise SystemExit("interrupted; the same command goes on")
     return CellLM.from_pretrained(out)
 
 
+def read_datasets(data: Path, names: Sequence[str]) -> list[CellData]:
+    return [read_cells(data / "cells" / f"{name}.h5ad", malignancy=MALIGNANCY, min_genes=200) for name in names]
+
+
 def areas(
-    classifier: OnceEmbedded, cells: CellData, weights: NDArray[np.float64], seed: int, seconds: dict[str, float]
+    classifier: CellTypeClassifier, cells: CellData, weights: NDArray[np.float64], seed: int, seconds: dict[str, float]
 ) -> tuple[dict[str, float], float]:
     """Return the area of each order, whole and over the first tenth, and how integrated gradients miss completeness."""
     targets = np.asarray(classifier.predict_proba(cells)).argmax(axis=1)
@@ -85,7 +89,7 @@ def areas(
     return whole | {f"first tenth.{name}": curves.area(name, 0.1) for name in curves.probability}, gap
 
 
-def top_genes(classifier: OnceEmbedded, cells: CellData, labels: NDArray[np.object_]) -> dict[str, list[str]]:
+def top_genes(classifier: CellTypeClassifier, cells: CellData, labels: NDArray[np.object_]) -> dict[str, list[str]]:
     """Return the genes of the highest mean attribution for each type, the type itself being the target."""
     targets = np.searchsorted(classifier.classes_, labels.astype(str))
     found = attribute(classifier, cells, targets.astype(np.int64), steps=8)
@@ -94,35 +98,40 @@ def top_genes(classifier: OnceEmbedded, cells: CellData, labels: NDArray[np.obje
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/attribution"))
-    parser.add_argument("--steps", type=int, default=30, help="of pretraining")
-    parser.add_argument("--cells", type=int, default=1, help="of each type in a split, for deletion")
-    parser.add_argument("--marker-cells", type=int, default=8, help="of each type in a split, for markers")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="5 steps, 1 split, 1 cell of each type of one data set")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="5 steps, 1 split, 1 cell of each type of one data set")
+    arguments.add_argument("--out", type=Path, default=Path("runs/attribution"))
+    arguments.add_argument("--steps", type=int, default=30, help="of pretraining")
+    arguments.add_argument("--cells", type=int, default=1, help="of each type in a split, for deletion")
+    arguments.add_argument("--marker-cells", type=int, default=8, help="of each type in a split, for markers")
+    arguments.add_argument("--seeds", type=int, default=5)
+    options = arguments.parse_args()
     if options.quick:
         options.steps, options.seeds, options.cells, options.marker_cells = 5, 1, 1, 2
     targets = TARGETS[:1] if options.quick else TARGETS
     keep_large_blocks()
     torch.set_num_threads(1)
-    folder = options.data / "cells" if (options.data / "cells").is_dir() else options.data
-    lists = options.data / "genes" / "markers.parquet"
-    model = pretrained(folder, options.out / f"{options.steps}-steps", options.steps)
+    if options.quick and options.data is None:
+        (datasets, cells_of), lists, out = packaged(), None, options.out / "packaged"
+        model = pretrained(lambda: datasets, out, options.steps)
+    else:
+        names = [name for name in PRETRAINING if name not in LEFT_OUT]
+        data = data_folder(
+            options.data, ["genes/markers.parquet", *(f"cells/{name}.h5ad" for name in (*names, *targets))]
+        )
+        lists = data / "genes" / "markers.parquet"
+        model = pretrained(lambda: read_datasets(data, names), options.out / f"{options.steps}-steps", options.steps)
+        cells_of = {name: read_target(data, name) for name in targets}
 
     results: dict[str, list[float]] = {}
-    for name in targets:
+    for name, cells in cells_of.items():
         seconds: dict[str, float] = {}
-        cells, explained = read_target(folder, name), 0
+        explained = 0
         labels = cells.obs["cell_type"].astype(str).to_numpy(object)
-        embedding = OnceEmbedded.embed(model, cells)
         symbols = np.asarray(cells.vocabulary.symbols, object)[cells.audit.found]
-        markers = read_markers(lists, set(symbols)) if lists.is_file() else {}
+        markers = {} if lists is None else read_markers(lists, set(symbols))
         for seed in range(options.seeds):
             train, test = train_test_split(np.arange(len(cells)), test_size=0.2, stratify=labels, random_state=seed)
-            classifier = OnceEmbedded(model, embedding, seed=seed).fit(cells[train], "cell_type")
+            classifier = CellTypeClassifier(model, seed=seed).fit(cells[train], "cell_type")
             some = test[choose_cells(labels[test], options.cells, seed=seed)]
             weights = linear_weights(cells[train], labels[train], seed=seed)
             found, gap = areas(classifier, cells[some], weights, seed, seconds)
@@ -145,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,8 +5,8 @@
 
 Preset ``small`` on real cells (those of DIR, or the packaged ones), the paths interleaved round by round in one
 process; ratios are ours over theirs, of the medians of CPU seconds. Peaks are measured in fresh processes, by the
-growth of their largest resident size over the step, and as that size itself. See :mod:`benchmarks.peers` for how the
-others are called. Ends with one line of JSON:
+growth of their largest resident size over the step, and as that size itself. See :mod:`benchmarks.parts.peers` for how
+the others are called. Ends with one line of JSON:
 
 ``grad_rel_err_f64``, ``grad_rel_err_f32``
     Largest relative error of the gradient against the end-to-end one over the three encoders and chunks of 1, 5, 8, all
@@ -32,7 +32,6 @@ others are called. Ends with one line of JSON:
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import subprocess
@@ -51,8 +50,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
-from benchmarks.peers import (
+from benchmarks.options import data_if_given, need_packages, parser, run
+from benchmarks.parts.peers import (
+    PACKAGES,
     SEED,
     STEP,
     GradCachePeer,
@@ -89,8 +91,8 @@ FILES = (
 def read(data: Path | None) -> list[CellData]:
     column = MalignancyColumn("malignant", {"putative": "tumour"})
     if data is None:
-        return [from_anndata(adata, state=column) for adata in demo_cells().values()]
-    return [read_cells(data / f"{name}.h5ad", state=column, min_genes=200) for name in FILES]
+        return [from_anndata(adata, malignancy=column) for adata in demo_cells().values()]
+    return [read_cells(data / "cells" / f"{name}.h5ad", malignancy=column, min_genes=200) for name in FILES]
 
 
 def draw(datasets: Sequence[CellData], cells: int, seed: int = 0) -> CellBatch:
@@ -271,7 +273,7 @@ def peaks(cells: int, large: int, data: Path | None) -> dict[str, float]:
 def count_allreduces() -> int:
     """Return how many all-reduces of the size of the gradient two ranks make in a step."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.start_processes(_rank, args=(folder,), nprocs=2, start_method="spawn")
+        spawn(_rank, args=(folder,), nprocs=2)
         counted = {int(path.read_text()) for path in Path(folder).glob("counted-*")}
     assert len(counted) == 1, counted
     return counted.pop()
@@ -335,29 +337,29 @@ def large_step(cells: int, memory: int, data: Path | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--cells", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--large", type=int, help="only this: one step on so many cells")
-    parser.add_argument("--memory", default="8GB", help="with --large: what the process may take")
-    parser.add_argument("--quick", action="store_true", help="64 cells, one round, batch 512 over 64")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="64 cells, one round, batch 512 over 64")
+    arguments.add_argument("--cells", type=int, default=256)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--large", type=int, help="only this: one step on so many cells")
+    arguments.add_argument("--memory", default="8GB", help="with --large: what the process may take")
+    options = arguments.parse_args()
+    data = data_if_given(options.data, [f"cells/{name}.h5ad" for name in FILES])
     keep_large_blocks()
     if options.large:
         from pydantic import ByteSize, TypeAdapter
 
-        large_step(options.large, TypeAdapter(ByteSize).validate_python(options.memory), options.data)
+        large_step(options.large, TypeAdapter(ByteSize).validate_python(options.memory), data)
         return
+    need_packages(PACKAGES)
     cells, rounds, large = (64, 1, 512) if options.quick else (options.cells, options.rounds, 4096)
-    figures: dict[str, float] = peaks(cells, large, options.data)
+    figures: dict[str, float] = peaks(cells, large, data)
     figures |= contrastive_ratios(rounds)
     figures["allreduces_per_step"] = count_allreduces()
-    datasets = read(options.data)
+    datasets = read(data)
     figures |= gradient_errors(datasets)
     figures |= step_times(datasets, cells, rounds)
     print(json.dumps({name: float(f"{value:.3g}") for name, value in sorted(figures.items())}))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,8 +1,8 @@
 """Speed and memory of the encoder against the released configuration of the paper, and of preset ``small`` by itself.
 
-    python -m benchmarks.encoder [--quick] [--only PARTS] [--train-layers N] [--device cuda]
+    python -m benchmarks.encoder [--quick] [--only PARTS] [--layers N] [--device cuda]
 
-The peer is the Performer of CellLM's released code (see :mod:`benchmarks.released`), padded to 6,000 tokens, eager.
+The peer is the Performer of CellLM's released code (:mod:`benchmarks.parts.released`), padded to 6,000 tokens, eager.
 Ours has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward
 3,072), ``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them.
 Cells have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same
@@ -12,17 +12,18 @@ neighbours). A training step here is forward and backward of masked expression m
 has dropout on, the peer none, as it was released. Peak memory is that of a training step on the same cell, in
 processes of their own.
 
-The peer's training step needs more than 13 GiB a cell. Time and memory of a step are proportional to the layers, so
-where that is not free ``--train-layers 2`` compares 2 layers of each; ours then carries its trained gene vectors over
-fewer of them, so the ratios can only be worse than at 10.
+The peer's training step needs more than 13 GiB a cell. Time and memory are proportional to the layers, so where that is
+not free ``--layers 2`` compares 2 layers of each; ours then carries its trained gene vectors over fewer of them, so the
+ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a minute of CPU
+time: enough to see that all parts run and which way the ratios lie, not to quote them.
 
-On a GPU (``--device cuda``; written with care, not yet run on one): cells per second and model FLOPs utilisation in
+On a GPU (``--device cuda``; untested on a GPU): cells per second and model FLOPs utilisation in
 bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
 """
 
 from __future__ import annotations
 
-import argparse
+import importlib.util
 import json
 import subprocess
 import sys
@@ -36,11 +37,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.encoder_small import flops, small
-from benchmarks.released import LENGTH, ReleasedPerformer, pad
-from benchmarks.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.options import data_if_given, parser, run
+from benchmarks.parts.released import LENGTH, ReleasedPerformer, pad
+from benchmarks.parts.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig
 from cell_lm.data import CellBatch
+from cell_lm.data.loading.batch import concatenate
+from cell_lm.errors import ConfigError
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
@@ -49,7 +53,8 @@ from cell_lm.nn.linear import Linear
 
 FULL = PRESETS["base"]
 LATENT = FULL.model_copy(update={"attention": "latent", "layers": 9, "feedforward": 2704, "latents": 32})
-OURS_CELLS = 8
+OURS_CELLS, QUICK_CELLS, QUICK_LAYERS = 8, 4, 2
+PEER, PARTS_OF_PEER = "performer_pytorch", ("forward", "train", "peaks")
 HIDDEN = 0.15
 
 
@@ -88,13 +93,14 @@ def our_train(encoder: nn.Module, head: nn.Module, batch: CellBatch, dtype: torc
     encoder.zero_grad()
 
 
-def forward(rounds: int, sizes: tuple[int, ...]) -> dict[str, float]:
-    """Return the ratios of embedding."""
+def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dict[str, float]:
+    """Return the ratios of embedding, ours on so many cells, peer and ours of so many layers."""
     torch.manual_seed(0)
-    peer, full, latent = ReleasedPerformer(GENES), build_encoder(FULL, GENES), build_encoder(LATENT, GENES)
+    peer, full = ReleasedPerformer(GENES, layers), build_encoder(cut(layers), GENES)
+    latent = build_encoder(cut_latent(layers), GENES)
     for name, model in {"released Performer": peer, "full": full, "latent": latent}.items():
         print(f"{name:20s} {parameters(model):5.1f} M parameters")
-    cells, figures = random_cells(OURS_CELLS), dict[str, float]()
+    cells, figures = random_cells(count), {"fwd_layers": float(layers)}
     longest = int(cells[:4].lengths.max()) + 1
     for model in (full, latent):
         our_forward(model, cells[:1], None)  # warm
@@ -128,6 +134,11 @@ def train(rounds: int, layers: int) -> dict[str, float]:
 
 def cut(layers: int) -> EncoderConfig:
     return FULL.model_copy(update={"layers": layers})
+
+
+def cut_latent(layers: int) -> EncoderConfig:
+    """One layer fewer: the cross-attentions before and after make up for it."""
+    return LATENT.model_copy(update={"layers": max(1, layers - 1)})
 
 
 def best_size(peer: ReleasedPerformer, cells: CellBatch, sizes: tuple[int, ...], dtype: torch.dtype | None) -> int:
@@ -184,21 +195,20 @@ def peaks(layers: int) -> dict[str, float]:
 
 
 @torch.inference_mode()
-def invariance() -> dict[str, float]:
+def invariance(layers: int, count: int) -> dict[str, float]:
     """Return the largest relative difference of a cell's embedding over batches, orders and chunks, float32."""
-    batch, worst = random_cells(12, seed=1), 0.0
-    perform = FULL.model_copy(update={"attention": "performer", "heads": 8})
-    for config in (FULL, LATENT, perform, PRESETS["small"]):
+    batch, worst = random_cells(count, seed=1), 0.0
+    perform = cut(layers).model_copy(update={"attention": "performer", "heads": 8})
+    for config in (cut(layers), cut_latent(layers), perform, PRESETS["small"]):
         model = CellLM(config, Vocabulary.human())
         together = embed(model, batch)
-        others = [torch.cat([embed(model, batch[i : i + size]) for i in range(0, 12, size)]) for size in (1, 5)]
-        others.append(
-            torch.cat([embed(model, batch[i : i + 4]) for i in (8, 4, 0)]).view(3, 4, -1).flip(0).flatten(0, 1)
-        )
+        others = [torch.cat([embed(model, batch[i : i + size]) for i in range(0, count, size)]) for size in (1, 5)]
+        reverse = [batch[i : i + 1] for i in reversed(range(count))]
+        others.append(embed(model, concatenate(reverse)).flip(0))
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
         mixed = torch.from_numpy(order.copy())
         fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
-        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.state, batch.slots)))
+        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.malignancy, batch.slots)))
         difference = max(float(((other - together).norm(dim=1) / together.norm(dim=1)).max()) for other in others)
         print(f"invariance {config.attention:10s} {config.width:4d} {difference:.1e}", flush=True)
         worst = max(worst, difference)
@@ -211,33 +221,38 @@ def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of each")
-    parser.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
-    parser.add_argument("--train-layers", type=int, default=FULL.layers, help="cut both to so many layers in training")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="one round of each, few cells, 2 layers: a minute or two", reads_data=False)
+    arguments.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
+    arguments.add_argument("--layers", type=int, help=f"cut both to so many layers (default: {FULL.layers})")
+    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    options = arguments.parse_args()
+    data_if_given(options.data)
     keep_large_blocks()
     if options.device == "cuda":
         from benchmarks.encoder_cuda import on_gpu
 
         print(json.dumps(on_gpu(FULL, random_cells, flops)))
         return
-    rounds = 1 if options.quick else 3
+    wanted = options.only or ("small", "invariance", *PARTS_OF_PEER)
+    if any(part in PARTS_OF_PEER for part in wanted) and importlib.util.find_spec(PEER) is None:
+        fix = "Install it (pip install performer-pytorch), or name parts without it (--only small invariance)"
+        raise ConfigError("the package of the peer, performer-pytorch, is missing", fix=fix)
+    rounds, count = (1, QUICK_CELLS) if options.quick else (3, OURS_CELLS)
+    layers = options.layers or (QUICK_LAYERS if options.quick else FULL.layers)
     parts: dict[str, Callable[[], dict[str, float]]] = {
-        "small": lambda: small(rounds),
-        "invariance": invariance,
-        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2)),
-        "train": lambda: train(rounds, options.train_layers),
-        "peaks": lambda: peaks(options.train_layers),
+        "small": lambda: small(rounds, cells=32 if options.quick else 128),
+        "invariance": lambda: invariance(layers, 6 if options.quick else 12),
+        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2), layers, count),
+        "train": lambda: train(rounds, layers),
+        "peaks": lambda: peaks(layers),
     }
     figures: dict[str, float] = {}
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     for name, part in parts.items():
-        if options.only is None or name in options.only:
+        if name in wanted:
             figures |= part()
     print(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

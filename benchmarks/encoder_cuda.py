@@ -1,6 +1,6 @@
 """The part of :mod:`benchmarks.encoder` that needs a GPU: speed, utilisation and one real step of preset ``base``.
 
-Written with care and not yet run on a GPU. Utilisation is that of the model (MFU): the operations that embedding or
+Untested on a GPU. Utilisation is that of the model (MFU): the operations that embedding or
 forward and backward need, without what divide and conquer computes twice, over what a large product reaches on the same
 device in bfloat16, not over a number from a data sheet.
 """

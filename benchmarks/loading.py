@@ -1,23 +1,25 @@
 """How fast cells come: our store in true random order, against AnnLoader and scDataset on an h5ad of the same cells.
 
-    python -m benchmarks.loading --data DIR --store STORE [--work DIR] [--quick]
+    python -m benchmarks.loading --store STORE [--data DIR] [--work DIR]
+    python -m benchmarks.loading --quick
 
 STORE is what ``python -m benchmarks.large_store --data DIR --out STORE`` made (2 million cells); it is made where it is
-missing. All loaders give the same tokens, by our tokeniser, and are measured in CPU time of the whole process, warm, in
-interleaved rounds; medians. AnnLoader is measured as it comes (dense tensors) and told to leave matrices sparse,
-scDataset with its recommended blocks of 16 cells and 16,384 cells a fetch, and in true random order as ours.
+missing, and ``--quick`` alone makes a small one and removes it. All loaders give the same tokens, by our tokeniser, and
+are measured in CPU time of the whole process, warm, in interleaved rounds; medians. AnnLoader is measured as it comes
+(dense tensors) and told to leave matrices sparse, scDataset with its recommended blocks of 16 cells and 16,384 cells a
+fetch, and in true random order as ours.
 
 Figures: ``tokens_cells_per_cpu_s`` (cells tokenised per CPU-second, true random from the whole store), ``ratio_...``
 (ours over the peer's, on the same cells), ``anon_mb`` and ``fds`` (anonymous memory and file descriptors of a process
-that loads, after hundreds of batches; ``anon_growth_mb`` and ``fds_growth`` within the last half of them), ``cold_...``
-(cells per second from a cold cache, by advice to the kernel), ``prepare_cells_per_s``, ``prepare_peak_mb`` and
-``disk_gb_per_million`` (``cell-lm prepare`` on the h5ad of the peers).
+that loads, after hundreds of batches; ``anon_growth_mb`` and ``fds_growth`` within the last half of them),
+``prepare_cells_per_s``, ``prepare_peak_mb`` and ``disk_gb_per_million`` (``cell-lm prepare`` on the h5ad of the peers).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import shutil
 import subprocess
@@ -35,11 +37,14 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from benchmarks.large_store import QUICK, make_store
+from benchmarks.options import data_if_given, need_packages, parser, run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import ConcatCells, EpochSampler, Tokeniser
 from cell_lm.data.backed import ReadCells
 from cell_lm.data.store import Shard, Store
+from cell_lm.errors import ConfigError
 from cell_lm.pretraining.batches import Batches
 
 BATCH, PEER_CELLS, BLOCK, FETCH = 256, 131_072, 16, 16_384
@@ -59,7 +64,7 @@ def store_batches(store: Store, steps: int) -> Iterator[int]:
     """Yield the cells of each batch of a pretraining, made ahead in its thread."""
     config = resolve_config("small", overrides={"training": {"batch_size": BATCH, "steps": steps, "validation": 0.0}})
     batches = Batches([store], config, ALONE)  # type: ignore[arg-type]
-    with batches.ahead(0):
+    with batches.prefetch(0):
         for step in range(steps):
             yield len(batches.train(step))
 
@@ -157,7 +162,7 @@ def compare(store: Store, work: Path, rounds: int) -> dict[str, float]:
 
 def whole(store: Store, rounds: int) -> dict[str, float]:
     """Measure true random order over the whole store, and the memory of the process."""
-    steps = 400
+    steps = 400 if len(store) > QUICK else 40
     batches = store_batches(store, steps * (rounds + 1) + 1)
     per_cpu_second(batches, steps * BATCH)
     before = memory()
@@ -207,37 +212,53 @@ def prepare(path: Path, work: Path) -> dict[str, float]:
     }
 
 
+def hashing(path: Path, work: Path) -> dict[str, float]:
+    """Hash all files of a store, as happens once before it is used, with nothing remembered from earlier."""
+    os.environ["XDG_CACHE_HOME"] = str(work / "cache")
+    store, began, cpu = Store.open(path), time.perf_counter(), time.process_time()
+    store.refuse_damaged()
+    rate = store.size / (time.perf_counter() - began) / 1e9
+    per_cpu = store.size / (time.process_time() - cpu) / 1e9
+    print(f"\nhashing the store: {rate:.2f} GB/s, {per_cpu:.2f} GB per CPU-second")
+    return {"hash_gb_per_s": round(rate, 2), "hash_gb_per_cpu_s": round(per_cpu, 2)}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--store", type=Path, required=True)
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "cell-lm-loading")
-    parser.add_argument("--quick", action="store_true", help="a store of 200,000 cells, fewer rounds")
-    parser.add_argument("--part", choices=["whole", "compare"], help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    rounds = 3 if options.quick else 7
+    arguments = parser(__doc__, quick=f"a store of {QUICK:,} cells, where none is given; one round")
+    arguments.add_argument("--store", type=Path)
+    arguments.add_argument("--work", type=Path, help="where the cells of the peers are written, and removed again")
+    arguments.add_argument("--part", choices=["whole", "compare"], help=argparse.SUPPRESS)
+    options = arguments.parse_args()
+    data = data_if_given(options.data)
+    if options.store is None and not options.quick:
+        raise ConfigError("no store was given", fix="Give --store, or run with --quick alone")
+    need_packages({"scdataset": "scdataset"})
+    rounds = 1 if options.quick else 7
     keep_large_blocks()
     torch.set_num_threads(1)
     if options.part:
-        store = Store.open(options.store)
+        store = Store.open(options.store, verify=False)
         result = whole(store, rounds) if options.part == "whole" else compare(store, options.work, rounds)
         print(json.dumps(result))
         return
-    if not options.store.exists():
-        cells = ["--cells", "200000" if options.quick else "2000000"]
-        make = ["-m", "benchmarks.large_store", "--data", str(options.data), "--out", str(options.store), *cells]
-        subprocess.run([sys.executable, "-W", "ignore", *make], check=True)
-    options.work.mkdir(parents=True, exist_ok=True)
-    quick = ["--quick"] if options.quick else []
-    try:
-        figures = child("whole", options.store, *quick)
-        figures |= child("compare", options.store, "--work", str(options.work), *quick)
-        figures |= prepare(options.work / "peers.h5ad", options.work)
-    finally:
-        shutil.rmtree(options.work, ignore_errors=True)
+    if options.work is not None:
+        options.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=options.work) as scratch:
+        work = Path(scratch)
+        path = options.store or work / "store"
+        if not path.exists():
+            make_store(data, path, QUICK if options.quick else 2_000_000)
+        measure(path, work, ["--quick"] if options.quick else [])
+
+
+def measure(store: Path, work: Path, quick: list[str]) -> None:
+    figures = child("whole", store, *quick)
+    figures |= child("compare", store, "--work", str(work), *quick)
+    figures |= prepare(work / "peers.h5ad", work)
+    figures |= hashing(store, work)
     print("annbatch needs Python >= 3.12: not measured")
-    print(json.dumps({"cells": len(Store.open(options.store)), **figures}))
+    print(json.dumps({"cells": len(Store.open(store)), **figures}))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

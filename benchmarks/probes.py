@@ -11,15 +11,16 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 
 from cell_lm.data import CellBatch, CellData
+from cell_lm.data.loading.expression import log_expression
+from cell_lm.evaluation.annotation_metrics import macro_f1
+from cell_lm.evaluation.baselines import RIVALS
 from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_hidden
-from cell_lm.tasks.baselines import LogisticBaseline
 
 Labels: TypeAlias = NDArray[np.object_]
 Rows: TypeAlias = NDArray[np.int64]
@@ -42,12 +43,12 @@ def linear_probe(cls: NDArray[np.float32], labels: Labels, seed: int) -> Predict
     return predict
 
 
-def logistic_probe(cells: CellData, seed: int) -> Predict:
-    """Return logistic regression on the log-normalised genes, with the same care."""
+def rival_probe(cells: CellData, seed: int, rival: str = "genes_lr") -> Predict:
+    """Return a rival of :mod:`cell_lm.evaluation.baselines` on the log-normalised genes, chosen with the same care."""
+    X, labels = log_expression(cells), labels_of(cells)
 
     def predict(fit: Rows, judged: Rows) -> Labels:
-        baseline = LogisticBaseline(seed=seed).fit(cells[fit], "cell_type")
-        return np.asarray(baseline.predict(cells[judged]), object)
+        return RIVALS[rival](seed).fit(X[fit], labels[fit]).predict(X[judged])
 
     return predict
 
@@ -59,12 +60,12 @@ def judge_labels(predict: Predict, labels: Labels, seed: int, *, shots: Sequence
     each type, on all other cells; the mean over some draws. The seed decides all of it, whatever is judged.
     """
     fit, judged = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=seed)
-    figures = {"probe": _macro_f1(labels[judged], predict(fit, judged))}
+    figures = {"probe": macro_f1(labels[judged], predict(fit, judged))}
     for count in shots:
         scores = []
         for chosen in few_cells(labels, count, draws, seed):
             others = np.setdiff1d(np.arange(len(labels)), chosen)
-            scores.append(_macro_f1(labels[others], predict(chosen, others)))
+            scores.append(macro_f1(labels[others], predict(chosen, others)))
         figures[f"shots_{count}"] = float(np.mean(scores))
     return figures
 
@@ -76,10 +77,6 @@ def few_cells(labels: Labels, count: int, draws: int, seed: int) -> Iterator[Row
         rng = np.random.default_rng((seed, count, draw))
         chosen = [rng.permutation(rows)[: max(1, min(count, len(rows) // 2))] for rows in members]
         yield np.sort(np.concatenate(chosen))
-
-
-def _macro_f1(truth: Labels, predicted: Labels) -> float:
-    return float(f1_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0.0))
 
 
 @torch.inference_mode()

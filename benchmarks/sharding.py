@@ -5,7 +5,6 @@
 Two processes (gloo, CPU, a thread each) train a few steps on the packaged pancreas cells, whole copies and shards in
 turn. Prints the bytes each process holds between steps (counted), the most it ever had in memory in the steps after the
 first (resident, above what it had before there was a model) and the median seconds a step; ends with one line of JSON.
-``--quick``: preset small.
 """
 
 from __future__ import annotations
@@ -21,8 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
+from benchmarks.options import data_if_given, parser, run
 from cell_lm.config import PRESETS, TrainingConfig
 from cell_lm.data import demo
 from cell_lm.data.cells import from_anndata
@@ -87,21 +87,21 @@ def work(rank: int, folder: str, mode: str, preset: str, cells: int, genes: int,
 def measure(mode: str, arguments: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         given = (folder, mode, arguments.preset, arguments.cells, arguments.genes, arguments.steps)
-        mp.start_processes(work, args=given, nprocs=PROCESSES, join=True, start_method="spawn")  # type: ignore[no-untyped-call]
+        spawn(work, args=given, nprocs=PROCESSES)
         said = [json.loads(Path(folder, f"{mode}{rank}.json").read_text()) for rank in range(PROCESSES)]
     return {name: max(each[name] for each in said) for name in said[0]}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", default="base", choices=PRESETS)
-    parser.add_argument("--cells", type=int, default=4)
-    parser.add_argument(
+    options = parser(__doc__, quick="preset small", reads_data=False)
+    options.add_argument("--preset", default="base", choices=PRESETS)
+    options.add_argument("--cells", type=int, default=4)
+    options.add_argument(
         "--genes", type=int, default=256, help="most genes of a cell: time, not the memory of the state"
     )
-    parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--quick", action="store_true")
-    arguments = parser.parse_args()
+    options.add_argument("--steps", type=int, default=2)
+    arguments = options.parse_args()
+    data_if_given(arguments.data)
     if arguments.quick:
         arguments.preset = "small"
     found = {mode: measure(mode, arguments) for mode in MODES}
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.options import data_if_given, parser, run
 from cell_lm.cli.kernels import CACHES
 
 VARIANTS = ("libraries", "ours", "trimmed")
@@ -38,7 +39,7 @@ def work(kind: str, keep: int, steps: int, cells: int, tokens: int, trim: bool) 
 
     import torch
 
-    from benchmarks.turns import random_cells
+    from benchmarks.parts.turns import random_cells
     from cell_lm.config import PRESETS, EncoderConfig
     from cell_lm.genes import Vocabulary
     from cell_lm.model import CellLM
@@ -103,19 +104,19 @@ def compare(options: argparse.Namespace) -> Iterator[tuple[str, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="preset small, few steps, no graph kept: about a minute")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--cells", type=int, default=64)
-    parser.add_argument("--tokens", type=int, default=32_768, help="token budget of a chunk, over both views")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
-    parser.add_argument("--kept", nargs="+", type=int, default=KEPT)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="preset small, few steps, no graph kept: about a minute", reads_data=False)
+    arguments.add_argument("--steps", type=int, default=40)
+    arguments.add_argument("--cells", type=int, default=64)
+    arguments.add_argument("--tokens", type=int, default=32_768, help="token budget of a chunk, over both views")
+    arguments.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    arguments.add_argument("--kept", nargs="+", type=int, default=KEPT)
+    arguments.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS)
+    options = arguments.parse_args()
+    data_if_given(options.data)
     if options.quick:
         options.steps, options.cells, options.models, options.kept = 10, 32, ["small"], [0]
     print(json.dumps(dict(compare(options))))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,6 +1,6 @@
 """What spinning threads cost on a busy machine: training steps beside busy processes, by OpenMP's wait policy.
 
-    python -m benchmarks.threads [--steps 3] [--neighbours 2]
+    python -m benchmarks.threads [--steps 3] [--neighbours 2] [--quick]
 
 Runs the same steps (preset small, 128 random cells of 1,500 genes) in fresh processes, in turn under OpenMP's default
 and under ``OMP_WAIT_POLICY=PASSIVE``, first alone and then beside processes that keep a core busy each. Prints cells
@@ -9,12 +9,13 @@ per second and ends with one line of JSON: the ratio PASSIVE / default, alone an
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 from statistics import median
+
+from benchmarks.options import data_if_given, parser, run
 
 ROUNDS = 3
 
@@ -63,15 +64,17 @@ def measure(policy: str | None, steps: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--neighbours", type=int, default=2)
-    options = parser.parse_args()
+    arguments = parser(__doc__, quick="one step, one round", reads_data=False)
+    arguments.add_argument("--steps", type=int, default=3)
+    arguments.add_argument("--neighbours", type=int, default=2)
+    options = arguments.parse_args()
+    data_if_given(options.data)
+    rounds, steps = (1, 1) if options.quick else (ROUNDS, options.steps)
     ratios: dict[str, float] = {}
     for neighbours in (0, options.neighbours):
         busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(neighbours)]
         try:
-            speeds = [(measure(None, options.steps), measure("PASSIVE", options.steps)) for _ in range(ROUNDS)]
+            speeds = [(measure(None, steps), measure("PASSIVE", steps)) for _ in range(rounds)]
         finally:
             for process in busy:
                 process.kill()
@@ -82,4 +85,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

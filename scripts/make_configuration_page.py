@@ -51,10 +51,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
 }
 
 
+def _text(described: str | None) -> str:
+    """Return a docstring as a line of Markdown."""
+    return " ".join((described or "").split()).replace("``", "`")
+
+
 def table(kind: type[BaseModel]) -> str:
     rows = ["| key | default | what it is |", "|---|---|---|"]
     for name, field in kind.model_fields.items():
-        rows.append(f"| `{name}` | `{field.default}` | {' '.join((field.description or '').split())} |")
+        rows.append(f"| `{name}` | `{field.default}` | {_text(field.description)} |")
     return "\n".join(rows)
 
 
@@ -75,10 +80,10 @@ Settings of `cell-lm genes pretrain`, given by its options and `--set name=value
 def page() -> str:
     parts = [HEAD, "## Presets\n", presets() + "\n"]
     for name, kind in SECTIONS.items():
-        summary = " ".join((kind.__doc__ or "").split())
+        summary = _text(kind.__doc__)
         parts += [f"## `[{name}]`\n", summary + "\n", table(kind) + "\n"]
     parts += [GENES, table(GraphMAEConfig) + "\n"]
-    return "\n".join(parts).replace("``", "`")
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from cell_lm import files
+from cell_lm import files, partials
 from cell_lm.errors import InputError
 
 
@@ -62,6 +65,7 @@ def test_a_failed_rename_puts_the_old_directory_back(tmp_path: Path, monkeypatch
             raise OSError("disk on fire")
         return whole(self, target)
 
+    monkeypatch.setattr(partials, "_swap", lambda *_: False)  # as on a file system that cannot exchange names
     monkeypatch.setattr(Path, "replace", failing)
     with pytest.raises(OSError, match="disk on fire"), files.atomic_directory(path):
         pass
@@ -139,3 +143,73 @@ def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path, umas
         os.umask(former)
     for name in ("vectors", "model/weights", "model/inner/weights"):
         assert (tmp_path / name).stat().st_mode & 0o777 == expected, name
+
+
+def test_a_file_that_appears_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+
+    def write() -> None:
+        with files.atomic_file(path, replace=False) as temporary:
+            temporary.write_text("ours")
+            path.write_text("theirs")
+
+    with pytest.raises(InputError, match="made by another program meanwhile"):
+        write()
+    assert path.read_text() == "theirs"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_without_hard_links_a_file_that_appears_is_left_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with files.atomic_file(tmp_path / "a", replace=False) as temporary:
+        temporary.write_text("a")
+    with pytest.raises(InputError, match="already exists"), files.atomic_file(tmp_path / "a", replace=False) as again:
+        again.write_text("b")
+    assert (tmp_path / "a").read_text() == "a"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    path = tmp_path / "out"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(InputError, match="a device or a pipe"), files.atomic_file(path):
+        raise AssertionError("it began to write")
+    assert path.lstat() == before
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_symbolic_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "link").symlink_to("to/file")
+    for text in ("first", "second"):
+        with files.atomic_file(tmp_path / "link") as temporary:
+            temporary.write_text(text)
+        assert (tmp_path / "to" / "file").read_text() == text
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_any_change_of_a_value_is_seen_by_the_checksum() -> None:
+    values: dict[str, files.JSON] = {"a": 1, "b": {"c": [0.1, "ä", None, True]}}
+    signed = files.with_checksum(values)
+    assert files.checksum_holds(signed)
+    assert files.checksum_holds(json.loads(json.dumps(signed, indent=3, sort_keys=True)))
+    assert not files.checksum_holds(values)
+    for changed in ({"a": 2}, {"a": 1.5}, {"a": True}, {"b": {}}, {"d": None}, {"checksum": "0"}):
+        assert not files.checksum_holds(signed | changed)
+
+
+def test_no_text_of_a_table_is_a_formula_in_a_spreadsheet(tmp_path: Path) -> None:
+    labels = ["=cmd|' /C calc'!A0", "+1", "-2", "@x", "\tx", "T cell", None, "a=b"]
+    table = pd.DataFrame({"label": pd.Categorical(labels), "=name": labels, "value": np.arange(-1.0, 7.0)})
+    files.write_csv(table, tmp_path / "a.csv")
+    read = pd.read_csv(tmp_path / "a.csv")
+    assert read.columns.tolist() == ["label", "'=name", "value"]
+    expected = ["'=cmd|' /C calc'!A0", "'+1", "'-2", "'@x", "'\tx", "T cell", "a=b"]
+    assert read["label"].dropna().tolist() == read["'=name"].dropna().tolist() == expected
+    assert read["value"].tolist() == list(range(-1, 7))

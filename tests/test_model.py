@@ -15,6 +15,7 @@ from cell_lm import model_folder
 from cell_lm.config import EncoderConfig, ObjectivesConfig
 from cell_lm.data.cells import CellData, from_anndata
 from cell_lm.errors import CellLMError, ConfigError, GeneError, ModelError
+from cell_lm.files import with_checksum
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 
@@ -86,6 +87,50 @@ def test_a_saved_model_comes_back_to_the_bit(
     assert CellLM.from_pretrained(tmp_path).config == model.config  # a run folder that holds model/
 
 
+def features(model: CellLM) -> torch.Tensor:
+    found: torch.Tensor = model.encoder.layers[0].attention.directions.clone()
+    return found
+
+
+def test_random_features_are_a_function_of_the_seed_and_of_the_draw(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model = CellLM(make_config("performer", redraw_every=10), vocabulary, seed=1)
+    drawn = {}
+    for seed, step in [(1, 0), (2, 0), (2, 9), (2, 10), (1, 10), (1, 5)]:
+        model.redraw_features(seed, step)
+        drawn[seed, step] = features(model)
+    assert torch.equal(drawn[1, 0], drawn[1, 5])
+    assert torch.equal(drawn[2, 0], drawn[2, 9])
+    different = [drawn[key] for key in [(1, 0), (2, 0), (1, 10), (2, 10)]]
+    assert all(not torch.equal(a, b) for i, a in enumerate(different) for b in different[:i])
+
+
+def test_loaded_features_are_redrawn_for_a_seed_that_is_not_theirs(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    config = make_config("performer")
+    first, second = CellLM(config, vocabulary, seed=1), CellLM(config, vocabulary, seed=2)
+    expected = features(second)
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(features(second), features(first)), "until then they are the loaded ones"
+    second.redraw_features(2, 0)
+    assert torch.equal(features(second), expected)
+
+
+def test_bfloat16_embeddings_differ_from_float32_by_its_rounding_and_come_in_order(
+    cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    for attention in ATTENTIONS:
+        model, done = CellLM(make_config(attention), vocabulary), list[int]()
+        exact = model.encode(cells, token_budget=150)
+        rounded = model.encode(cells, token_budget=150, precision="bfloat16", progress=done.append)
+        assert rounded.dtype == np.float32
+        assert 1e-5 < np.linalg.norm(rounded - exact) / np.linalg.norm(exact) < 0.05
+        assert sum(done) == len(cells)
+        assert len(done) > 3
+
+
 def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
     make_config: Configs, vocabulary: Vocabulary
 ) -> None:
@@ -133,6 +178,22 @@ def change_config(folder: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def change_setting(folder: Path, section: str, **values: object) -> None:
+    config = json.loads((folder / model_folder.CONFIG).read_text())
+    change_config(folder, **{section: config[section] | values})
+
+
+def sign(folder: Path, **values: object) -> None:
+    """Change settings of the encoder and make the checksum that of the changed ones, as only a forger would."""
+    change_setting(folder, "encoder", **values)
+    path = folder / model_folder.CONFIG
+    path.write_text(json.dumps(with_checksum(json.loads(path.read_text()))))
+
+
+def exchange_vocabulary(folder: Path) -> None:
+    Vocabulary(("A",), ("",)).save(folder / model_folder.VOCABULARY)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -144,8 +205,23 @@ def change_config(folder: Path, **values: object) -> None:
         (lambda folder: (folder / "vocabulary.json").unlink(), "vocabulary"),
         (lambda folder: change_config(folder, format=99), "Upgrade cell-lm"),
         (lambda folder: change_config(folder, model_type="bert"), "not the configuration of a cell-lm model"),
-        (lambda folder: change_config(folder, vocabulary_hash="0"), "not the vocabulary"),
-        (lambda folder: change_config(folder, encoder={"widht": 3}), "encoder"),
+        (lambda folder: change_config(folder, encoder={"widht": 3}), "not those that its checksum names"),
+        (lambda folder: change_setting(folder, "encoder", max_genes=500), "not those that its checksum names"),
+        (lambda folder: change_setting(folder, "objectives", contrastive={}), "not those that its checksum names"),
+        (lambda folder: change_config(folder, cell_lm_version="9"), "not those that its checksum names"),
+        (lambda folder: change_config(folder, note="mine"), "not those that its checksum names"),
+        (lambda folder: change_config(folder, format=-3), "format"),
+        (lambda folder: change_config(folder, format=0), "format"),
+        (lambda folder: change_config(folder, format=True), "format"),
+        (lambda folder: change_config(folder, format=1.0), "format"),
+        (exchange_vocabulary, "vocabulary.json: its SHA-256"),
+        (lambda folder: sign(folder, layers=10**6), "layers, width and feedforward ask for"),
+        (lambda folder: sign(folder, width=10**9), "numbers or more"),
+        (lambda folder: sign(folder, feedforward=10**15), "numbers or more"),
+        (lambda folder: sign(folder, gene_width=10**7), "gene_width ask for"),
+        (lambda folder: sign(folder, heads=10**9), "numbers or more"),
+        (lambda folder: sign(folder, layers=1), "does not fit its configuration"),
+        (lambda folder: sign(folder, layers=-1), "layers"),
     ],
 )
 def test_a_damaged_model_folder_is_refused_in_one_line(
@@ -158,8 +234,15 @@ def test_a_damaged_model_folder_is_refused_in_one_line(
         CellLM.from_pretrained(folder)
     assert isinstance(caught.value, CellLMError)
     assert "\n" not in str(caught.value)
-    if message != "encoder":
-        assert message in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_the_card_of_a_model_may_be_edited(make_config: Configs, vocabulary: Vocabulary, tmp_path: Path) -> None:
+    model = CellLM(make_config(), vocabulary)
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("Mine.")
+    read = CellLM.from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.equal(tensor, read[name]) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/no/such/folder"])

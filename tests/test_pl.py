@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
 from cell_lm import pl
 from cell_lm.errors import GeneError, InputError
@@ -59,6 +61,47 @@ def test_embedding_computes_the_map_once_and_leaves_x_alone(adata: AnnData) -> N
     np.testing.assert_array_equal(adata.obsm["X_cell_lm_umap"], adata.obsm["X_cell_lm"][:, :2].astype(np.float32))
     np.testing.assert_array_equal(adata.X, before)
     assert "cell_type_colors" not in adata.uns
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+def test_a_gene_colours_the_map_as_scanpy_has_it(adata: AnnData, form: Callable[[NDArray[np.float32]], object]) -> None:
+    adata.var_names = ["CD3D", "MS4A1", "confidence", "LYZ", "NKG7"]
+    counts = np.asarray(adata.X)
+    adata.X, adata.layers["log"] = form(counts), form(np.log1p(counts))
+    single, panels = pl.embedding(adata, color="CD3D"), pl.embedding(adata, color=["MS4A1", "cell_type"], layer="log")
+    np.testing.assert_allclose(np.sort(drawn(single)), np.sort(counts[:, 0]))
+    np.testing.assert_allclose(np.sort(drawn(panels[0])), np.sort(np.log1p(counts[:, 1])))
+    assert [axes.get_title(loc="left") for axes in (single, *panels)] == ["CD3D", "MS4A1", "cell_type"]
+    adata.raw = AnnData(2 * counts, var=adata.var)
+    np.testing.assert_allclose(np.sort(drawn(pl.embedding(adata, color="CD3D"))), np.sort(2 * counts[:, 0]))
+    np.testing.assert_allclose(
+        np.sort(drawn(pl.embedding(adata, color="confidence"))), np.sort(adata.obs["confidence"].to_numpy())
+    )
+
+
+def drawn(ax: Axes) -> NDArray[np.float64]:
+    """Return the values that colour the points of a map."""
+    return np.concatenate(
+        [np.asarray(points.get_array()) for points in ax.collections if points.get_array() is not None]
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Variable names are not unique")
+@pytest.mark.parametrize(
+    ("color", "layer", "message"),
+    [
+        ("CD8A", None, "obs has no column 'CD8A', and no gene is called so"),
+        ("cell_typ", None, "Did you mean 'cell_type'"),
+        ("twice", None, "2 genes are called 'twice'"),
+        ("CD3D", "counts", "no layer 'counts'"),
+    ],
+)
+def test_a_gene_or_layer_that_is_not_there_is_named(
+    adata: AnnData, color: str, layer: str | None, message: str
+) -> None:
+    adata.var_names = ["CD3D", "MS4A1", "LYZ", "twice", "twice"]
+    with pytest.raises(InputError, match=message):
+        pl.embedding(adata, color=color, layer=layer)
 
 
 def test_an_up_to_date_map_is_used_again_and_a_stale_one_is_not(

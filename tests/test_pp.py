@@ -95,10 +95,6 @@ def spoil_layer(adata: AnnData) -> dict[str, object]:
     return {"layer": "nothing"}
 
 
-def spoil_input(adata: AnnData) -> dict[str, object]:
-    return {"input": "log2"}
-
-
 def spoil_gene_column(adata: AnnData) -> dict[str, object]:
     return {"gene_column": "nothing"}
 
@@ -115,7 +111,7 @@ def spoil_values(adata: AnnData) -> dict[str, object]:
     return {}
 
 
-@pytest.mark.parametrize("spoil", [spoil_layer, spoil_input, spoil_gene_column, spoil_cells, spoil_values])
+@pytest.mark.parametrize("spoil", [spoil_layer, spoil_gene_column, spoil_cells, spoil_values])
 def test_a_problem_is_the_text_of_the_error(adata, tmp_path, spoil):
     arguments = spoil(adata)
     with pytest.raises(CellLMError) as caught:

@@ -13,10 +13,11 @@ from anndata import AnnData, ImplicitModificationWarning
 
 from cell_lm import tl
 from cell_lm._version import __version__
-from cell_lm.data import from_anndata
-from cell_lm.errors import CountsError, GeneError, InputError, ModelError
+from cell_lm.data import Store, from_anndata
+from cell_lm.errors import ConfigError, CountsError, GeneError, InputError, ModelError
 from cell_lm.model import CellLM
-from cell_lm.tasks import CellTypeClassifier, CoverageWarning
+from cell_lm.prepare import PrepareSettings, prepare
+from cell_lm.tasks import CellTypeClassifier, CentroidBaseline, CoverageWarning
 from typed_cells import tiny_model, typed_adata
 
 
@@ -64,8 +65,8 @@ def test_what_is_known_of_the_embedding_goes_into_uns(model, adata, tmp_path):
     assert about["coverage"] == pytest.approx(1399 / len(model.vocabulary))
     assert about["cell_lm_version"] == __version__
     assert about["key"] == "X_cell_lm"
-    assert about["input"] == "counts"
-    assert about["params"] == {"layer": "X", "input": "counts"}
+    assert about["scale"] == "counts"
+    assert about["params"] == {"layer": "X", "scale": "counts"}
 
 
 def test_all_of_it_survives_a_file(model, classifier, adata, tmp_path):
@@ -170,7 +171,7 @@ def test_layer_input_and_gene_column_are_passed_on(model, classifier, adata):
     adata.var["symbol"] = adata.var_names
     adata.var_names = [f"row {i}" for i in range(adata.n_vars)]
     adata.X = adata.X * 0.3
-    how = {"layer": "logged", "input": "log1p", "gene_column": "symbol"}
+    how = {"layer": "logged", "scale": "log1p", "gene_column": "symbol"}
     tl.embed(adata, model, **how)
     tl.annotate(adata, classifier, **how)
     np.testing.assert_allclose(adata.obsm["X_cell_lm"], expected, atol=1e-4)
@@ -203,7 +204,7 @@ def spoil_genes(adata: AnnData) -> None:
         (spoil_genes, {}, GeneError),
         (lambda _: None, {"layer": "nothing"}, InputError),
         (lambda _: None, {"gene_column": "nothing"}, InputError),
-        (lambda _: None, {"input": "log2"}, InputError),
+        (lambda _: None, {"scale": "log2"}, ConfigError),
         (lambda _: None, {"key_added": ""}, InputError),
     ],
 )
@@ -237,10 +238,61 @@ def test_what_others_keep_in_uns_is_not_destroyed(model, classifier, adata):
     assert content(adata) == before
 
 
-@pytest.mark.parametrize("tool", [tl.embed, tl.annotate])
-def test_a_path_is_no_anndata(tool, model):
-    with pytest.raises(InputError, match=r"expected an AnnData, found str.*read_h5ad"):
-        tool("cells.h5ad", model)
+def test_a_file_or_a_store_gives_a_new_anndata_without_x(model, classifier, adata, tmp_path):
+    adata.copy().write_h5ad(tmp_path / "cells.h5ad")
+    settings = PrepareSettings(min_genes=1, max_mito=1.0, keep_duplicates=True, shard_cells=20)
+    prepare([tmp_path / "cells.h5ad"], tmp_path / "store", settings=settings)
+    store = Store.open(tmp_path / "store")
+    rows = store.cells(["row"])["row"].to_numpy(np.int64)
+    expected = tl.annotate(tl.embed(adata[rows].copy(), model, copy=True), classifier, copy=True)
+    for data in (store, tmp_path / "store", str(tmp_path / "store"), tmp_path / "cells.h5ad"):
+        embedded, annotated = tl.embed(data, model), tl.annotate(data, classifier)
+        assert embedded.X is None
+        assert set(embedded.obs_names) == set(adata.obs_names)
+        order = adata[rows].obs_names
+        np.testing.assert_allclose(embedded[order].obsm["X_cell_lm"], expected.obsm["X_cell_lm"], rtol=1e-4, atol=1e-5)
+        found = annotated.obs.loc[order, "cell_lm_label"].astype(str).tolist()
+        assert found == expected.obs["cell_lm_label"].astype(str).tolist()
+        annotated.write_h5ad(tmp_path / "annotated.h5ad")
+    about = tl.embed(store, model).uns["cell_lm"]
+    assert (about["store"], about["store_sha256"]) == (str(tmp_path / "store"), store.hash)
+    assert about["weights_sha256"] == expected.uns["cell_lm"]["weights_sha256"]
+
+
+def test_device_and_precision_are_used_and_recorded(model, classifier, adata):
+    exact = tl.embed(adata, model, device="cpu", copy=True)
+    rough = tl.embed(adata, model, precision="bfloat16", copy=True)
+    assert (exact.uns["cell_lm"]["device"], exact.uns["cell_lm"]["precision"]) == ("cpu", "float32")
+    assert rough.uns["cell_lm"]["precision"] == "bfloat16"
+    assert not np.array_equal(exact.obsm["X_cell_lm"], rough.obsm["X_cell_lm"])
+    tl.annotate(adata, classifier, precision="bfloat16")
+    assert adata.uns["cell_lm_annotation"]["precision"] == "bfloat16"
+    assert classifier.precision == "float32"
+    with pytest.raises(ConfigError, match="'cuda:77'"):
+        tl.embed(adata, model, device="cuda:77")
+
+
+def test_any_classifier_annotates(adata, tmp_path):
+    baseline = CentroidBaseline().fit(typed_adata(200), "cell_type")
+    baseline.save(tmp_path / "baseline")
+    tl.annotate(adata, tmp_path / "baseline")
+    assert (adata.obs["cell_lm_label"].astype(str) == adata.obs["cell_type"].astype(str)).mean() > 0.9
+    about = adata.uns["cell_lm_annotation"]
+    assert about["classifier"] == "CentroidBaseline"
+    assert "weights_sha256" not in about
+
+
+def test_cells_that_would_get_no_result_are_refused(model, classifier, adata):
+    before, least = content(adata), int(np.median(from_anndata(adata).genes_per_cell))
+    for tool, by in ((tl.embed, model), (tl.annotate, classifier)):
+        with pytest.raises(InputError, match=r"of 50 cells have fewer than .* Leave them out of the AnnData first"):
+            tool(adata, by, min_genes=least)
+    assert content(adata) == before
+
+
+def test_an_unknown_keyword_is_answered_with_a_close_one(model, adata):
+    with pytest.raises(ConfigError, match=r"unknown keyword: gene_colum\. Did you mean gene_column\?"):
+        tl.embed(adata, model, gene_colum="symbol")
 
 
 def test_models_and_classifiers_that_are_not_there_are_said_to_be_missing(adata, model, tmp_path):

@@ -132,7 +132,7 @@ class TrainingConfig(_Section):
     """How long, how fast and on what."""
 
     steps: Positive = 1000
-    """Optimiser steps."""
+    """Optimiser steps; a resumed run may have more or fewer: the learning rate then follows the new number."""
     batch_size: Annotated[int, Field(ge=2, le=2**24)] = 256
     """Cells a step over all ranks; the contrastive negatives span all of them, whatever the memory."""
     memory: Memory | None = None
@@ -145,8 +145,8 @@ class TrainingConfig(_Section):
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.05
     """Share of the steps in which the learning rate rises linearly; it then falls to ``final_rate`` along a cosine."""
-    final_rate: Fraction = 0.05
-    """Learning rate at the end, as a share of the peak."""
+    final_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """Learning rate at the end, as a share of the peak; 1: it stays at the peak."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay on matrices (not on biases, norms and embeddings)."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
@@ -239,13 +239,13 @@ class GraphMAEConfig(_Section):
     dropout: Fraction = 0.1
     """Dropout on the input of each layer."""
     steps: Positive = 50
-    """Optimiser steps, each on the whole graph."""
+    """Optimiser steps, each on the whole graph; a resumed run may have more or fewer."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 4e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.1
     """Share of the steps in which the learning rate rises; it then falls along a cosine."""
-    final_rate: Fraction = 0.05
-    """Learning rate at the end, as a share of the peak."""
+    final_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """Learning rate at the end, as a share of the peak; 1: it stays at the peak."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0

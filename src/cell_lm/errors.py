@@ -75,3 +75,16 @@ class OtherRankError(TrainingError):
 
     def __init__(self, rank: int, message: str) -> None:
         super().__init__(f"rank {rank} stopped: {message}")
+
+
+class OutputError(CellLMError, OSError):
+    """A result that could not be written: the disk is full, read-only or fails. What was there before is whole.
+
+    Attributes
+    ----------
+    errno, strerror
+        What the system said of it, where it said anything.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0])

@@ -6,17 +6,30 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
+from errno import EDQUOT, EFBIG, ENOSPC
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from cell_lm.errors import CellLMError, InputError
+from safetensors import SafetensorError
+
+from cell_lm.errors import CellLMError, InputError, OutputError
+from cell_lm.partials import exchange, partial_folder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+
+CHECKSUM = "checksum"
+"""Key of a JSON object under which the SHA-256 of all its other values stands."""
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 
 
 def sha256(path: Path) -> str:
@@ -36,8 +49,18 @@ def sync(path: Path) -> None:
 
 def refuse_to_overwrite(path: Path, *, force: bool) -> None:
     """Raise :class:`InputError` where ``path`` exists and ``force`` is not set."""
-    if path.exists() and not force:
+    if os.path.lexists(path) and not force:
         raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
+
+
+def refuse_special_file(path: Path) -> None:
+    """Raise :class:`InputError` where ``path`` is a device, a pipe or a socket: renaming a file to it destroys it."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise InputError("it is a device or a pipe, not a file", where=str(path), fix="Name a file")
 
 
 def refuse_to_replace(path: Path, *, kind: str, mark: str, names: AbstractSet[str]) -> None:
@@ -63,9 +86,30 @@ def refuse_to_replace(path: Path, *, kind: str, mark: str, names: AbstractSet[st
         raise InputError(found, where=str(path), fix=f"Choose another folder: only {kind} is replaced")
 
 
-def _partial(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+@contextmanager
+def naming_failed_writes(path: Path) -> Iterator[None]:
+    """Turn a failed write into one :class:`~cell_lm.errors.OutputError` that names ``path`` and the remedy."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except (OSError, SafetensorError) as error:
+        number = _errno(error)
+        if number is None and type(error) not in (OSError, SafetensorError):
+            raise  # a damaged input says so by an OSError without a number
+        reason = os.strerror(number) if number is not None else " ".join(str(error).split())[:200]
+        fix = "Make room, or name another place" if number in _NO_ROOM else "Name a place that can be written to"
+        told = OutputError(f"it could not be written ({reason})", where=str(path), fix=fix)
+        told.errno, told.strerror = number, reason
+        raise told from error
+
+
+def _errno(error: OSError | SafetensorError) -> int | None:
+    """Return the number of the system's error; safetensors has it in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else None
 
 
 def _open_to_others(path: Path, folder: Path) -> None:
@@ -77,31 +121,65 @@ def _open_to_others(path: Path, folder: Path) -> None:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path; on success it is synced and renamed to ``path``, on failure it is removed."""
-    folder = _partial(path)
-    try:
-        temporary = folder / path.name
+def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Yield a temporary path; on success it is synced and renamed to ``path``, on failure it is removed.
+
+    Parameters
+    ----------
+    path
+        The file to be. A symbolic link is followed: the file that it leads to is replaced.
+    replace
+        Whether a file that is there in the end is replaced.
+
+    Raises
+    ------
+    OutputError
+        It could not be written; what was there before is whole.
+    InputError
+        ``path`` is a device or a pipe; or there is a file by now, and ``replace`` is not set.
+    """
+    refuse_special_file(path)
+    place = Path(os.path.realpath(path)) if path.is_symlink() else path
+    with naming_failed_writes(path), partial_folder(place) as folder:
+        temporary = folder / place.name
         yield temporary
         _open_to_others(temporary, folder)
         sync(temporary)
+        refuse_special_file(place)
+        if replace:
+            temporary.replace(place)
+        else:
+            _link(temporary, place)
+        sync(place.parent)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file its name unless the name is taken, as one step where the file system has hard links."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        found = "it was made by another program meanwhile, and is left as it is"
+        raise InputError(found, where=str(path), fix="Choose another --out, or say --force to replace it") from None
+    except OSError:
+        refuse_to_overwrite(path, force=False)
         temporary.replace(path)
-        sync(path.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield a temporary directory; on success all of it is synced and it takes the place of ``path``.
 
-    A directory that was at ``path`` before is moved aside first and removed only once the new one stands, so that a
-    crash at any point leaves a whole directory under one of the two names.
+    A directory that was at ``path`` before is removed only once the new one stands in its place; see
+    :func:`cell_lm.partials.exchange`.
+
+    Raises
+    ------
+    OutputError
+        It could not be written; what was there before is whole.
     """
-    folder = _partial(path)
-    fresh, old = folder / "new", folder / "old"
-    fresh.mkdir()
-    try:
+    with naming_failed_writes(path), partial_folder(path) as folder:
+        fresh = folder / "new"
+        fresh.mkdir()
         yield fresh
         for item in sorted(fresh.rglob("*")):
             if item.is_file():
@@ -109,16 +187,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             sync(item)
         sync(fresh)
         if path.exists():
-            path.replace(old)
-        try:
+            exchange(fresh, path, folder)
+        else:
             fresh.replace(path)
-        except BaseException:
-            if old.exists() and not path.exists():
-                old.replace(path)
-            raise
         sync(path.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -145,3 +217,46 @@ def write_json(path: Path, value: JSON) -> None:
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def with_checksum(values: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return a JSON object with the SHA-256 of all its values beside them; see :func:`checksum_holds`."""
+    return {**values, CHECKSUM: _checksum(values)}
+
+
+def checksum_holds(values: Mapping[str, JSON]) -> bool:
+    """Tell whether a JSON object that was read holds what :func:`with_checksum` saw. Spaces and order do not count."""
+    return values.get(CHECKSUM) == _checksum(values)
+
+
+def _checksum(values: Mapping[str, JSON]) -> str:
+    covered = {key: value for key, value in values.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_csv(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
+    """Write a table as CSV, whole or not at all, so that a spreadsheet takes no text in it for a formula.
+
+    Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, in the
+    header, too: spreadsheets show such a cell as text. Numbers stay as they are.
+
+    Parameters
+    ----------
+    table
+        Its index is not written.
+    path
+        The file.
+    replace
+        As for :func:`atomic_file`.
+    """
+    plain = table.copy()
+    for name in plain.columns:
+        if plain[name].dtype.kind not in "biuf":
+            plain[name] = plain[name].astype(object).map(_as_text, na_action="ignore")
+    plain.columns = plain.columns.map(_as_text)
+    with atomic_file(path, replace=replace) as temporary:
+        plain.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def _as_text(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

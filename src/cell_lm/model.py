@@ -6,7 +6,8 @@ conventions of the Hugging Face hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from torch import Tensor, nn
 
 from cell_lm import model_folder
 from cell_lm.config import EncoderConfig, ObjectivesConfig, Precision
-from cell_lm.data.cells import CellData
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.data.protocol import Cells
 from cell_lm.errors import GeneError
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.nn.attention import PerformerAttention
@@ -37,11 +38,11 @@ class Output:
     cls : Tensor
         [C, width]: the embeddings.
     projection : Tensor
-        [C, projection]: their place on the unit sphere of the contrastive objective.
+        [C, projection]: unit vectors that the contrastive objective compares.
     malignancy : Tensor
         [C]: logit of being a tumour cell.
     expression : Tensor
-        [M, bins]: logits of the expression of the hidden genes; [0, bins] where none were asked for.
+        [M, bins]: logits of the expression of the hidden genes; [0, bins] with ``only_cls``.
     """
 
     cls: Tensor
@@ -60,7 +61,7 @@ class CellLM(nn.Module):
     vocabulary
         The genes it knows.
     objectives
-        What it is (or was) pretrained for; shapes the projection head and goes into the model card.
+        What it is (or was) pretrained for; sets the size of the projection head, and is named in the model card.
     seed
         Of the initial weights; the global generator is left as it is.
     """
@@ -83,8 +84,14 @@ class CellLM(nn.Module):
             self.expression_head = ExpressionHead(config.width, config.bins)
             self.malignancy_head = MalignancyHead(config.width)
             self.projection_head = ProjectionHead(config.width, projection)
-        self._drawn: int | None = None
+        self._drawn: tuple[int, int] | None = None
+        self.register_load_state_dict_post_hook(_features_were_loaded)  # type: ignore[no-untyped-call]
         self.redraw_features(seed, 0)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
 
     def forward(self, batch: CellBatch, *, hidden: Tensor, counter: Counter | None, only_cls: bool = False) -> Output:
         """Run encoder and heads.
@@ -94,7 +101,7 @@ class CellLM(nn.Module):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden and asked for.
+            bool [T]: genes whose expression is hidden and predicted; may be on the CPU while the batch is on a GPU.
         counter
             Where dropout comes from; None: no dropout.
         only_cls
@@ -115,20 +122,38 @@ class CellLM(nn.Module):
         parameter = next(self.parameters())
         return torch.zeros(0, width, dtype=parameter.dtype, device=parameter.device)
 
+    def _performers(self) -> list[PerformerAttention]:
+        return [module for module in self.modules() if isinstance(module, PerformerAttention)]
+
     def redraw_features(self, seed: int, step: int) -> None:
-        """Draw the random features of ``performer`` for a step; every ``redraw_every`` steps they are others."""
-        draw = step // self.config.redraw_every
-        layers = [module for module in self.modules() if isinstance(module, PerformerAttention)]
+        """Draw the random features of ``performer`` for a step; every ``redraw_every`` steps they are others.
+
+        They are a function of the seed and of ``step // redraw_every``, and left as they are where they are those.
+        """
+        draw = (seed, step // self.config.redraw_every)
+        layers = self._performers()
         if not layers or draw == self._drawn:
             return
         for number, layer in enumerate(layers):
-            layer.redraw(int(mix(mix(mix(torch.tensor(seed)) ^ draw) ^ number)))
+            layer.redraw(int(mix(mix(mix(torch.tensor(seed)) ^ draw[1]) ^ number)))
         self._drawn = draw
+
+    @contextmanager
+    def features_of(self, seed: int, step: int) -> Iterator[None]:
+        """Use the random features of a step, and afterwards those of before, whatever they were."""
+        before, drawn = [layer.directions.clone() for layer in self._performers()], self._drawn
+        self.redraw_features(seed, step)
+        try:
+            yield
+        finally:
+            for layer, directions in zip(self._performers(), before, strict=True):
+                layer.directions.copy_(directions)
+            self._drawn = drawn
 
     @torch.inference_mode()
     def encode(
         self,
-        cells: CellData,
+        cells: Cells,
         *,
         token_budget: int = 65536,
         precision: Precision = "float32",
@@ -145,7 +170,7 @@ class CellLM(nn.Module):
         precision
             Arithmetic of the encoder. ``"bfloat16"`` is faster and differs from float32 by its rounding.
         progress
-            Told the number of cells done, a chunk at a time.
+            Called with the number of cells done, a chunk at a time.
 
         Returns
         -------
@@ -163,21 +188,32 @@ class CellLM(nn.Module):
                 where=cells.name,
                 fix="Read them with vocabulary=model.vocabulary",
             )
-        tokenise = Tokeniser(self.config.bins, self.config.max_genes)
-        device = next(self.parameters()).device
         embedding = np.empty((len(cells), self.config.width), np.float32)
-        block = 2048
-        for start in range(0, len(cells), block):
-            done = start
-            batch = tokenise(cells, np.arange(start, min(start + block, len(cells))))
-            for chunk in batch.chunks(token_budget):
-                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-                    cls = self.encoder(chunk.to(device), hidden=None, counter=None, only_cls=True).cls
-                embedding[done : done + len(chunk)] = cls.float().cpu().numpy()
-                done += len(chunk)
+        done, ready = 0, list[Tensor]()
+
+        def collect(most: int) -> None:
+            nonlocal done
+            while len(ready) > most:
+                cls = ready.pop(0).float().cpu().numpy()
+                embedding[done : done + len(cls)] = cls
+                done += len(cls)
                 if progress is not None:
-                    progress(len(chunk))
+                    progress(len(cls))
+
+        # one context for all chunks: the weights are rounded once
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            for chunk in self._chunks(cells, token_budget):
+                ready.append(self.encoder(chunk, hidden=None, counter=None, only_cls=True).cls)
+                collect(1)  # the one before: a GPU computes this chunk while the CPU makes the next
+        collect(0)
         return embedding
+
+    def _chunks(self, cells: Cells, token_budget: int) -> Iterator[CellBatch]:
+        """Yield cells as tokens on the device, in order."""
+        tokenise, block = Tokeniser(self.config.bins, self.config.max_genes), 2048
+        for start in range(0, len(cells), block):
+            for chunk in tokenise(cells, np.arange(start, min(start + block, len(cells)))).chunks(token_budget):
+                yield chunk.to(self.device)
 
     def parameter_count(self) -> int:
         """Return the number of trainable numbers."""
@@ -217,6 +253,15 @@ class CellLM(nn.Module):
         """
         folder = model_folder.find(path)
         encoder, objectives = model_folder.read_config(folder)
-        model = cls(encoder, Vocabulary.load(folder / model_folder.VOCABULARY), objectives)
-        model_folder.read_weights(folder, model)
+        weights = model_folder.read_weights(folder)
+        vocabulary = Vocabulary.load(folder / model_folder.VOCABULARY)
+        model_folder.refuse_larger_model(folder, encoder, objectives, len(vocabulary), weights)
+        model = cls(encoder, vocabulary, objectives)
+        model_folder.load_weights(folder, model, weights)
         return model.eval()
+
+
+def _features_were_loaded(model: nn.Module, _: object) -> None:
+    """Forget which random features were drawn: the loaded ones may be of another seed or step."""
+    assert isinstance(model, CellLM)
+    model._drawn = None

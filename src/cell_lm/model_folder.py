@@ -1,10 +1,14 @@
-"""The files of a model folder: configuration, weights, vocabulary and card. Nothing that is read can execute."""
+"""The files of a model folder: configuration, weights, vocabulary and card. Nothing that is read can execute.
+
+``config.json`` holds the SHA-256 of weights and vocabulary and, under ``checksum``, that of all its own values: a
+folder of which a setting or a bit was changed is refused. The card, ``README.md``, is for people and may be edited.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 from safetensors import SafetensorError
@@ -13,12 +17,14 @@ from torch import Tensor, nn
 from cell_lm._version import __version__
 from cell_lm.config import EncoderConfig, ObjectivesConfig, parse
 from cell_lm.errors import ModelError
-from cell_lm.files import JSON, atomic_directory, refuse_to_replace, sha256, write_json
+from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
 from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.reading import read_json_object, reason, refuse_other_format
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
+_AGAIN = "Copy the model folder again"
 
 _CARD = """---
 library_name: cell-lm
@@ -70,10 +76,10 @@ def write(
             "cell_lm_version": __version__,
             "encoder": encoder.model_dump(),
             "objectives": objectives.model_dump(),
-            "vocabulary_hash": vocabulary.hash,
             "weights_sha256": sha256(weights),
+            "vocabulary_sha256": sha256(folder / VOCABULARY),
         }
-        write_json(folder / CONFIG, config)
+        write_json(folder / CONFIG, with_checksum(config))
         shape = encoder.model_dump(include={"layers", "width", "attention"})
         parameters = sum(tensor.numel() for tensor in tensors.values())
         card = _CARD.format(
@@ -117,46 +123,96 @@ def _download(repository: str) -> Path:
 
 
 def read_config(folder: Path) -> tuple[EncoderConfig, ObjectivesConfig]:
-    """Read ``config.json`` strictly."""
-    where = str(folder / CONFIG)
-    try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"cannot be read ({error})", where=where, fix="Copy the model folder again") from None
-    if not isinstance(values, dict) or values.get("model_type") != "cell-lm":
-        raise ModelError("is not the configuration of a cell-lm model", where=where)
-    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
-        raise ModelError(
-            f"has format {values.get('format')}, this is cell-lm {__version__} which reads up to {FORMAT}",
-            where=where,
-            fix="Upgrade cell-lm",
-        )
+    """Read the settings in ``config.json``.
+
+    Raises
+    ------
+    ModelError
+        It is missing, of another program or a newer format, or was changed after it was written.
+    """
+    values, where = _read(folder), str(folder / CONFIG)
     encoder = parse(EncoderConfig, values.get("encoder"), where=where)
     return encoder, parse(ObjectivesConfig, values.get("objectives"), where=where)
 
 
-def _check_integrity(folder: Path) -> None:
-    values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if sha256(folder / WEIGHTS) != values.get("weights_sha256"):
-        raise ModelError(
-            f"its SHA-256 is not the one that {CONFIG} names: truncated, damaged or exchanged",
-            where=str(folder / WEIGHTS),
-            fix="Copy the model folder again",
-        )
-    if Vocabulary.load(folder / VOCABULARY).hash != values.get("vocabulary_hash"):
-        raise ModelError(
-            f"is not the vocabulary that {CONFIG} names",
-            where=str(folder / VOCABULARY),
-            fix="Copy the model folder again",
-        )
-
-
-def read_weights(folder: Path, model: nn.Module) -> None:
-    """Load the weights into a model of the folder's configuration, after checking the hashes."""
-    _check_integrity(folder)
+def _read(folder: Path) -> dict[str, Any]:
+    where = str(folder / CONFIG)
     try:
-        tensors = safetensors.torch.load_file(folder / WEIGHTS)
-        model.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"does not fit its configuration ({reason})", where=str(folder / WEIGHTS)) from None
+        values = read_json_object(folder / CONFIG)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read ({reason(error)})", where=where, fix=_AGAIN) from None
+    if values.get("model_type") != "cell-lm":
+        raise ModelError("is not the configuration of a cell-lm model", where=where, fix="Name a model of cell-lm")
+    refuse_other_format(values.get("format"), FORMAT, where=where, error=ModelError, damaged=_AGAIN)
+    if not checksum_holds(values):
+        found = "its values are not those that its checksum names: damaged or changed"
+        raise ModelError(found, where=where, fix=f"{_AGAIN}; settings of a model are chosen when it is trained")
+    return values
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read the weights, after checking the hashes of all files.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, damaged or exchanged.
+    """
+    values = _read(folder)
+    for name, key in ((WEIGHTS, "weights_sha256"), (VOCABULARY, "vocabulary_sha256")):
+        try:
+            found = sha256(folder / name)
+        except OSError as error:
+            raise ModelError(f"cannot be read ({reason(error)})", where=str(folder / name), fix=_AGAIN) from None
+        if found != values.get(key):
+            told = f"its SHA-256 is not the one that {CONFIG} names: truncated, damaged or exchanged"
+            raise ModelError(told, where=str(folder / name), fix=_AGAIN)
+    try:
+        return safetensors.torch.load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"cannot be read ({reason(error)})", where=str(folder / WEIGHTS), fix=_AGAIN) from None
+
+
+def load_weights(folder: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load weights into the model of their folder.
+
+    Raises
+    ------
+    ModelError
+        Names and shapes of the weights are not those of the model.
+    """
+    try:
+        model.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise _misfit(folder, reason(error)) from None
+
+
+def refuse_larger_model(
+    folder: Path, encoder: EncoderConfig, objectives: ObjectivesConfig, genes: int, tensors: Mapping[str, Tensor]
+) -> None:
+    """Refuse settings of a model that is larger than the weights, before it is made and fills the memory.
+
+    Raises
+    ------
+    ModelError
+        Names the first setting of which the weights hold too few numbers.
+    """
+    held = sum(tensor.numel() for tensor in tensors.values())
+    inner, projection = encoder.heads * encoder.head_width, objectives.contrastive.projection or encoder.width
+    least = {
+        "layers, width and feedforward": encoder.layers * encoder.width * encoder.feedforward,
+        "layers, width, heads and head_width": encoder.layers * encoder.width * inner,
+        "gene_width": genes * encoder.gene_width,
+        "contrastive.projection": encoder.width * projection,
+    }
+    if encoder.attention == "latent":
+        least["latents"] = encoder.latents * encoder.width
+    if encoder.attention == "performer":  # drawn anew, not kept: no more numbers than there are weights
+        least["features"] = encoder.layers * encoder.features * encoder.head_width
+    for names, numbers in least.items():
+        if numbers > held:
+            raise _misfit(folder, f"its {names} ask for {numbers:,} numbers or more, and {WEIGHTS} holds {held:,}")
+
+
+def _misfit(folder: Path, found: str) -> ModelError:
+    return ModelError(f"does not fit its configuration ({found})", where=str(folder / WEIGHTS), fix=_AGAIN)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,13 @@ from cell_lm.data.formats.readers import find_faults, read_source
 from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Matrix, Source, select
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, Malignancy, MalignancyColumn, read_malignancy
-from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
-from cell_lm.errors import CellLMError
+from cell_lm.data.obs.labels import read_labels
+from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn, read_malignancy
+from cell_lm.data.opening import is_store, refuse_models
+from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
+from cell_lm.data.scale.check import ScaleReport, check_scale
+from cell_lm.errors import CellLMError, InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
-from cell_lm.tasks.labels import read_labels
 
 _T = TypeVar("_T")
 
@@ -58,7 +60,9 @@ class CheckReport:
     genes_per_cell : tuple of int or None
         Expressed genes of the vocabulary in a cell: least, lower quartile, median, upper quartile, most.
     empty_cells : int or None
-        Cells that express none.
+        Cells that express none, of those that are not left out.
+    left_out : int or None
+        Cells with fewer genes than ``min_genes``; None where the cells cannot be read.
     labels : dict or None
         Label to cells, most frequent first; None where no column was named, or it was refused.
     unlabelled : int or None
@@ -79,6 +83,7 @@ class CheckReport:
     scale: ScaleReport | None = None
     genes_per_cell: tuple[int, ...] | None = None
     empty_cells: int | None = None
+    left_out: int | None = None
     labels: dict[str, int] | None = None
     unlabelled: int | None = None
     malignancy_counts: dict[str, int] | None = None
@@ -107,14 +112,10 @@ class CheckReport:
 def check(
     adata: AnnData | str | Path,
     *,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
     label: str | None = None,
-    malignancy: Malignancy = None,
-    min_overlap: int | None = None,
     vocabulary: Vocabulary | None = None,
     samples: SampleSheet | None = None,
+    **how: Unpack[ReadKeywords],
 ) -> CheckReport:
     """Find out what would be read of some cells, and everything that would be refused, not only the first of it.
 
@@ -122,30 +123,38 @@ def check(
     ----------
     adata
         Cells by human genes, or the path of a file of any format that is read. Only read.
-    layer, input, gene_column, malignancy, min_overlap, vocabulary
-        As of :func:`cell_lm.data.from_anndata`.
-    samples
-        As of :func:`cell_lm.data.read_cells`; for files only.
     label
         Column of ``obs`` that an annotation would be fitted on: it must hold at least two labels.
+    vocabulary
+        Default: the human protein-coding genes.
+    samples
+        As of :func:`cell_lm.data.read_cells`; for files only.
+    **how
+        How the cells are read: see :func:`cell_lm.data.from_anndata`.
 
     Returns
     -------
     CheckReport
-        It is given whatever is wrong with the cells: bad input raises nothing.
+        It is given whatever is wrong with the cells: bad cells raise nothing.
+
+    Raises
+    ------
+    ConfigError
+        An option of reading is unknown, or has a value that cannot be used.
     """
+    read = read_options(**how)
     problems: list[str] = []
     name = "adata" if isinstance(adata, AnnData) else str(adata)
-    source = _attempt(problems, lambda: _source(adata, layer, name, samples))
-    if malignancy is None and samples is not None and samples.tells_malignancy:
-        malignancy = MalignancyColumn(MALIGNANCY)
+    source = _attempt(problems, lambda: _source(adata, read.layer, name, samples))
+    if read.malignancy is None and samples is not None and samples.tells_malignancy:
+        read = replace(read, malignancy=MalignancyColumn(MALIGNANCY))
     if source is None:
         return CheckReport(name, problems)
     faults, notes = ([], ()) if isinstance(adata, AnnData) else find_faults(adata)
     problems += faults
-    how = _How(source, input, gene_column, malignancy, min_overlap, vocabulary or Vocabulary.human())
-    cells = _attempt(problems, how.align)
-    parts = _Parts(cells.audit, cells.report, cells.malignancy) if cells else how.apart(problems)
+    trial = _Trial(source, read, vocabulary or Vocabulary.human())
+    cells = _attempt(problems, trial.align)
+    parts = _Parts(cells.audit, cells.report, cells.malignancy) if cells else trial.apart(problems)
     expressed = cells.genes_per_cell if cells else parts.expressed(source.X)
     labels = None if label is None else _attempt(problems, lambda: _count_labels(source, label))
     return CheckReport(
@@ -161,10 +170,11 @@ def check(
         scale=parts.scale,
         genes_per_cell=None if expressed is None else tuple(int(n) for n in np.quantile(expressed, QUANTILES)),
         empty_cells=None if expressed is None else int((expressed == 0).sum()),
+        left_out=None if cells is None else cells.dropped,
         labels=None if labels is None else labels[0],
         unlabelled=None if labels is None else labels[1],
         malignancy_counts=None
-        if malignancy is None or parts.malignancy is None
+        if read.malignancy is None or parts.malignancy is None
         else _count_malignancy(parts.malignancy),
     )
 
@@ -214,45 +224,36 @@ class _Parts(NamedTuple):
         return np.asarray(self.audit.aggregate(X).count_nonzero(axis=1), np.int64)
 
 
-class _How(NamedTuple):
-    """How some cells are to be read."""
+class _Trial(NamedTuple):
+    """Some cells, and how they are read."""
 
     source: Source
-    scale: Scale
-    gene_column: str | None
-    malignancy: Malignancy
-    min_overlap: int | None
+    read: ReadOptions
     vocabulary: Vocabulary
 
     def align(self) -> CellData:
         """Read them; the first thing wrong is an error."""
-        return align(self.source, self.scale, self.vocabulary, self.malignancy, self.gene_column, 0, self.min_overlap)
+        return align(self.source, self.read, self.vocabulary)
 
     def apart(self, problems: list[str]) -> _Parts:
         """Look at genes, scale and malignancy each by itself, as one of them is wrong; add what is to the problems."""
         source, more = self.source, list[str]()
-        names = _attempt(more, lambda: gene_names(source, self.gene_column))
+        names = _attempt(more, lambda: gene_names(source, self.read.gene_column))
         audit = None if names is None else _attempt(more, lambda: self._audit(names))
-        scale = _attempt(more, lambda: self._prove(names)) if self.scale in get_args(Scale) else None
-        malignancy = _attempt(more, lambda: read_malignancy(self.malignancy, source.obs, where=source.name))
+        scale = _attempt(more, lambda: self._prove(names))
+        malignancy = _attempt(more, lambda: read_malignancy(self.read.malignancy, source.obs, where=source.name))
         problems += [problem for problem in more if problem not in problems]
         return _Parts(audit, scale, malignancy)
 
     def _audit(self, names: list[object]) -> GeneAudit:
         source = self.source
-        return resolve_genes(
-            names,
-            self.vocabulary,
-            where=source.where,
-            min_overlap=self.min_overlap,
-            var=source.var,
-            cells=source.obs.index,
-        )
+        least, cells = self.read.min_overlap, source.obs.index
+        return resolve_genes(names, self.vocabulary, where=source.where, min_overlap=least, var=source.var, cells=cells)
 
     def _prove(self, names: list[object] | None) -> ScaleReport:
         source, cells = self.source, self.source.obs.index
         return check_scale(
-            source.X, self.scale, where=source.where, cells=cells, genes=names, elsewhere=source.elsewhere
+            source.X, self.read.scale, where=source.where, cells=cells, genes=names, elsewhere=source.elsewhere
         )
 
 
@@ -268,7 +269,11 @@ def _attempt(problems: list[str], function: Callable[[], _T]) -> _T | None:
 def _source(adata: AnnData | str | Path, layer: str | None, name: str, samples: SampleSheet | None) -> Source:
     if isinstance(adata, AnnData):
         return select(adata, layer, name=name)
-    return read_source(adata, layer, samples=samples)
+    path = Path(adata)
+    refuse_models(path)
+    if is_store(path):
+        raise InputError("it is a store", where=name, fix=f"Look into it with cell-lm inspect {name}")
+    return read_source(path, layer, samples=samples)
 
 
 def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:

@@ -28,7 +28,7 @@ def test_a_fit_tells_what_it_was_fitted_on(cli: Cli, make_file: MakeFile, model:
     assert said.code == 0, said.err
     assert "fitted on 38 cells of 3 types (2 without a label were left out)" in said.out
     assert f"cell-lm annotate predict my.h5ad --model {tmp_path / 'ann'}" in said.err
-    assert {"classifier.json", "head.safetensors", "model"} <= {item.name for item in (tmp_path / "ann").iterdir()}
+    assert {"estimator.json", "arrays.safetensors", "model"} <= {item.name for item in (tmp_path / "ann").iterdir()}
 
 
 def forget_two(adata: AnnData) -> None:
@@ -110,9 +110,9 @@ def test_a_classifier_that_is_there_is_replaced_only_by_force_and_nothing_else_e
 ) -> None:
     words = ["annotate", "fit", make_file(), "--label=donor", "--model", model]
     assert "already exists" in cli(*words, "--out", fitted).error
-    assert "cell_type" in (fitted / "classifier.json").read_text()
+    assert "cell_type" in (fitted / "estimator.json").read_text()
     assert cli(*words, "--out", fitted, "--force").code == 0
-    assert '"label": "donor"' in (fitted / "classifier.json").read_text()
+    assert '"label": "donor"' in (fitted / "estimator.json").read_text()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     assert cli(*words, "--out", tmp_path / "mine", "--force").code == 1
@@ -136,3 +136,36 @@ def rename_half(adata: AnnData) -> None:
 
     symbols = Vocabulary.human().symbols
     adata.var_names = [*symbols[:400], *symbols[5000 : 5000 + adata.n_vars - 400]]
+
+
+def test_a_classifier_of_baselines_annotates_too(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    from cell_lm.tasks import CentroidBaseline
+
+    CentroidBaseline().fit(make_file("ref.h5ad", cells=90), "cell_type").save(tmp_path / "centroids")
+    path = make_file("new.h5ad", cells=12, seed=2)
+    said = cli("annotate", "predict", path, "--model", tmp_path / "centroids", "--truth=cell_type")
+    assert said.code == 0, said.err
+    assert "accuracy 1.000" in said.out
+
+
+def test_a_store_is_fitted_on_and_annotated(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    columns = tmp_path / "columns.toml"
+    columns.write_text('cell_type = {column = "cell_type"}\ndonor = {column = "donor"}\n')
+    assert cli("prepare", make_file(cells=60), "--columns", columns, "--out", tmp_path / "store").code == 0
+    words = ["--label=cell_type", "--groups=donor", "--model", model, "--out", tmp_path / "ann"]
+    said = cli("annotate", "fit", tmp_path / "store", *words)
+    assert said.code == 0, said.err
+    said = cli("annotate", "predict", tmp_path / "store", "--model", tmp_path / "ann", "--truth=cell_type")
+    assert said.code == 0, said.err
+    adata = anndata.read_h5ad(tmp_path / "store.annotated.h5ad")
+    assert adata.X is None
+    assert (adata.obs["cell_lm_label"].astype(str) == adata.obs["cell_type"].astype(str)).mean() > 0.9
+    said = cli("annotate", "predict", tmp_path / "store", "--model", tmp_path / "ann", "--layer=counts", "--force")
+    assert said.error.startswith(f"{tmp_path / 'store'}: --layer given for a store")
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
+def test_a_run_is_not_taken_for_cells(cli: Cli, model: Path, fitted: Path, tmp_path: Path, verb: str) -> None:
+    said = cli("annotate", verb, model, "--model", fitted, "--out", tmp_path / "out.h5ad")
+    assert said.code == 1
+    assert said.error.startswith(f"{model}: it holds a model (config.json), not cells")

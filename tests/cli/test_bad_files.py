@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "holds no model"),
     "damaged": (flip_a_byte, "its SHA-256 is not the one that config.json names"),
     "cut off": (lambda folder: cut_off(folder / "model.safetensors"), "its SHA-256 is not the one"),
-    "other shape": (change_the_shape, "does not fit its configuration"),
+    "other shape": (change_the_shape, "not those that its checksum names"),
     "no json": (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read"),
     "newer": (
         lambda folder: (folder / "config.json").write_text('{"model_type": "cell-lm", "format": 99}'),
@@ -139,7 +140,7 @@ def test_a_bad_model_is_one_line_and_nothing_is_written(
 def test_a_classifier_that_is_none_is_one_line(cli: Cli, make_file: MakeFile, tmp_path: Path, model: Path) -> None:
     said = cli("annotate", "predict", make_file(cells=12), "--model", model, "--out", tmp_path / "out.h5ad")
     assert said.code == 1
-    assert "holds no classifier" in said.error
+    assert "holds no estimator" in said.error
     assert not (tmp_path / "out.h5ad").exists()
 
 
@@ -180,17 +181,18 @@ def test_an_output_below_a_file_or_that_is_a_folder_is_refused(
 
 @pytest.mark.parametrize("verb", ["embed", "predict"])
 def test_a_disk_that_fills_up_leaves_what_was_there(
-    cli: Cli, make_file: MakeFile, tmp_path: Path, model: Path, ann: Path, verb: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, make_file: MakeFile, tmp_path: Path, model: Path, ann: Path, verb: str
 ) -> None:
-    def write_half(adata: AnnData, path: Path) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device", str(path))
-
+    """The kernel lets no file grow past 20 kB, as a quota does."""
     path, out = make_file(cells=12), tmp_path / "out"
     out.write_text("mine")
-    monkeypatch.setattr(AnnData, "write_h5ad", write_half)
-    said = cli(*VERBS[verb](path, out, model, ann), "--force")
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        said = cli(*VERBS[verb](path, out, model, ann), "--force")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     assert said.code == 1
-    assert "No space left on device" in said.error
+    assert "out: it could not be written (File too large). Make room" in said.error
     assert out.read_text() == "mine"
     assert {item.name for item in tmp_path.iterdir()} == {"cells.h5ad", "out"}

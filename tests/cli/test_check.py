@@ -59,7 +59,7 @@ def test_json_holds_all_of_it_and_nothing_else_is_printed(cli: Cli, make_file: M
     assert found["labels"] == {"type 0": 20, "type 1": 20, "type 2": 20}
     assert found["malignancy"] == {"tumour": 20, "normal": 40, "unknown": 0}
     assert found["audit"]["counts"]["renamed"] == 2
-    assert found["scale"]["input"] == "counts"
+    assert found["scale"]["stated"] == "counts"
     assert list(found["genes_per_cell"].values()) == sorted(found["genes_per_cell"].values())
 
 

@@ -7,23 +7,31 @@ from typing import Any
 import pytest
 from typed import Cli
 
+from cell_lm.report import Annotation
 
-def test_the_demo_is_called_as_typed_and_says_where_to_look(
+
+def test_the_demo_is_called_as_typed_and_says_what_came_out_and_where_to_look(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: dict[str, Any] = {}
+    truth = ["a", "b"] * 50
+    annotation = Annotation(truth, ["a"] * 100, method="ours", baselines={"theirs": truth}, tested_on="100 cells")
 
     def run_demo(out: Path, **options: object) -> SimpleNamespace:
         called.update(options, out=out)
-        scores, rival = SimpleNamespace(macro_f1=0.9121), SimpleNamespace(macro_f1=0.8)
-        return SimpleNamespace(report=out / "report.html", scores=scores, rivals={"logistic regression": rival})
+        return SimpleNamespace(report=out / "report.html", annotation=annotation, rare="rare types: b (3)")
 
     monkeypatch.setattr("cell_lm.demo.run_demo", run_demo)
     said = cli("demo", "--out", tmp_path / "d", "--steps", "7", "--seed", "3", "--force")
     assert (said.code, said.err) == (0, "")
     assert called == {"out": tmp_path / "d", "steps": 7, "seed": 3, "force": True}
-    assert "macro-F1 0.912" in said.out
-    assert "logistic regression: 0.800" in said.out
+    lines = [line.replace("\u00a0", " ").split() for line in said.out.splitlines()]
+    assert ["ours", "0.333"] in [line[:2] for line in lines]
+    theirs = next(line for line in lines if line[:1] == ["theirs"])
+    assert theirs[1:5] == ["1.000", "(1.000", "to", "1.000)"]
+    assert theirs[5] == "−0.667"
+    assert "the baseline is ahead by 0.667" in said.out
+    assert "rare types: b (3)" in said.out
     for name in ("report.html", "cells.h5ad", "model"):
         assert str(tmp_path / "d" / name) in said.out
     assert cli("demo", "--steps", "0").code == 2

@@ -85,3 +85,39 @@ def test_the_input_is_never_replaced(cli: Cli, make_file: MakeFile, model: Path)
     assert said.code == 1
     assert "it is the input itself" in said.error
     assert path.read_bytes() == before
+
+
+def test_a_panel_is_embedded_where_the_overlap_is_lowered(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file(cells=10, change=lambda adata: adata[:, :300].copy())
+    said = cli("embed", path, "--model", model)
+    assert "lower min_overlap (--min-overlap)" in said.error
+    said = cli("embed", path, "--model", model, "--min-overlap", 200)
+    assert said.code == 0, said.err
+    assert anndata.read_h5ad(path.with_name("cells.cell_lm.h5ad")).uns["cell_lm"]["params"]["min_overlap"] == 200
+
+
+def test_a_store_is_embedded_without_its_counts(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    assert cli("prepare", make_file(cells=30), "--out", tmp_path / "store").code == 0
+    said = cli("embed", tmp_path / "store", "--model", model)
+    assert said.code == 0, said.err
+    assert f"written: {tmp_path / 'store.cell_lm.h5ad'}" in said.out
+    adata = anndata.read_h5ad(tmp_path / "store.cell_lm.h5ad")
+    assert adata.X is None
+    assert adata.obsm["X_cell_lm"].shape == (30, 32)
+    assert {"row", "malignancy"} <= set(adata.obs)
+
+
+def test_device_and_precision_are_options(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    path = make_file(cells=10)
+    said = cli("embed", path, "--model", model, "--device=cuda:77")
+    assert said.error.startswith("device: 'cuda:77' was asked for")
+    said = cli("embed", path, "--model", model, "--device=cpu", "--precision=bfloat16")
+    assert said.code == 0, said.err
+    about = anndata.read_h5ad(path.with_name("cells.cell_lm.h5ad")).uns["cell_lm"]
+    assert (about["device"], about["precision"]) == ("cpu", "bfloat16")
+
+
+@pytest.mark.parametrize("spelling", ["--scale", "--input"])
+def test_the_scale_has_two_spellings(cli: Cli, make_file: MakeFile, model: Path, spelling: str) -> None:
+    said = cli("embed", make_file(cells=10), "--model", model, spelling, "log1p")
+    assert 'said to be log1p (scale="log1p")' in said.error

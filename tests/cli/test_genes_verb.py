@@ -50,6 +50,18 @@ def test_a_finished_run_can_be_resumed_and_stays_what_it_is(cli: Cli, edges: Pat
     assert "dim: 8, now 9" in cli("genes", "pretrain", edges, "--out", out, *SMALL, "--dim=9", "--resume").error
 
 
+def test_a_run_goes_on_under_its_own_settings_and_is_extended_by_steps(cli: Cli, edges: Path, tmp_path: Path) -> None:
+    out, longer = tmp_path / "genes", tmp_path / "longer"
+    constant = ["--set", "warmup=0.0", "--set", "final_rate=1.0"]
+    cli("genes", "pretrain", edges, "--out", out, *SMALL, *constant)
+    said = cli("genes", "pretrain", edges, "--out", out, "--resume", "--steps=6")
+    assert said.code == 0, said.err
+    assert "steps was 4, now 6" in said.err
+    cli("genes", "pretrain", edges, "--out", longer, *SMALL, *constant, "--steps=6")
+    ours, theirs = (GeneVectors.load(folder / "vectors.safetensors").values for folder in (out, longer))
+    np.testing.assert_array_equal(ours, theirs)
+
+
 def test_columns_and_scores_can_be_named(cli: Cli, tmp_path: Path) -> None:
     network, _ = community_network()
     odd = write_edges(tmp_path / "odd.tsv", network, header="left\tright\tweight")

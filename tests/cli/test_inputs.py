@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cell_lm.cli.console import Messages
-from cell_lm.cli.inputs import Inputs, Reading, describe_states, read_malignancy_options
-from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn
+from cell_lm.cli.inputs import Inputs, describe_malignancy, read_malignancy_options
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn, ReadOptions
 from cell_lm.errors import ConfigError, InputError
 
 MakeFile = Callable[..., Path]
-READING = Reading(layer=None, scale="counts", gene_column=None, min_genes=1)
+READING = ReadOptions(min_genes=1)
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_the_column_tells_the_state_and_a_file_without_it_is_unknown_and_said_so
     assert set(second.malignancy) == {UNKNOWN}
     said = capfd.readouterr().err
     assert said.count("no obs column 'malignant'") == 1
-    assert describe_states(first) == "4 tumour, 8 normal"
-    assert describe_states(second) == "6 of unknown malignancy"
+    assert describe_malignancy(first) == "4 tumour, 8 normal"
+    assert describe_malignancy(second) == "6 of unknown malignancy"
 
 
 def test_a_column_that_no_file_has_is_refused(two: tuple[Path, Path]) -> None:
@@ -102,7 +102,7 @@ def test_dropped_cells_and_meanings_of_no_cell_are_reported(
     inputs = Inputs.gather(two[:1], [], [], column)
     genes = sorted(inputs.read(READING, Messages())[0].genes_per_cell)
     capfd.readouterr()
-    kept = inputs.read(Reading(None, "counts", None, int(genes[3])), Messages())[0]
+    kept = inputs.read(ReadOptions(min_genes=int(genes[3])), Messages())[0]
     said = capfd.readouterr().err
     assert len(kept) == len([number for number in genes if number >= genes[3]])
     assert f"{kept.dropped} cells left out" in said

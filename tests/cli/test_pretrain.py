@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +16,10 @@ from safetensors.numpy import load_file
 from typed import TINY, Cli, shell
 
 from cell_lm import pretraining as training
-from cell_lm.config import PretrainConfig
+from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes import GeneVectors, Vocabulary
+from cell_lm.model import CellLM
 from cell_lm.pretraining.batches import Batches
 
 MakeFile = Callable[..., Path]
@@ -223,10 +225,12 @@ def test_workers_of_ray_read_the_files_again_and_the_command_reports(
 ) -> None:
     asked = []
 
-    def in_this_process(read: Any, config: PretrainConfig, out: Path, *, workers: int, resume: bool) -> Any:
+    def in_this_process(
+        read: Any, config: PretrainConfig, out: Path, *, workers: int, initial: str | None, resume: bool
+    ) -> Any:
         asked.append(workers)
         read = pickle.loads(pickle.dumps(read))
-        return training.pretrain(read(), config, out, resume=resume, progress=False)
+        return training.pretrain(read(), config, out, initial=initial, resume=resume, progress=False)
 
     monkeypatch.setattr("cell_lm.pretraining.ray.pretrain_on_ray", in_this_process)
     said = cli("pretrain", make_file(), "--out", tmp_path / "run", *TINY, "--ray-workers", 3)
@@ -268,3 +272,85 @@ def test_a_store_that_is_said_to_be_tumour_or_is_not_finished_is_refused(
     )
     (store / "manifest.json").unlink()
     assert "not finished" in cli("pretrain", store, "--out", tmp_path / "run").error
+
+
+def test_a_finished_run_is_extended_by_steps_and_resume(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    cells, run = make_file(), tmp_path / "run"
+    assert cli("pretrain", cells, "--out", run, *TINY, "--no-report").code == 0
+    said = cli("pretrain", cells, "--out", run, "--no-report", "--resume")
+    assert (said.code, settings(run).training.steps) == (0, 3)
+    assert "there was nothing left to train (--steps N --resume extends the run)" in said.out
+    said = cli("pretrain", cells, "--out", run, "--no-report", "--resume", "--steps=5")
+    assert said.code == 0, said.err
+    assert "pretrained 5 steps" in said.out
+    assert "nothing left" not in said.out
+    assert "training.steps was 3, now 5" in said.err
+    assert settings(run).training.steps == 5
+    said = cli("pretrain", cells, "--out", run, "--no-report", "--resume", "--steps=2")
+    assert said.code == 0, said.err
+    assert "2 steps were asked for, and 5 are done: the run is finished as it stands" in said.err
+    assert settings(run).training.steps == 5
+
+
+def test_settings_that_a_run_cannot_go_on_with_are_refused_before_cells_are_read(
+    cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    cells, run = make_file(), tmp_path / "run"
+    assert cli("pretrain", cells, "--out", run, *TINY, "--no-report").code == 0
+    said = cli("pretrain", tmp_path / "nowhere.h5ad", "--out", run, "--resume", "--seed=8")
+    assert said.code == 1
+    assert "training.seed: 0, now 8" in said.error
+
+
+def test_a_run_begins_from_another_with_its_encoder_and_goes_on_when_that_is_gone(
+    cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    cells, first, second = make_file(), tmp_path / "first", tmp_path / "second"
+    assert cli("pretrain", cells, "--out", first, *TINY, "--no-report").code == 0
+    training = ["--steps=4", "--batch-size=8"]
+    said = cli("pretrain", cells, "--from", first, "--out", second, *training, "--no-report")
+    assert said.code == 0, said.err
+    assert settings(second).encoder == settings(first).encoder
+    assert f"continued from {first}" in " ".join(said.err.split())
+    shutil.rmtree(first)
+    words = ["--out", second, "--no-report", "--resume", "--steps=5"]
+    assert cli("pretrain", cells, "--from", first, *words).code == 0
+    assert cli("pretrain", cells, *words, "--steps=6").code == 0
+    assert settings(second).training.steps == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--preset=small"], "encoder.attention is latent here, and full in the model of --from. Leave out --preset"),
+        (["--set", "encoder.width=8"], "encoder.width is 8 here"),
+        (["--config", "encoder.toml"], "encoder.layers is 3 here"),
+        (["--gene-vectors=network"], "--gene-vectors: gene vectors are to start from elsewhere"),
+        (["--from=nowhere"], "nowhere: does not exist"),
+    ],
+)
+def test_what_does_not_fit_the_model_of_from_is_refused_before_anything_is_read(
+    cli: Cli, make_file: MakeFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    first = tmp_path / "first"
+    assert cli("pretrain", make_file(), "--out", first, *TINY, "--no-report").code == 0
+    monkeypatch.chdir(tmp_path)
+    Path("encoder.toml").write_text("[encoder]\nlayers = 3\n")
+    said = cli("pretrain", "absent.h5ad", "--from", first, "--out", "second", *words)
+    assert (said.code, said.out) == (1, "")
+    assert says in said.error
+    assert not Path("second").exists()
+
+
+def test_cells_are_read_with_the_vocabulary_of_the_model(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    human, run = Vocabulary.human(), tmp_path / "run"
+    few = Vocabulary(human.symbols[::2], human.ensembl[::2])
+    encoder = resolve_config("tiny").encoder
+    CellLM(encoder, few).save_pretrained(tmp_path / "model")
+    words = ["--min-genes=1", "--steps=2", "--batch-size=8", "--no-report"]
+    said = cli("pretrain", make_file(), "--from", tmp_path / "model", "--out", run, *words)
+    assert said.code == 0, said.err
+    assert Vocabulary.load(run / "model" / "vocabulary.json").hash == few.hash
+    said = cli("pretrain", make_file(), "--out", run, "--min-genes=1", "--no-report", "--resume", "--steps=3")
+    assert said.code == 0, said.err
+    assert settings(run).preset == "tiny"

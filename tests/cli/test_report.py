@@ -76,7 +76,7 @@ def test_what_guesses_reach_is_judged_on_held_out_cells(make_file: MakeFile) -> 
 
 
 def test_cells_add_map_geometry_and_scores(cli: Cli, run: Path, embedded: Path, tmp_path: Path) -> None:
-    words = ["--cells", embedded, "--label=cell_type", "--state=malignant", "--predicted=cell_lm_label"]
+    words = ["--cells", embedded, "--label=cell_type", "--malignancy=malignant", "--predicted=cell_lm_label"]
     said = cli("report", run, *words, "--out", tmp_path / "page.html")
     assert said.code == 0, said.err
     page = (tmp_path / "page.html").read_text()

@@ -41,7 +41,10 @@ def test_from_counts_to_annotated_cells(cli: Cli, folder: Path, monkeypatch: pyt
     run("embed new1.h5ad --model run")
     run("annotate fit known1.h5ad --label cell_type --groups donor --model run --out ann")
     told = run("annotate predict new1.cell_lm.h5ad --model ann --truth cell_type --out done.h5ad")
-    run("report run --cells done.h5ad --label cell_type --state malignancy --predicted cell_lm_label --out all.html")
+    run(
+        "report run --cells done.h5ad --label cell_type --malignancy=malignancy "
+        "--predicted cell_lm_label --out all.html"
+    )
 
     cells = anndata.read_h5ad("done.h5ad")
     accuracy = np.mean(cells.obs["cell_lm_label"].astype(str) == cells.obs["cell_type"].astype(str))

@@ -43,7 +43,7 @@ def dense(adata: AnnData) -> None:
 def test_cells_on_disk_give_the_tokens_of_the_same_cells_in_memory(
     change: Change | None, scale: str, write: Callable[..., Path]
 ) -> None:
-    path, options = write(change), {"input": scale, "malignancy": MalignancyColumn("malignant"), "min_genes": 400}
+    path, options = write(change), {"scale": scale, "malignancy": MalignancyColumn("malignant"), "min_genes": 400}
     cells, backed = read_cells(path, **options), open_backed(path, **options)
     assert len(backed) == len(cells) < 60
     assert backed.dropped == cells.dropped > 0

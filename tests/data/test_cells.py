@@ -12,7 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.data import CellData, MalignancyColumn, from_anndata, read_cells
-from cell_lm.errors import CountsError, GeneError, InputError
+from cell_lm.errors import ConfigError, CountsError, GeneError, InputError
 from cell_lm.genes import Vocabulary
 
 FORMS: dict[str, Callable[[sparse.csr_matrix], object]] = {
@@ -79,7 +79,7 @@ def test_genes_that_come_twice_are_summed_as_counts_also_from_log1p(adata: AnnDa
     adata.var["symbol"] = names
     adata.layers["log"] = np.log1p(adata.X)
     plain = from_anndata(adata, gene_column="symbol")
-    log = from_anndata(adata, gene_column="symbol", layer="log", input="log1p")
+    log = from_anndata(adata, gene_column="symbol", layer="log", scale="log1p")
     dense = adata.X.toarray()
     assert np.array_equal(plain.X[:, [3]].toarray()[:, 0], dense[:, 3] + dense[:, 7])
     assert np.array_equal(plain.X.toarray(), log.X.toarray())
@@ -205,5 +205,5 @@ def test_parts_that_do_not_fit_together_are_refused(make_cells: Callable[..., Ce
 
 
 def test_an_unknown_scale_is_refused(adata: AnnData) -> None:
-    with pytest.raises(InputError, match="Say one of: counts, log1p"):
-        from_anndata(adata, input="tpm")
+    with pytest.raises(ConfigError, match="Choose one of: counts, log1p"):
+        from_anndata(adata, scale="tpm")

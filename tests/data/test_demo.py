@@ -117,3 +117,16 @@ def test_every_call_returns_cells_of_its_own(cells: dict[str, AnnData]) -> None:
     again = demo_cells()[PANCREAS]
     again.X.data[:] = 0
     assert cells[PANCREAS].X.data.min() > 0
+
+
+def test_a_type_that_both_data_sets_have_has_one_name_where_names_are_harmonised(cells: dict[str, AnnData]) -> None:
+    harmonised = demo_cells(harmonise=True)
+    types = {name: set(each.obs["cell_type"]) for name, each in harmonised.items()}
+    assert types[PANCREAS] & types[OVARIAN_CANCER] == {"endothelial", "macrophage"}
+    everything = types[PANCREAS] | types[OVARIAN_CANCER]
+    assert len({name.lower().replace("_", " ") for name in everything}) == len(everything) == 16
+    for name, each in harmonised.items():
+        published = cells[name].obs["cell_type"].astype(str)
+        assert each.obs["published_type"].tolist() == published.tolist()
+        assert len(types[name]) == published.nunique()
+        assert pd.crosstab(each.obs["cell_type"], published).gt(0).sum(axis=1).max() == 1

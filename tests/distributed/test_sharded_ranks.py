@@ -55,7 +55,7 @@ def build(case: dict[str, Any]) -> CellLM:
 def batch_of(case: dict[str, Any]) -> CellBatch:
     batch = cells()
     if case.get("unknown"):
-        batch.state[: case.get("cut", 5)] = -1
+        batch.malignancy[: case.get("cut", 5)] = -1
     return batch
 
 

@@ -13,7 +13,7 @@ GLOO = "[/src/gloo/transport/tcp/pair.cc:537] Read error [10.0.0.1]:27026: Conne
 
 @pytest.mark.parametrize("error", [RuntimeError(GLOO), dist.DistNetworkError("Connection reset by peer. NCCL 2.21")])
 def test_what_the_group_raises_is_said_in_one_line(error: RuntimeError) -> None:
-    with pytest.raises(TrainingError) as said, Ranks(timeout=7.0).together(lambda: "Start again"):
+    with pytest.raises(TrainingError) as said, Ranks(timeout=7.0).lost_rank_errors(lambda: "Start again"):
         raise error
     message = str(said.value)
     assert message.startswith("another process of the run ended, or was silent for 7 s (")
@@ -22,7 +22,7 @@ def test_what_the_group_raises_is_said_in_one_line(error: RuntimeError) -> None:
 
 
 def test_any_other_error_is_left_as_it_is() -> None:
-    with pytest.raises(RuntimeError, match="a fault of ours"), Ranks().together(lambda: ""):
+    with pytest.raises(RuntimeError, match="a fault of ours"), Ranks().lost_rank_errors(lambda: ""):
         raise RuntimeError("a fault of ours")
 
 
@@ -48,10 +48,10 @@ def test_an_environment_that_no_launcher_made_is_refused_in_one_line(monkeypatch
 def test_one_process_agrees_with_itself() -> None:
     ranks = Ranks()
     assert ranks.any([True, False]) == [True, False]
-    assert ranks.largest(5) == 5
-    assert ranks.same(5)
-    assert ranks.on_first(lambda: None) == 0
-    assert ranks.everywhere(lambda: "answer") == "answer"
+    assert ranks.max(5) == 5
+    assert ranks.all_equal(5)
+    assert ranks.run_on_main(lambda: None) == 0
+    assert ranks.run_on_all(lambda: "answer") == "answer"
 
 
 @pytest.mark.parametrize(

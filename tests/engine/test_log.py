@@ -8,14 +8,13 @@ import pytest
 
 from cell_lm.engine.log import RunLog, read_log
 from cell_lm.errors import TrainingError
-from cell_lm.objectives.divide_and_conquer import Losses
 
-LOSSES = Losses(3.5, 1.5, math.nan, 2.0, 0.25, math.nan, 90, 0, 8)
+METRICS = {"total": 3.5, "masked": 1.5, "discrimination": math.nan, "contrastive": 2.0}
 
 
-def test_rows_hold_the_losses_and_null_for_what_is_not_finite(tmp_path: Path) -> None:
+def test_rows_hold_the_metrics_by_name_and_null_for_what_is_not_finite(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
-        log.losses("train", 1, LOSSES, learning_rate=0.1, norm=math.inf, cells_per_second=2.0, seconds=4.0)
+        log.metrics("train", 1, {**METRICS, "norm": math.inf, "seconds": 4.0})
     text = (tmp_path / "log.jsonl").read_text()
     assert "NaN" not in text
     assert "Infinity" not in text
@@ -26,11 +25,7 @@ def test_rows_hold_the_losses_and_null_for_what_is_not_finite(tmp_path: Path) ->
         "masked": 1.5,
         "discrimination": None,
         "contrastive": 2.0,
-        "masked_accuracy": 0.25,
-        "discrimination_accuracy": None,
-        "learning_rate": 0.1,
         "norm": None,
-        "cells_per_second": 2.0,
         "seconds": 4.0,
     }
 
@@ -44,12 +39,12 @@ def test_a_row_can_be_read_as_soon_as_it_is_written(tmp_path: Path) -> None:
 def test_going_on_drops_the_rows_after_the_checkpoint_and_a_torn_one(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
         for step in range(1, 6):
-            log.losses("train", step, LOSSES)
+            log.metrics("train", step, METRICS)
         log.note(3, "kept")
     path = tmp_path / "log.jsonl"
     path.write_text(path.read_text() + '{"kind": "train", "st')
     with RunLog(tmp_path, done=3) as log:
-        log.losses("train", 4, LOSSES)
+        log.metrics("train", 4, METRICS)
     assert [(row["kind"], row["step"]) for row in read_log(path)] == [
         ("train", 1),
         ("train", 2),
@@ -63,8 +58,8 @@ def test_tensorboard_shows_the_same_numbers(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with RunLog(tmp_path) as log:
-        log.losses("train", 1, LOSSES)
-        log.losses("valid", 2, LOSSES)
+        log.metrics("train", 1, METRICS)
+        log.metrics("valid", 2, METRICS)
     board = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert {(e.step, e.value) for e in board.Scalars("total/train")} == {(1, 3.5)}
     assert {(e.step, e.value) for e in board.Scalars("total/valid")} == {(2, 3.5)}

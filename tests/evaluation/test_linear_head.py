@@ -7,6 +7,8 @@ from sklearn.linear_model import LogisticRegression
 
 from cell_lm.errors import InputError
 from cell_lm.evaluation import linear_head
+from cell_lm.evaluation.calibration import best_temperature
+from cell_lm.evaluation.folds import FOLDS, training_folds
 from cell_lm.evaluation.linear_head import LinearHead, fit_head
 
 
@@ -73,8 +75,8 @@ def test_a_rare_class_weighs_as_much_as_a_common_one():
 def test_whole_groups_are_left_out_and_every_cell_once():
     codes = np.tile([0, 1], 50)
     groups = np.repeat([f"donor {i}" for i in range(10)], 10).astype(object)
-    folds = list(linear_head._folds(codes, groups, seed=0))
-    assert len(folds) == linear_head.FOLDS
+    folds = list(training_folds(codes, groups, seed=0))
+    assert len(folds) == FOLDS
     for rest, judged in folds:
         assert not set(groups[rest]) & set(groups[judged])
     assert sorted(np.concatenate([judged for _, judged in folds])) == list(range(100))
@@ -82,7 +84,7 @@ def test_whole_groups_are_left_out_and_every_cell_once():
 
 def test_without_groups_every_class_is_spread_over_the_folds():
     codes = np.repeat([0, 1, 2], [100, 10, 5])
-    for rest, judged in linear_head._folds(codes, None, seed=3):
+    for rest, judged in training_folds(codes, None, seed=3):
         assert np.bincount(codes[judged]).tolist() == [20, 2, 1]
         assert not set(rest) & set(judged)
 
@@ -135,7 +137,7 @@ def test_the_temperature_undoes_overconfidence():
     right = rng.random(1000) < 0.8
     logits = np.zeros((1000, 2))
     logits[np.arange(1000), np.where(right, truth, 1 - truth)] = 20.0
-    temperature = linear_head._temperature(logits, truth)
+    temperature = best_temperature(logits, truth)
     assert 1 / (1 + np.exp(-20 / temperature)) == pytest.approx(0.8, abs=0.02)
 
 

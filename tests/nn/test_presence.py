@@ -17,7 +17,7 @@ Batches = Callable[..., CellBatch]
 Configs = Callable[..., EncoderConfig]
 
 
-@pytest.fixture(params=KINDS, ids=["full", "latent", "latent, two reads", "performer"])
+@pytest.fixture(params=KINDS, ids=["full", "latent", "latent, two cross-attentions", "performer"])
 def encoder(request: pytest.FixtureRequest, make_config: Configs) -> torch.nn.Module:
     kind, changes = request.param
     with torch.random.fork_rng():
@@ -41,19 +41,19 @@ def without(batch: CellBatch, gone: Tensor) -> CellBatch:
     left = np.add.reduceat(np.append(~gone.numpy(), False), batch.offsets[:-1])
     offsets = np.concatenate([[0], np.cumsum(left)])
     kept = ~gone
-    return CellBatch(batch.genes[kept], batch.bins[kept], batch.values[kept], offsets, batch.state, batch.slots)
+    return CellBatch(batch.genes[kept], batch.bins[kept], batch.values[kept], offsets, batch.malignancy, batch.slots)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
 
 
-def test_genes_that_are_all_there_give_the_ordinary_embedding(encoder: torch.nn.Module, make_batch: Batches) -> None:
+def test_genes_that_are_all_present_give_the_ordinary_embedding(encoder: torch.nn.Module, make_batch: Batches) -> None:
     batch = make_batch()
     with torch.no_grad():
-        there = embed(encoder, batch, torch.ones(1, batch.tokens))
-        assert there.shape == (1, len(batch), 32)
-        assert distance(there[0], embed(encoder, batch)) < 1e-5
+        present = embed(encoder, batch, torch.ones(1, batch.tokens))
+        assert present.shape == (1, len(batch), 32)
+        assert distance(present[0], embed(encoder, batch)) < 1e-5
         wide = encoder.double()
         exact = embed(wide, batch, torch.ones(1, batch.tokens, dtype=torch.float64))[0]
         assert distance(exact, embed(wide, batch)) < 1e-12
@@ -82,7 +82,7 @@ def test_variants_are_what_each_gives_alone_whatever_the_batch(encoder: torch.nn
     assert distance(together[0], together[1]) > 1e-3
 
 
-def test_between_absent_and_there_the_slope_is_the_true_one(encoder: torch.nn.Module, make_batch: Batches) -> None:
+def test_between_absent_and_present_the_slope_is_the_true_one(encoder: torch.nn.Module, make_batch: Batches) -> None:
     batch, wide = make_batch(cells=2, longest=8), encoder.double()
     generator = torch.Generator().manual_seed(0)
     presence = torch.rand(1, batch.tokens, generator=generator, dtype=torch.float64).mul(0.8).add(0.1)

@@ -20,6 +20,7 @@ from cell_lm.nn import counter as counter_module
 from cell_lm.nn import encoder as encoder_module
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter
+from cell_lm.nn.layout import AttentionLayout, Segments
 from cell_lm.objectives import contrastive
 from cell_lm.objectives import divide_and_conquer as engine_module
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
@@ -167,7 +168,9 @@ def test_weights_scale_and_accumulation_are_linear(
     assert error(both, first + gradients(model)) <= 1e-12
 
 
-def test_cells_of_unknown_state_do_not_count(make_batch: Batches, make_config: Configs, vocabulary: Vocabulary) -> None:
+def test_cells_of_unknown_malignancy_do_not_count(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
     model, batch = build(make_config(), vocabulary), make_batch()
     unknown = CellBatch(
         batch.genes, batch.bins, batch.values, batch.offsets, torch.full_like(batch.malignancy, -1), batch.slots
@@ -197,12 +200,80 @@ def test_evaluation_gives_the_losses_of_the_step_and_no_gradient(
 ) -> None:
     model, batch = build(make_config(attention), vocabulary), make_batch()
     engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
-    model.redraw_features(SEED, STEP)
     losses = engine.evaluate(batch, STEP)
     assert all(p.grad is None for p in model.parameters())
     stepped = engine.step(batch, STEP)
     for name in ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "masked_genes"):
         assert getattr(losses, name) == pytest.approx(getattr(stepped, name), rel=1e-12)
+
+
+def redrawn_often(attention: str, make_config: Configs, vocabulary: Vocabulary) -> CellLM:
+    return build(make_config(attention, redraw_every=2), vocabulary)
+
+
+def test_evaluations_use_the_same_random_features_and_leave_those_of_training(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = redrawn_often("performer", make_config, vocabulary), make_batch()
+    engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
+    features = lambda: model.encoder.layers[0].attention.directions.clone()  # noqa: E731
+    losses, drawn = [], []
+    for step in (0, 2, 5):
+        model.redraw_features(SEED, step)
+        before = features()
+        losses.append(engine.evaluate(batch, STEP).total)
+        drawn.append(features())
+        assert torch.equal(drawn[-1], before)
+        model.redraw_features(SEED, step)
+        assert torch.equal(features(), before), "it must know which features it holds"
+    assert losses[0] == losses[1] == losses[2], "validations differ by weights alone"
+    assert not torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[1], drawn[2])
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_step_after_an_evaluation_has_the_bits_of_one_without(
+    attention: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    batch, found = make_batch(), []
+    for evaluated in (False, True):
+        model = redrawn_often(attention, make_config, vocabulary)
+        engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
+        engine.step(batch, 4)
+        if evaluated:
+            engine.evaluate(batch, 0)
+        engine.step(batch, 5)
+        found.append(gradients(model))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_a_pass_over_a_chunk_copies_its_masks_to_the_host_and_nothing_else(
+    attention: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU each such copy waits for it; what is read otherwise is read once a step."""
+    model, batch = build(make_config(attention), vocabulary), make_batch()
+    masks, numbers = list[Tensor](), list[str]()
+    on_host = Tensor.cpu
+
+    def cpu(self: Tensor) -> Tensor:
+        if self.dim() == 2:
+            masks.append(self)
+        return on_host(self)
+
+    monkeypatch.setattr(Tensor, "cpu", cpu)
+    for name in ("tolist", "item", "__float__", "__bool__", "nonzero"):
+        read = getattr(Tensor, name)
+        monkeypatch.setattr(Tensor, name, lambda self, *a, read=read, name=name: numbers.append(name) or read(self, *a))
+    counts = []
+    for budget in (100, 10**6):
+        engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=budget)
+        masks.clear()
+        numbers.clear()
+        engine.step(batch, STEP)
+        assert len(masks) == 2 * len(engine._divide(batch)), "once in the first pass, once in the second"
+        counts.append(len(numbers))
+    assert counts[0] == counts[1] <= 4
 
 
 def test_bfloat16_autocast_stays_within_its_own_rounding(
@@ -232,7 +303,7 @@ def dropout_that_draws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A mask that changes between the passes."""
     generator = torch.Generator().manual_seed(0)
 
-    def drawn(x: Tensor, keys: Tensor | None, place: int, rate: float) -> Tensor:
+    def drawn(x: Tensor, keys: Tensor | None, site: int, rate: float) -> Tensor:
         keep = torch.rand(x.shape, generator=generator) >= rate
         return x * keep / (1 - rate)
 
@@ -246,7 +317,7 @@ def negatives_of_the_chunk_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
     def by_chunk(self: DivideAndConquer, projections: list[Tensor]) -> tuple[float, list[Tensor]]:
         parts = [whole(self, [projection]) for projection in projections]
-        return sum(part[0] for part in parts) / len(parts), [part[1][0] / len(parts) for part in parts]  # type: ignore[misc]
+        return sum(part[0] for part in parts) / len(parts), [part[1][0] / len(parts) for part in parts]  # type: ignore[misc,return-value]
 
     monkeypatch.setattr(DivideAndConquer, "_conquer", by_chunk)
     yield
@@ -258,7 +329,7 @@ def losses_normalised_by_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
     def by_chunk(self: DivideAndConquer, output: Any, views: Any, counts: Any) -> tuple[Tensor, Tensor]:
         share = len(views.batch) / counts.views
-        loss, sums = whole(self, output, views, type(counts)(*views.judged().tolist()))
+        loss, sums = whole(self, output, views, type(counts)(*views.counts().tolist()))
         return loss * share, sums
 
     monkeypatch.setattr(DivideAndConquer, "_local_losses", by_chunk)
@@ -294,9 +365,12 @@ def keys_of_other_cells(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     whole = encoder_module.TokenLayer.forward
 
     def leaking(
-        self: Any, x: Tensor, keys: Tensor | None, lengths: list[int], rows: Tensor | None, *rest: Any
+        self: Any, x: Tensor, keys: Tensor | None, layout: AttentionLayout, rows: Tensor | None, *rest: Any
     ) -> Tensor:
-        return whole(self, x, keys, [sum(lengths)] if rows is None else lengths, rows, *rest)
+        if rows is None:
+            everything = Segments.equal(1, len(x), x.device)
+            layout = AttentionLayout(everything, everything)
+        return whole(self, x, keys, layout, rows, *rest)
 
     monkeypatch.setattr(encoder_module.TokenLayer, "forward", leaking)
     yield
@@ -329,30 +403,31 @@ def slots_counted_within_the_chunk(monkeypatch: pytest.MonkeyPatch) -> Iterator[
 def a_stabiliser_over_the_batch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The largest key of all cells in place of the cell's own: it does not cancel against the small constant."""
     largest: list[Tensor] = []
-    logits, cell = PerformerAttention._logits, PerformerAttention._cell
+    logits, cells = PerformerAttention._logits, PerformerAttention._cells
 
     def noting(self: PerformerAttention, x: Tensor) -> Tensor:
         largest.append(logits(self, x).detach().amax((0, 2)))
         return logits(self, x)
 
-    def shifted(self: PerformerAttention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def shifted(self: PerformerAttention, query: Tensor, key: Tensor, value: Tensor, *rest: Any) -> Tensor:
         # a row with the batch's largest key, and no value, makes the cell's stabiliser the batch's
-        row = largest[-1][None, :, None].expand(1, -1, key.shape[2])
-        return cell(self, query, torch.cat([key, row]), torch.cat([value, torch.zeros_like(value[:1])]))
+        row = largest[-1][None, None, :, None].expand(1, 1, -1, key.shape[3])
+        value = torch.cat([value, torch.zeros_like(value[:, :1])], 1)
+        return cells(self, query, torch.cat([key, row], 1), value, *rest)
 
     monkeypatch.setattr(PerformerAttention, "_logits", noting)
-    monkeypatch.setattr(PerformerAttention, "_cell", shifted)
+    monkeypatch.setattr(PerformerAttention, "_cells", shifted)
     yield
 
 
 @contextmanager
-def pulls_of_other_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def gradients_of_other_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The gradient of one chunk's embeddings at another chunk, as when passes run in different orders."""
     whole = DivideAndConquer._conquer
 
-    def swapped(self: DivideAndConquer, projections: list[Tensor]) -> tuple[float, list[Tensor | None]]:
-        loss, pulls = whole(self, projections)
-        joined = torch.cat([pull for pull in pulls if pull is not None])
+    def swapped(self: DivideAndConquer, projections: list[Tensor]) -> tuple[Tensor, list[Tensor | None]]:
+        loss, gradients = whole(self, projections)
+        joined = torch.cat([gradient for gradient in gradients if gradient is not None])
         return loss, list(joined.roll(1, 0).split([len(projection) for projection in projections]))
 
     monkeypatch.setattr(DivideAndConquer, "_conquer", swapped)
@@ -371,7 +446,7 @@ def pulls_of_other_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (a_statistic_over_the_batch, "full"),
         (slots_counted_within_the_chunk, "full"),
         (a_stabiliser_over_the_batch, "performer"),
-        (pulls_of_other_chunks, "latent"),
+        (gradients_of_other_chunks, "latent"),
     ],
 )
 def test_a_mutant_is_caught(

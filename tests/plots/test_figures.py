@@ -12,7 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cell_lm.evaluation.metrics import annotation_scores
+from cell_lm.evaluation.annotation_metrics import annotation_scores
 from cell_lm.plots import figures
 from cell_lm.plots.style import category_colours, drawing
 

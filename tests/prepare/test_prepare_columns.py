@@ -36,13 +36,13 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_rules_for_some_files_go_over_those_for_all_the_later_over_the_earlier(tmp_path: Path) -> None:
     columns = read_columns(written(tmp_path, EXAMPLE))
-    plans = plan_sources([Path("x/pbmc3k.h5ad"), Path("lung.h5ad")], PrepareSettings(input="log1p"), columns)
+    plans = plan_sources([Path("x/pbmc3k.h5ad"), Path("lung.h5ad")], PrepareSettings(scale="log1p"), columns)
     first, second = (plan.settings() for plan in plans)
     assert first["tissue"] == second["tissue"] == {"constant": "blood"}
     assert first["malignancy"] == {"constant": "normal"}
     assert second["malignancy"] == {"column": "malignant", "unknown": ["putative"]}
     assert (first["layer"], second["layer"]) == ("counts", None)
-    assert (first["input"], second["input"]) == ("log1p", "log1p")
+    assert (first["scale"], second["scale"]) == ("log1p", "log1p")
     assert first["donor"] == {"column": "patient"}
     assert "donor" not in second
     assert list(plans[0].mapping.labels()) == ["tissue", "disease", "donor", "assay", "sex"]
@@ -62,7 +62,7 @@ def test_rules_for_some_files_go_over_those_for_all_the_later_over_the_earlier(t
         ("other.malignancy = 'x'", "'malignancy' is a column that every store has"),
         ("other.'Big Name' = 'x'", "pattern"),
         ("[[file]]\ntissue = 'x'", "'file.0.name' Field required"),
-        ("[[file]]\nname = 'x'\ninput = 'tpm'", "'file.0.input'"),
+        ("[[file]]\nname = 'x'\nscale = 'tpm'", "'file.0.scale'"),
         ("tissue = 3", "tissue"),
         ("tissue =", "cannot be read as TOML"),
     ],

@@ -153,7 +153,7 @@ def test_logarithms_give_the_store_that_their_counts_would(files: list[Path], tm
     sc.pp.log1p(adata)
     logged = write(tmp_path, "logged.h5ad", adata)
     prepare(files[:1], tmp_path / "counts")
-    manifest = prepare([logged], tmp_path / "logged", settings=PrepareSettings(input="log1p")).manifest
+    manifest = prepare([logged], tmp_path / "logged", settings=PrepareSettings(scale="log1p")).manifest
     assert "whole counts come back" in manifest.sources[0].evidence
     hashes = [np.unique(Store.open(tmp_path / name).hashes(), axis=0) for name in ("counts", "logged")]
     assert np.array_equal(*hashes)
@@ -247,7 +247,7 @@ def test_a_column_that_no_file_has_is_refused_before_anything_is_read(files: lis
     assert not list((tmp_path / "store").iterdir())
 
 
-def test_states_and_labels_come_from_columns_and_constants(files: list[Path], tmp_path: Path) -> None:
+def test_malignancy_counts_and_labels_come_from_columns_and_constants(files: list[Path], tmp_path: Path) -> None:
     columns = Columns.model_validate(
         {
             "tissue": {"column": "organ", "values": {"lung": "airway"}},

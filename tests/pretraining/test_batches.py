@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from anndata import AnnData
+from scipy import sparse
 
+from cell_lm.data.backed import BackedCells, open_backed
 from cell_lm.data.loading.batch import concatenate
 from cell_lm.data.obs.malignancy import UNKNOWN
 from cell_lm.errors import ConfigError, InputError
-from cell_lm.pretraining.batches import MOST_VALIDATION_BATCHES, Batches, held_out
-from toy_run import toy_cells, toy_config
+from cell_lm.pretraining.batches import MAX_VALIDATION_BATCHES, Batches, validation_size
+from cell_lm.pretraining.run import initial_model
+from toy_run import VOCABULARY, toy_cells, toy_config
 
 
 def ranks(rank: int = 0, size: int = 1) -> Any:
@@ -18,11 +26,11 @@ def ranks(rank: int = 0, size: int = 1) -> Any:
 
 
 def test_whole_batches_are_held_out_and_not_too_many() -> None:
-    assert held_out(1000, 64, 0.05) == 50
-    assert held_out(10_000, 64, 0.05) == 448
-    assert held_out(1_000_000, 64, 0.05) == 64 * MOST_VALIDATION_BATCHES
-    assert held_out(1000, 64, 0.0) == 0
-    assert held_out(20, 64, 0.05) == 2
+    assert validation_size(1000, 64, 0.05) == 50
+    assert validation_size(10_000, 64, 0.05) == 448
+    assert validation_size(1_000_000, 64, 0.05) == 64 * MAX_VALIDATION_BATCHES
+    assert validation_size(1000, 64, 0.0) == 0
+    assert validation_size(20, 64, 0.05) == 2
 
 
 def test_held_out_cells_are_never_trained_on() -> None:
@@ -31,6 +39,54 @@ def test_held_out_cells_are_never_trained_on() -> None:
     assert len(train) + len(held) == 80
     assert not train & held
     assert [len(batch) for batch in batches.validation()] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("most", [20, 1_000])
+def test_a_training_subset_holds_no_held_out_cell(most: int) -> None:
+    counts = np.column_stack([np.arange(1, 81), np.full(80, 100), np.zeros((80, 38))])  # the ratio names the cell
+    batches = Batches([replace(toy_cells(80), X=sparse.csr_matrix(counts))], toy_config(validation=0.5), ranks())
+    known = batches.pool.tokenise(np.arange(80)).expression(40).toarray()[:, 0].tolist()
+    chosen = [known.index(value) for value in batches.training_subset(most).expression(40).toarray()[:, 0]]
+    assert len(set(chosen)) == len(chosen) == min(most, len(batches.train_cells))
+    assert set(chosen) <= set(batches.train_cells.tolist())
+
+
+def test_gene_vectors_do_not_depend_on_held_out_cells() -> None:
+    config = toy_config(validation=0.4)
+    cells = toy_cells(60)
+    held_out = Batches([cells], config, ranks()).validation_cells
+    other = cells.X.toarray()
+    other[held_out] = 1 + other[held_out][:, ::-1]
+    models = [initial_model([replace(cells, X=sparse.csr_matrix(X))], config) for X in (cells.X, other)]
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other[np.setdiff1d(np.arange(60), held_out)] += 1
+    third = initial_model([replace(cells, X=sparse.csr_matrix(other))], config).state_dict()
+    assert not all(torch.equal(first[name], third[name]) for name in first)  # they do depend on the training cells
+
+
+@pytest.mark.parametrize(("window", "reads"), [(1, 11), (16, 6), (24, 4), (1_000, 1)])
+def test_cells_in_a_file_are_read_for_a_window_of_steps_at_once(
+    window: int, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = toy_cells()
+    AnnData(cells.X, obs=cells.obs, var=pd.DataFrame(index=list(VOCABULARY.symbols))).write_h5ad(tmp_path / "a.h5ad")
+    backed = replace(open_backed(tmp_path / "a.h5ad", vocabulary=VOCABULARY), malignancy=cells.malignancy)
+    config = toy_config()
+    config = config.model_copy(update={"data": config.data.model_copy(update={"window": window, "block": 4})})
+    batches, wanted, read = Batches([backed], config, ranks()), [], BackedCells.read
+    alone = [batches.train(step) for step in range(1, 12)]
+
+    def counted(self: BackedCells, rows: np.ndarray) -> Any:
+        wanted.append(len(rows))
+        return read(self, rows)
+
+    monkeypatch.setattr(BackedCells, "read", counted)
+    with batches.prefetch(1):
+        ahead = [batches.train(step) for step in range(1, 12)]
+    assert len(wanted) == reads
+    assert max(wanted) <= max(8, window)
+    assert all(torch.equal(one.genes, other.genes) for one, other in zip(alone, ahead, strict=True))
 
 
 def test_the_split_depends_on_the_seed_alone() -> None:

@@ -97,7 +97,7 @@ def test_batches_made_ahead_are_those_made_when_asked_for(store: Path, data: dic
     batches = Batches([Store.open(store)], with_data(toy_config(), **data), ALONE)
     asked = [batches.train(step) for step in range(12)]
     for first in (0, 7):
-        with batches.ahead(first):
+        with batches.prefetch(first):
             made = [batches.train(step) for step in range(first, 12)]
         for one, other in zip(made, asked[first:], strict=True):
             assert torch.equal(one.genes, other.genes)
@@ -168,7 +168,7 @@ def now():
     return int(status.split()[0]), len(list(Path("/proc/self/fd").iterdir()))
 
 batches = Batches([Store.open(sys.argv[1])], toy_config(steps=900, validation=0.0), ALONE)
-with batches.ahead(0):
+with batches.prefetch(0):
     for step in range(300):
         batches.train(step)
     before = now()
@@ -181,7 +181,7 @@ print(after[0] - before[0], after[1] - before[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_and_file_descriptors_are_flat_over_hundreds_of_batches(store: Path) -> None:
-    code = STEADY.format(here=str(Path(__file__).parent))
+    code = STEADY.format(here=str(Path(__file__).parents[1]))
     done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     grown, opened = map(int, done.stdout.split())

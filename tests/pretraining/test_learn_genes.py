@@ -13,7 +13,8 @@ from cell_lm.genes.vectors import GeneVectors
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.pretraining import gene_run
 from cell_lm.pretraining.gene_run import pretrain_genes
-from cell_lm.pretraining.gene_vectors import GeneLearner, join, learn_gene_vectors, node_features
+from cell_lm.pretraining.gene_step import GeneStep, join
+from cell_lm.pretraining.gene_vectors import learn_gene_vectors
 from community_network import community_network
 
 CONFIG = GraphMAEConfig(dim=8, hidden=16, steps=20, window=3, pairs=64, checkpoint_every=5, learning_rate=0.01)
@@ -27,8 +28,8 @@ def test_learning_lowers_both_losses_and_finds_communities():
     )  # NetMF beside the codes would do it for them
     vectors = learn_gene_vectors([network], alone, progress=lambda done, losses: seen.append(losses))
     first, last = seen[:10], seen[-10:]
-    assert np.mean([step.links for step in last]) < np.mean([step.links for step in first])
-    assert np.mean([step.error for step in last]) < np.mean([step.error for step in first])
+    assert np.mean([step["links"] for step in last]) < np.mean([step["links"] for step in first])
+    assert np.mean([step["error"] for step in last]) < np.mean([step["error"] for step in first])
     np.testing.assert_array_equal(vectors.known, community >= 0)
     cosine = vectors.directions[community >= 0] @ vectors.directions[community >= 0].T
     alike = community[community >= 0][:, None] == community[community >= 0]
@@ -40,7 +41,7 @@ def test_both_kinds_of_layers_learn(encoder):
     network, _ = community_network()
     seen = []
     config = CONFIG.model_copy(update={"encoder": encoder, "steps": 40})
-    learn_gene_vectors([network], config, progress=lambda done, losses: seen.append(losses.links))
+    learn_gene_vectors([network], config, progress=lambda done, losses: seen.append(losses["links"]))
     assert np.mean(seen[-5:]) < np.mean(seen[:5])
 
 
@@ -91,8 +92,9 @@ def test_a_run_leaves_vectors_settings_and_a_log(tmp_path):
     loaded = GeneVectors.load(result.path)
     np.testing.assert_allclose(loaded.values, learn_gene_vectors([network], CONFIG).values, atol=2e-3)
     rows = [json.loads(line) for line in (tmp_path / "genes" / "log.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in rows] == list(range(1, 21))
-    assert {"error", "links", "norm"} <= set(rows[0])
+    assert [row["step"] for row in rows if row["kind"] == "train"] == list(range(1, 21))
+    assert {"error", "links", "norm", "learning_rate", "genes_per_second"} <= set(rows[-1])
+    assert (tmp_path / "genes" / "tensorboard").is_dir()
     assert not (tmp_path / "genes" / gene_run.FEATURES).exists()
     assert result.exit_code == 0
 
@@ -102,15 +104,15 @@ class PulledPlugError(Exception):
 
 
 def cut_off(monkeypatch, network, out, at, config=CONFIG, expression=None):
-    step = GeneLearner.step
+    gradient = GeneStep.gradient
 
     def pull(self, number):
         if number == at:
             raise PulledPlugError
-        return step(self, number)
+        return gradient(self, number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(GeneLearner, "step", pull)
+        patch.setattr(GeneStep, "gradient", pull)
         with pytest.raises(PulledPlugError):
             pretrain_genes([network], config, out, expression=expression, progress=False)
 
@@ -217,9 +219,22 @@ def test_what_cannot_begin_is_refused_and_nothing_is_written(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["full", "thesis.tex"]
 
 
-def test_losses_that_are_not_finite_end_the_run_with_advice():
+def test_a_step_that_is_not_finite_is_skipped_and_three_end_the_run_with_advice(tmp_path, monkeypatch):
     network, _ = community_network()
-    learner = GeneLearner([network], node_features([network], CONFIG), CONFIG)
-    learner.inputs[0] = float("nan")
-    with pytest.raises(TrainingError, match="learning_rate"):
-        learner.step(0)
+    gradient = GeneStep.gradient
+
+    def poison(self, number):
+        metrics = gradient(self, number)
+        if number in poisoned:
+            next(self.module.parameters()).grad[0] = float("nan")
+        return metrics
+
+    monkeypatch.setattr(GeneStep, "gradient", poison)
+    poisoned = {4, 5}
+    result = pretrain_genes([network], CONFIG, tmp_path / "skipped", progress=False)
+    assert (result.run.steps, result.run.skipped) == (20, 2)
+    assert np.isfinite(result.vectors.values).all()
+    poisoned = {4, 5, 6}
+    with pytest.raises(TrainingError, match=r"3 steps in a row.*learning_rate"):
+        pretrain_genes([network], CONFIG, tmp_path / "ended", progress=False)
+    assert (tmp_path / "ended" / "checkpoints" / "step-00000005").is_dir()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from cell_lm.engine import loop
 from cell_lm.errors import ConfigError, InputError, ModelError, TrainingError
-from cell_lm.pretraining import pretrain, trainer
+from cell_lm.pretraining import pretrain
 from toy_run import after, finish, partials, rows, same, start, tensors, toy_cells, toy_config
 
 ENCODERS: dict[str, dict[str, Any]] = {
@@ -56,7 +57,7 @@ def test_the_comparison_would_see_lost_moments(
     half: Path, whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mutant: a trainer that restores the weights alone."""
-    monkeypatch.setattr(trainer, "load_optimiser_tensors", lambda *_: None)
+    monkeypatch.setattr(loop, "load_optimiser_tensors", lambda *_: None)
     run(half, resume=True)
     assert not same(tensors(half, 12), tensors(whole["full"], 12))
 
@@ -113,8 +114,8 @@ def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
 
 def test_changed_settings_are_refused_by_name(half: Path) -> None:
     with pytest.raises(ConfigError) as error:
-        run(half, settings={"steps": 24, "learning_rate": 0.1}, resume=True)
-    assert "training.steps: 12, now 24" in str(error.value)
+        run(half, settings={"batch_size": 4, "learning_rate": 0.1}, resume=True)
+    assert "training.batch_size: 8, now 4" in str(error.value)
     assert "training.learning_rate: 0.005, now 0.1" in str(error.value)
     assert "seed" not in str(error.value)
 
@@ -143,7 +144,7 @@ def test_what_bounds_memory_and_disk_may_change(half: Path, whole: dict[str, Pat
             r"'other' \(48 cells\) is not what the run was begun on: 'toy' \(48 cells\)",
         ),
         ([toy_cells(), toy_cells(seed=1)], "begun on 1 datasets, and 2 are given"),
-        ([toy_cells(state="none")], "'toy'"),
+        ([toy_cells(malignancy="none")], "'toy'"),
     ],
 )
 def test_other_data_are_refused_by_name(half: Path, cells: Any, message: str) -> None:

@@ -32,9 +32,9 @@ def test_the_result_says_what_was_done(whole: tuple[Path, Any]) -> None:
     assert (result.path, result.steps, result.skipped, result.resumed_from) == (path, 12, 0, None)
     assert (result.interrupted, result.signal, result.exit_code) == (False, None, 0)
     assert result.seconds > 0
-    assert result.cells_per_second > 0
-    assert result.train.total == rows(path, "train")[-1]["total"]
-    assert result.validation.total == rows(path, "valid")[-1]["total"]
+    assert result.examples_per_second > 0
+    assert result.train["total"] == rows(path, "train")[-1]["total"]
+    assert result.validation["total"] == rows(path, "valid")[-1]["total"]
     assert result.best_validation == min(row["total"] for row in rows(path, "valid"))
 
 
@@ -65,10 +65,10 @@ def test_the_data_are_described(whole: tuple[Path, Any]) -> None:
 
 
 def test_the_state_of_the_run_is_in_its_checkpoint(whole: tuple[Path, Any]) -> None:
-    malignancy = json.loads((whole[0] / "checkpoints" / "step-00000012" / "state.json").read_text())
-    assert (malignancy["step"], malignancy["cells"], malignancy["ranks"]) == (12, 96, 1)
-    assert malignancy["vocabulary"] == VOCABULARY.hash
-    assert malignancy["best_validation"] == whole[1].best_validation
+    state = json.loads((whole[0] / "checkpoints" / "step-00000012" / "state.json").read_text())
+    assert (state["step"], state["examples"], state["ranks"]) == (12, 96, 1)
+    assert state["vocabulary"] == VOCABULARY.hash
+    assert state["best_validation"] == whole[1].best_validation
 
 
 def test_the_model_folder_is_that_of_the_last_checkpoint(whole: tuple[Path, Any]) -> None:
@@ -83,8 +83,8 @@ def test_the_model_folder_is_that_of_the_last_checkpoint(whole: tuple[Path, Any]
 @pytest.mark.parametrize("malignancy", ["none", "one"])
 def test_cells_of_no_or_one_state_train_without_discrimination(tmp_path: Path, malignancy: str) -> None:
     result = run(tmp_path / "run", cells=[toy_cells(malignancy=malignancy)])
-    assert math.isnan(result.train.discrimination)
-    assert math.isfinite(result.train.total)
+    assert math.isnan(result.train["discrimination"])
+    assert math.isfinite(result.train["total"])
     assert rows(tmp_path / "run", "train")[-1]["discrimination"] is None
     assert sum("discrimination" in row["message"] for row in rows(tmp_path / "run", "note")) == 1
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from cell_lm.data.loading.batch import CellBatch
+from cell_lm.engine.loop import Trainer
 from cell_lm.engine.schedule import learning_rate
 from cell_lm.errors import TrainingError
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
 from cell_lm.pretraining import pretrain
-from cell_lm.pretraining.trainer import Trainer
 from toy_run import after, rows, same, tensors, toy_cells, toy_config
 
 
@@ -39,7 +39,7 @@ def test_it_learns(tmp_path: Path) -> None:
     result = pretrain([toy_cells()], toy_config(steps=30, batch_size=16), tmp_path / "run", progress=False)
     curve = rows(tmp_path / "run", "valid")
     assert result.validation is not None
-    assert result.validation.total == curve[-1]["total"] < 0.6 * curve[0]["total"]
+    assert result.validation["total"] == curve[-1]["total"] < 0.6 * curve[0]["total"]
     assert curve[-1]["discrimination_accuracy"] > 0.8
 
 
@@ -84,7 +84,7 @@ def test_a_step_that_is_not_finite_never_reaches_the_weights(
 def test_the_check_is_what_keeps_the_weights_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mutant: a trainer that does not look."""
     poison(monkeypatch, {4}, "gradient")
-    monkeypatch.setattr(Trainer, "_finite_everywhere", lambda *_: True)
+    monkeypatch.setattr(Trainer, "_all_ranks_finite", lambda *_: True)
     pretrain([toy_cells()], toy_config(steps=6, validation=0.0), tmp_path / "run", progress=False)
     assert not all(torch.isfinite(torch.from_numpy(x)).all() for x in tensors(tmp_path / "run", 6).values())
 
@@ -108,14 +108,14 @@ def test_skipped_steps_are_counted_across_a_resume(tmp_path: Path, monkeypatch: 
 
 def test_the_gradient_is_clipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     norms = []
-    honest = Trainer._optimise
+    honest = Trainer._update
 
     def watch(self: Trainer, rate: float) -> None:
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
         norms.append(float(torch.cat([g.flatten() for g in gradients]).norm()))
         honest(self, rate)
 
-    monkeypatch.setattr(Trainer, "_optimise", watch)
+    monkeypatch.setattr(Trainer, "_update", watch)
     pretrain([toy_cells()], toy_config(steps=4, clip=0.05), tmp_path / "run", progress=False)
     assert norms == pytest.approx([0.05] * 4, rel=1e-4)
     assert all(row["norm"] > 0.1 for row in rows(tmp_path / "run", "train"))

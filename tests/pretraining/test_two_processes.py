@@ -22,9 +22,9 @@ from cell_lm.pretraining import pretrain
 out, rank = Path(sys.argv[1]), int(os.environ["RANK"])
 said = {}
 
-def run(name, *, cells=None, progress=False, stop=None, resume=False, **training):
-    cells = [toy_cells()] if cells is None else cells
-    return pretrain(cells, toy_config(**training), out / name, progress=progress, stop=stop, resume=resume)
+def run(name, *, cells=None, progress=False, stop=None, resume=False, initial=None, **training):
+    cells, config = [toy_cells()] if cells is None else cells, toy_config(**training)
+    return pretrain(cells, config, out / name, initial=initial, progress=progress, stop=stop, resume=resume)
 
 def refused(*args, **settings):
     try:
@@ -39,18 +39,21 @@ def die_after(steps):
     asked = after(steps)
     return lambda: asked() and leave()
 
-said["trained"] = run("run", progress=True).train.total
+said["trained"] = run("run", progress=True).train["total"]
 said["stopped after"] = run("stopped", stop=after(5) if rank else None).steps
 said["occupied"] = refused("run")
-said["resumed in shards"] = run("stopped", resume=True, sharding="full").train.total
-said["sharded"] = run("sharded", sharding="full").train.total
+said["resumed in shards"] = run("stopped", resume=True, sharding="full").train["total"]
+said["sharded"] = run("sharded", sharding="full").train["total"]
 said["shards stopped after"] = run("from shards", sharding="full", stop=after(6)).steps
-said["begun alone"] = run("begun alone", resume=True).train.total
-said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train.total
-said["open"] = run("open", token_budget="auto", retain_graphs="auto", memory="64GB").train.total
-said["open in shards"] = run("open in shards", token_budget="auto", retain_graphs="auto", sharding="full").train.total
-said["frozen"] = run("frozen", freeze_gene_vectors=True).train.total
-said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train.total
+said["begun alone"] = run("begun alone", resume=True).train["total"]
+said["begun alone in shards"] = run("begun alone too", resume=True, sharding="full").train["total"]
+said["open"] = run("open", token_budget="auto", retain_graphs="auto", memory="64GB").train["total"]
+cut = {"token_budget": "auto", "retain_graphs": "auto"}
+said["open in shards"] = run("open in shards", sharding="full", **cut).train["total"]
+said["extended"] = run("extended", resume=True, steps=12).steps
+said["from a model"] = run("from a model", initial=out / "alone").train["total"]
+said["frozen"] = run("frozen", freeze_gene_vectors=True).train["total"]
+said["frozen in shards"] = run("frozen in shards", freeze_gene_vectors=True, sharding="full").train["total"]
 said["different"] = refused("nowhere", seed=rank)
 said["no cells on rank 1"] = refused("nowhere", cells=[] if rank else None)
 said["lost"] = None
@@ -91,15 +94,26 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     pretrain([toy_cells()], toy_config(freeze_gene_vectors=True), folder / "frozen alone", progress=False)
     pretrain([toy_cells()], toy_config(), folder / "begun alone", progress=False, stop=after(5))
     shutil.copytree(folder / "begun alone", folder / "begun alone too")
+    pretrain([toy_cells()], toy_config(steps=7), folder / "extended", progress=False)
+    pretrain([toy_cells()], toy_config(), folder / "from a model alone", initial=folder / "alone", progress=False)
     ended = launch(SCRIPT, folder)
     assert (folder / "rank1.json").is_file(), ended[1][2]
     said = [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
-    return {"folder": folder, "alone": alone.train.total, "ended": ended, "said": said}  # type: ignore[union-attr]
+    return {"folder": folder, "alone": alone.train["total"], "ended": ended, "said": said}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("run", ["run", "sharded"])
 def test_two_processes_train_as_one_does(run: str, together: dict[str, Any]) -> None:
     same_losses(together["folder"] / run, together["folder"] / "alone")
+
+
+def test_two_processes_extend_what_one_has_finished(together: dict[str, Any]) -> None:
+    assert [said["extended"] for said in together["said"]] == [12, 12]
+    assert [row["step"] for row in rows(together["folder"] / "extended", "train")] == list(range(1, 13))
+
+
+def test_two_processes_begin_from_a_model_as_one_does(together: dict[str, Any]) -> None:
+    same_losses(together["folder"] / "from a model", together["folder"] / "from a model alone")
 
 
 @pytest.mark.parametrize("run", ["frozen", "frozen in shards"])

@@ -6,7 +6,7 @@ import pytest
 
 from cell_lm.config import ObjectivesConfig
 from cell_lm.objectives.divide_and_conquer import Losses
-from cell_lm.pretraining.validation import average
+from cell_lm.pretraining.step import average
 
 FIRST = Losses(9.0, 1.0, 0.5, 4.0, 0.2, 1.0, 300, 10, 10)
 SECOND = Losses(9.0, 2.0, math.nan, 1.0, 0.6, math.nan, 100, 0, 30)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cell_lm.evaluation.metrics import annotation_scores, geometry
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.genes.audit import STATUSES, AuditSummary
 from cell_lm.report import Annotation, Baseline, Dataset, Embedding, Panel, ReportData, Reproduction, Training
 from cell_lm.report.page import render
@@ -53,8 +53,8 @@ def annotation() -> Annotation:
         truth,
         predicted,
         baselines={
-            "logistic regression": annotation_scores(truth, truth),
-            "most frequent": annotation_scores(truth, ["alpha"] * 10),
+            "most frequent": ["alpha"] * 10,
+            "logistic regression": truth,
         },
         trained_on="30 cells of 2 donors",
         tested_on="10 cells of 1 unseen donor",

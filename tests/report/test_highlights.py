@@ -7,7 +7,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from cell_lm.evaluation.metrics import annotation_scores
 from cell_lm.report import Annotation, Baseline, ReportData, Training
 from cell_lm.report.highlights import cards, compare, findings
 
@@ -16,20 +15,53 @@ def plain(text: str) -> str:
     return text.replace("\u00a0", " ")
 
 
-def test_a_model_that_loses_to_the_baseline_is_said_to_lose(full: ReportData) -> None:
-    card = cards(full).results[0]
-    assert (card.value, card.verdict) == ("0.589", "below baseline")
-    assert card.note == "logistic regression: 1.000"
-    said = plain(" ".join(findings(full)))
-    assert "On 10 cells of 1 unseen donor, 80.0 % of the cells" in said
-    assert "Logistic regression reaches 1.000 on the same cells: the baseline is ahead" in said
+def against(right: int, rival_right: int) -> ReportData:
+    """Make a report of 200 cells of two types, of which model and baseline label so many as they are."""
+    truth = ["a", "b"] * 100
+    other = ["b", "a"] * 100
+    predicted, baseline = (truth[:n] + other[n:] for n in (right, rival_right))
+    made = Annotation(
+        truth, predicted, baselines={"majority": ["a"] * 200, "logistic regression": baseline}, tested_on="200 cells"
+    )
+    return ReportData("t", annotation=made)
 
 
-def test_a_model_that_wins_is_said_to_win() -> None:
-    truth = ["a", "a", "b", "b"]
-    won = Annotation(truth, truth, baselines={"majority": annotation_scores(truth, ["a"] * 4)})
-    assert cards(ReportData("t", annotation=won)).results[0].verdict == "above baseline"
-    assert "the model is ahead" in findings(ReportData("t", annotation=won))[1]
+def test_a_model_that_loses_to_the_baseline_is_said_to_lose() -> None:
+    lost = against(160, 190)
+    card = cards(lost).results[0]
+    assert (card.value, card.verdict) == ("0.800", "below baseline")
+    assert card.note == "logistic regression: 0.950"
+    first, second = map(plain, findings(lost))
+    assert first.startswith(
+        "On 200 cells, 80.0 % of the cells get their right type; macro-F1 is 0.800 (95 % interval 0."
+    )
+    assert "the baseline is ahead by 0.150, and the simpler method is the better choice here" in second
+    assert "(model less baseline), −0." in second
+    assert second.endswith("excludes 0.")
+
+
+def test_a_model_that_wins_is_said_to_win_against_the_strongest_baseline() -> None:
+    won = against(190, 160)
+    assert cards(won).results[0].verdict == "above baseline"
+    said = findings(won)[1]
+    assert said.startswith("Logistic regression, the strongest baseline, reaches macro-F1 0.800")
+    assert "the model is ahead by 0.150;" in said
+    assert said.endswith("excludes 0.")
+
+
+def test_a_lead_within_chance_is_called_level_and_chance() -> None:
+    close = against(180, 179)
+    assert cards(close).results[0].verdict == "level with baseline"
+    assert "the model is ahead by 0.005, which may be chance" in findings(close)[1]
+    assert findings(close)[1].endswith("includes 0.")
+    assert "they are level, which may be chance" in findings(against(180, 180))[1]
+
+
+def test_without_a_baseline_nothing_is_compared() -> None:
+    alone = ReportData("t", annotation=Annotation(["a", "b"], ["a", "b"]))
+    card = cards(alone).results[0]
+    assert (card.note, card.verdict) == ("", "")
+    assert len(findings(alone)) == 1
 
 
 @pytest.mark.parametrize(

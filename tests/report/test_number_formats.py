@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from cell_lm.evaluation.intervals import Interval
 from cell_lm.report import numbers
 
 
@@ -56,3 +57,10 @@ def test_what_is_undefined_is_a_dash_not_a_number(write: object, undefined: floa
 )
 def test_bytes_are_told_in_the_unit_that_fits(size: float, text: str) -> None:
     assert plain(numbers.size(size)) == text
+
+
+def test_a_score_comes_with_its_interval_and_a_difference_with_its_sign() -> None:
+    assert plain(numbers.interval(Interval(0.934, 0.9211, 0.9456, 100))) == "0.934 (0.921 to 0.946)"
+    assert plain(numbers.interval(Interval(0.01, -0.02, 0.04, 9), signed=True)) == "+0.010 (−0.020 to +0.040)"
+    assert plain(numbers.interval(Interval(0.0001, -0.0001, 0.0, 9), signed=True)) == "0.000 (0.000 to 0.000)"
+    assert numbers.interval(None) == "–"

@@ -160,8 +160,11 @@ def test_names_from_the_data_are_shown_not_run(full: ReportData) -> None:
 
 def test_the_table_of_classes_holds_the_scores(text: str) -> None:
     table = rows(text, "annotation")
-    assert table[1] == ["cell-lm: frozen encoder, linear head", "0.589", "80.0 %"]
-    assert table[2] == ["logistic regression", "1.000", "100.0 %"]
+    name, score, difference, accuracy = table[1]
+    assert (name, difference, accuracy) == ("cell-lm: frozen encoder, linear head", "–", "80.0 %")
+    assert re.fullmatch(r"0\.589 \(0\.\d{3} to [01]\.\d{3}\)", score)
+    assert table[3][:2] == ["logistic regression", "1.000 (1.000 to 1.000)"]
+    assert re.fullmatch(r"−0\.411 \(−0\.\d{3} to 0\.000\)", table[3][2])
     assert ["alpha", "6", "1.000", "0.833", "0.909", "1.000"] in table
     assert ["beta", "3", "0.750", "1.000", "0.857", "1.000"] in table
     assert ["delta", "1", "0.000", "0.000", "0.000", "1.000"] in table
@@ -169,6 +172,29 @@ def test_the_table_of_classes_holds_the_scores(text: str) -> None:
     assert ["90 %", "20.0 %", "100.0 %"] in table
     per_class = [row[0].split()[0] for row in table if len(row) == 6]
     assert per_class == ["Cell", "alpha", "beta", "delta", "gamma"]
+
+
+def test_each_donor_has_a_row_where_donors_are_given(full: ReportData, text: str) -> None:
+    assert full.annotation is not None
+    assert "Donor by donor" not in text
+    donors = ["d1"] * 8 + ["d2"] * 2
+    notes = {"delta": "no training cell with d2 left out"}
+    page = render(replace(full, annotation=replace(full.annotation, donors=donors, type_notes=notes)))
+    table = rows(page, "annotation")
+    first, second = (next(row for row in table if row[0] == name) for name in ("d1", "d2"))
+    assert first[1:3] == ["8", "2"]
+    assert second[1:] == ["2", "2", "0.500 (0.000 to 1.000)", "1.000", "−0.500 (−1.000 to 0.000)"]
+    assert "within each donor" in page
+    assert "further cells of these 2 donors" in Page(page).words
+    assert "delta no training cell with d2 left out" in [row[0] for row in table]
+
+
+def test_a_method_far_below_the_model_is_in_the_table_only(text: str) -> None:
+    picture = text[text.index('id="intervals-alt"') :]
+    picture = picture[: picture.index("</svg>")]
+    assert "logistic regression" in picture
+    assert "most frequent" not in picture
+    assert "most frequent" in [row[0] for row in rows(text, "annotation")]
 
 
 def test_types_the_classifier_could_not_know_are_marked(full: ReportData) -> None:
@@ -192,7 +218,7 @@ def test_the_audit_tables_hold_every_status(full: ReportData, text: str) -> None
 
 def test_every_picture_says_what_it_shows(text: str) -> None:
     pictures = [attributes for tag, attributes in Page(text).tags if tag == "svg"]
-    assert len(pictures) == 2 + 5 + 2 + 1
+    assert len(pictures) == 2 + 5 + 2 + 2
     for attributes in pictures:
         assert attributes["role"] == "img"
         assert re.search(rf'<title id="{attributes["aria-labelledby"]}">[^<]{{10,}}</title>', text)

@@ -86,7 +86,7 @@ def latent_product(encoder: LatentEncoder, cell: CellBatch) -> Tensor:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("attention", "cross_attentions"), [("full", 1), ("latent", 1), ("latent", 2)])
+@pytest.mark.parametrize(("attention", "reads"), [("full", 1), ("latent", 1), ("latent", 2)])
 def test_roll_out_is_the_product_of_half_attention_and_half_the_row_itself(
     reference_cells: CellData, attention: str, reads: int
 ) -> None:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut, Model
+from cell_lm.cli.options import COMPUTING, WRITING, CellsOrStore, Device, Fitted, Force, Model, Precision
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cell_lm.data.obs.labels import Labels
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.tasks.annotation import CellTypeClassifier
-    from cell_lm.tasks.labels import Labels
 
 LABEL, CONFIDENCE = "cell_lm_label", "cell_lm_confidence"
 """Columns of obs that ``predict`` adds."""
@@ -38,15 +41,16 @@ def register(app: typer.Typer) -> None:
     )
     verbs.command("fit", help="Fit a classifier on labelled cells.", epilog=_FIT)(fit)
     verbs.command("predict", help="Predict cell types: a copy of the file with them in obs.", epilog=_PREDICT)(predict)
-    verbs.command("explain", help="Tell which genes made the calls: a table of genes by type.", epilog=EXAMPLES)(
-        explain
-    )
+    verbs.command(
+        "explain", help="Show which genes led to the predicted types: a table of genes by type.", epilog=EXAMPLES
+    )(explain)
     app.add_typer(verbs, name="annotate")
 
 
+@reads_cells()
 def fit(
     context: typer.Context,
-    cells: Cells,
+    cells: CellsOrStore,
     label: Annotated[
         str, typer.Option(metavar="COLUMN", help="Column of obs that holds the cell types.", show_default=False)
     ],
@@ -67,57 +71,52 @@ def fit(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
+    device: Device = "auto",
+    precision: Precision = "float32",
     force: Force = False,
 ) -> int:
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
-    from cell_lm.cli.cells_file import device
-    from cell_lm.cli.outputs import refuse_output
-    from cell_lm.data import read_cells
+    from cell_lm.cli.outputs import refuse_output_folder
+    from cell_lm.data.opening import open_data
+    from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
+    from cell_lm.tasks import folder
     from cell_lm.tasks.annotation import CellTypeClassifier
 
-    says = messages(context)
-    refuse_output(out, force=force)
+    says, names = messages(context), {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
+    refuse = partial(refuse_output_folder, kind="an estimator", mark=folder.MANIFEST, names=names)
+    refuse(out, force=force, inputs=(cells, model))
+    choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
-    reference = read_cells(
-        cells,
-        layer=layer,
-        input=scale,
-        gene_column=gene_column,
-        vocabulary=encoder.vocabulary,
-        min_genes=min_genes,
-    )
-    classifier = CellTypeClassifier(encoder.to(device()), seed=seed)
+    reference = open_data(cells, encoder.vocabulary, read)
+    classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
+    refuse(out, force=force, inputs=(cells, model))  # it may have been made meanwhile
     classifier.save(out)
-    _tell_fit(classifier, says)
+    _show_fit(classifier, says)
     says.result(f"classifier: {out}")
     says.note("next:")
     says.note(f"cell-lm annotate predict my.h5ad --model {out}", indent=2)
     return 0
 
 
-def _tell_fit(classifier: CellTypeClassifier, says: Messages) -> None:
+def _show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
     sizes, without = classifier.cells_per_class_, classifier.unlabelled_
     says.table(["cell type", "cells"], [[name, f"{number:,}"] for name, number in sizes.items()], numbers=1)
     left_out = f" ({without:,} without a label were left out)" if without else ""
     says.result(f"fitted on {sum(sizes.values()):,} cells of {len(sizes):,} types{left_out}")
 
 
+@reads_cells()
 def predict(
     context: typer.Context,
-    cells: Cells,
-    model: Annotated[
-        Path,
-        typer.Option(readable=False, metavar="FOLDER", help="Classifier of cell-lm annotate fit.", show_default=False),
-    ],
+    cells: CellsOrStore,
+    model: Fitted,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -137,41 +136,49 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(
+            help="Arithmetic of the encoder. \\[default: that of the fit]",
+            show_default=False,
+            rich_help_panel=COMPUTING,
+        ),
+    ] = None,
     force: Force = False,
 ) -> int:
-    """Read the cells, predict, write the copy, tell what was found."""
+    """Read the cells, predict, write the copy, show the types that were found."""
     keep_large_blocks()
     from cell_lm import tl
-    from cell_lm.cli.cells_file import device, naming, read_cells_file, write_cells_file
+    from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, write_cells_file
     from cell_lm.cli.outputs import refuse_output_file
-    from cell_lm.tasks.annotation import CellTypeClassifier
-    from cell_lm.tasks.labels import read_labels
+    from cell_lm.data.obs.labels import read_labels
+    from cell_lm.engine.device import choose_device
+    from cell_lm.tasks import Classifier
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
-    refuse_output_file(copy, force=force, source=cells)
-    classifier = CellTypeClassifier.load(model)
-    encoder = classifier.model.to(device())
+    refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
+    choose_device(device)
+    classifier = Classifier.load(model)
     says.note(f"reading {cells}")
-    adata = read_cells_file(
-        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
-    )
-    labels = None if truth is None else read_labels(adata.obs, truth, where=str(cells))
-    with naming(cells), says.progress("annotating", adata.n_obs) as done:
-        tl.annotate(adata, classifier, layer=layer, input=scale, gene_column=gene_column, progress=done)
-    write_cells_file(adata, copy)
-    _tell_types(adata, says)
+    data = read_file_or_store(cells, classifier.vocabulary, read)
+    labels = None if truth is None else read_labels(obs_of(data, truth), truth, where=str(cells))
+    with naming(cells), says.progress("annotating", len(data)) as done:
+        made = tl.annotate(data, classifier, read=read, device=device, precision=precision, progress=done)
+    adata: AnnData = data if made is None else made
+    write_cells_file(adata, copy, says, force=force)
+    _show_types(adata, says)
     if labels is not None:
-        _tell_scores(adata, labels, says)
-    says.result(coverage(adata.uns["cell_lm_annotation"]))
+        _show_scores(adata, labels, says)
+    for line in coverage(adata.uns["cell_lm_annotation"]):
+        says.result(line)
     says.result(f"written: {copy} (obs {LABEL}, {CONFIDENCE})")
     return 0
 
 
-def _tell_types(adata: AnnData, says: Messages) -> None:
+def _show_types(adata: AnnData, says: Messages) -> None:
     confidence = adata.obs[CONFIDENCE].groupby(adata.obs[LABEL], observed=True).median()
     counts = adata.obs[LABEL].value_counts()
     rows = [
@@ -181,8 +188,8 @@ def _tell_types(adata: AnnData, says: Messages) -> None:
     says.table(["predicted type", "cells", "share", "median confidence"], rows, numbers=3)
 
 
-def _tell_scores(adata: AnnData, truth: Labels, says: Messages) -> None:
-    from cell_lm.evaluation.metrics import annotation_scores
+def _show_scores(adata: AnnData, truth: Labels, says: Messages) -> None:
+    from cell_lm.evaluation.annotation_metrics import annotation_scores
     from cell_lm.report.numbers import score
 
     predicted = adata.obs[LABEL].astype(str).to_numpy()

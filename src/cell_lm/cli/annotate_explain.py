@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,29 +10,32 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, LeaveOut
+from cell_lm.cli.options import WRITING, Cells, Device, Fitted, Force
+from cell_lm.cli.read_options import reads_cells
 from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
+
+    from cell_lm.data.read_options import ReadOptions
 
 EXAMPLES = """[bold]Examples[/bold]
 
   cell-lm annotate explain my.h5ad --model ann --out attribution.csv
   cell-lm annotate explain my.h5ad --model ann --out why.csv --label 'B cell' --method occlusion"""
 _SHOWN = 8
-"""Genes of each label that are told on the terminal."""
+"""Genes of each label that are shown on the terminal."""
 _LISTED = 30
 """Most types of a classifier that a message lists."""
 
 
+@reads_cells()
 def explain(
     context: typer.Context,
     cells: Cells,
-    model: Annotated[
-        Path,
-        typer.Option(readable=False, metavar="FOLDER", help="Classifier of cell-lm annotate fit.", show_default=False),
-    ],
+    model: Fitted,
     out: Annotated[
         Path,
         typer.Option(
@@ -68,30 +70,29 @@ def explain(
         int, typer.Option("--cells", min=1, metavar="N", help="Most cells of each label that are explained.")
     ] = 100,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the choice of cells.")] = 0,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: LeaveOut = 0,
+    *,
+    read: ReadOptions,
+    device: Device = "auto",
     force: Force = False,
 ) -> int:
-    """Read the cells, explain the calls, write the table, tell the genes that come first."""
+    """Read the cells, explain the calls, write the table, show the genes that come first."""
     keep_large_blocks()
     from cell_lm import tl
-    from cell_lm.cli.cells_file import device, naming, read_cells_file
+    from cell_lm.cli.cells_file import naming, read_cells_file
     from cell_lm.cli.outputs import refuse_output_file
+    from cell_lm.engine.device import choose_device
+    from cell_lm.files import write_csv
     from cell_lm.tasks.annotation import CellTypeClassifier
     from cell_lm.tasks.attribution import check_method
 
     says = messages(context)
-    refuse_output_file(out, force=force, source=cells)
+    refuse_output_file(out, force=force, inputs=(cells, model), suffix=".csv")
     classifier = CellTypeClassifier.load(model)
-    encoder = classifier.model.to(device())
+    choose_device(device)
     check_method(method, classifier)
     _check_label(label, classifier.classes_)
     says.note(f"reading {cells}")
-    adata = read_cells_file(
-        cells, encoder.vocabulary, layer=layer, scale=scale, gene_column=gene_column, min_genes=min_genes
-    )
+    adata = read_cells_file(cells, classifier.vocabulary, read)
     most = adata.n_obs if groupby else min(adata.n_obs, n_cells * len(classifier.classes_))
     with naming(cells), says.progress("explaining", most) as done:
         table = tl.gene_attribution(
@@ -102,23 +103,23 @@ def explain(
             groupby=groupby,
             n_cells=n_cells,
             seed=seed,
-            layer=layer,
-            input=scale,
-            gene_column=gene_column,
+            device=device,
+            read=read,
             progress=done,
         )
-    _write(table, out)
-    _tell(table, says)
+    write_csv(table, out, replace=force)
+    _show(table, says)
     about = adata.uns["cell_lm_attribution"]
     if method == "integrated_gradients":
         says.result(f"attributions miss the difference of the scores by {about['gap']:.1e} of it")
-    says.result(coverage(about))
+    for line in coverage(about):
+        says.result(line)
     says.result(f"written: {out} ({len(table):,} rows)")
     return 0
 
 
-def _check_label(label: str | None, classes: Sequence[str]) -> None:
-    """Refuse a type that the classifier does not know: a column of ``obs``, say, would mean something else."""
+def _check_label(label: str | None, classes: NDArray[np.object_]) -> None:
+    """Refuse a type that is no label of the classifier: a column of ``obs``, say, would mean something else."""
     if label is None or label in classes:
         return
     folded = {name.casefold(): name for name in map(str, classes)}
@@ -129,16 +130,9 @@ def _check_label(label: str | None, classes: Sequence[str]) -> None:
     raise InputError(found, where="--label", fix=f"{hint}They are {listed}")
 
 
-def _write(table: pd.DataFrame, out: Path) -> None:
-    from cell_lm.files import atomic_file
-
-    with atomic_file(out) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
-
-
-def _tell(table: pd.DataFrame, says: Messages) -> None:
+def _show(table: pd.DataFrame, says: Messages) -> None:
     rows = [
         [str(name), f"{of_label['cells'].iloc[0]:,}", ", ".join(of_label["gene"].head(_SHOWN))]
         for name, of_label in table.groupby("label", observed=True)
     ]
-    says.table(["label", "cells", "genes that speak most for it"], rows)
+    says.table(["label", "cells", "genes that count most for it"], rows)

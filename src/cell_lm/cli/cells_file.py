@@ -1,19 +1,22 @@
-"""A file of cells that a verb reads whole, adds something to, and writes again under another name."""
+"""A file of cells that a verb reads whole, adds something to, and writes again under another name; or a store."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import torch
+import pandas as pd
 from anndata import AnnData
 
-from cell_lm.data import Scale, from_anndata, read_anndata
-from cell_lm.errors import CellLMError
-from cell_lm.files import atomic_file
+from cell_lm.cli.console import Messages
+from cell_lm.data import ReadOptions, Store, from_anndata, read_anndata
+from cell_lm.data.formats.writable import check_writable, make_writable
+from cell_lm.data.h5ad_writer import write_h5ad
+from cell_lm.data.opening import is_store, refuse_models
+from cell_lm.data.view import store_obs
+from cell_lm.errors import CellLMError, InputError
 from cell_lm.genes import Vocabulary
 
 _ROW = "_cell_lm_row"
@@ -21,7 +24,7 @@ _ROW = "_cell_lm_row"
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors about an AnnData, which knows nothing of its file, name the file."""
+    """Let errors about an AnnData, which has no name of its file, name the file."""
     try:
         yield
     except CellLMError as error:
@@ -31,38 +34,59 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(error.found, where=f"{path}{where.removeprefix('adata')}", fix=error.fix) from None
 
 
-def read_cells_file(
-    path: Path, vocabulary: Vocabulary, *, layer: str | None, scale: Scale, gene_column: str | None, min_genes: int
-) -> AnnData:
-    """Read a file, without its cells that have fewer than ``min_genes`` expressed genes of the vocabulary.
+def read_file_or_store(path: Path, vocabulary: Vocabulary | None, read: ReadOptions) -> AnnData | Store:
+    """Open a store, or read a file as :func:`read_cells_file` does.
+
+    Raises
+    ------
+    InputError
+        As there; or options of reading are given for a store, which takes none.
+    """
+    if not is_store(path):
+        return read_cells_file(path, vocabulary, read)
+    if read.changed:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in read.changed)
+        found = f"{options} given for a store, whose cells were read by cell-lm prepare"
+        raise InputError(found, where=str(path), fix="Leave it out, or prepare the store again with it")
+    return Store.open(path, vocabulary=vocabulary)
+
+
+def obs_of(data: AnnData | Store, column: str) -> pd.DataFrame:
+    """Return what is known of the cells: at least one column, if it exists."""
+    return store_obs(data, [column]) if isinstance(data, Store) else data.obs
+
+
+def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions) -> AnnData:
+    """Read a file, without its cells that have fewer than ``read.min_genes`` expressed genes of the vocabulary.
 
     Raises
     ------
     InputError, CountsError, GeneError
-        As :func:`cell_lm.data.read_anndata`, and where cells are left out as :func:`cell_lm.data.from_anndata`.
+        As :func:`cell_lm.data.read_anndata`, and where cells are left out as :func:`cell_lm.data.from_anndata`; or it
+        is a folder that holds a model, or a store.
     """
-    adata = read_anndata(path, layer)
-    if not min_genes:
+    refuse_models(path)
+    if is_store(path):
+        raise InputError("it is a store, and a file of cells is needed here", where=str(path), fix="Name a file")
+    adata = read_anndata(path, read.layer)
+    check_writable(adata, where=str(path))
+    if not read.min_genes:
         return adata
     adata.obs[_ROW] = np.arange(adata.n_obs)  # names of cells need not be unique
     try:
         with naming(path):
-            kept = from_anndata(
-                adata, layer=layer, input=scale, gene_column=gene_column, vocabulary=vocabulary, min_genes=min_genes
-            )
+            kept = from_anndata(adata, vocabulary=vocabulary, read=read)
         rows = kept.obs[_ROW].to_numpy(copy=True)
     finally:
         del adata.obs[_ROW]
     return adata[rows].copy() if kept.dropped else adata
 
 
-def write_cells_file(adata: AnnData, path: Path) -> None:
-    """Write an h5ad file, whole or not at all."""
-    with atomic_file(path) as temporary:
-        adata.write_h5ad(temporary)
+def write_cells_file(adata: AnnData, path: Path, says: Messages, *, force: bool = False) -> None:
+    """Write an h5ad file, whole or not at all; one that appeared since the work began is replaced only by force.
 
-
-def device() -> torch.device:
-    """Return where to compute: CUDA where there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces it)."""
-    forced = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return torch.device("cuda" if torch.cuda.is_available() and not forced else "cpu")
+    Names and columns that h5ad cannot hold are changed, and said to be.
+    """
+    for note in make_writable(adata, where=str(path)):
+        says.note(note)
+    write_h5ad(adata, path, replace=force)

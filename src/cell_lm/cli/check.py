@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +11,16 @@ import typer
 
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import Messages, messages, one_line, say_error
-from cell_lm.cli.options import WRITING, Cells, Force, GeneColumn, Input, Layer, Samples
+from cell_lm.cli.console import Messages, messages, say_error
+from cell_lm.cli.options import WRITING, Cells, Force, Samples
+from cell_lm.cli.read_options import reads_cells
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.files import JSON
     from cell_lm.pp import CheckReport
 
@@ -39,12 +42,12 @@ def register(app: typer.Typer) -> None:
     app.command("check", help="See what would be read: genes, scale, cells; no surprises later.", epilog=_EPILOG)(check)
 
 
+@reads_cells()
 def check(
     context: typer.Context,
     cells: Cells,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
+    *,
+    read: ReadOptions,
     label: Annotated[
         str | None,
         typer.Option(
@@ -80,21 +83,19 @@ def check(
 
     says = messages(context)
     if genes_table is not None:
-        refuse_output_file(genes_table, force=force, source=cells)
+        refuse_output_file(genes_table, force=force, inputs=(cells, samples), suffix=".csv")
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
-    malignancy = read_malignancy_options(malignancy_column, meanings)
+    read = replace(read, malignancy=read_malignancy_options(malignancy_column, meanings))
     sheet = None if samples is None else SampleSheet.read(samples)
-    found = pp.check(
-        cells, layer=layer, input=scale, gene_column=gene_column, label=label, malignancy=malignancy, samples=sheet
-    )
+    found = pp.check(cells, label=label, samples=sheet, read=read)
     if as_json:
-        says.result(json.dumps(_as_json(found), indent=2, ensure_ascii=False))
+        says.json(_as_json(found))
     else:
         known = found.audit is not None and found.scale is not None
-        counts = column_sums(cells, layer) if known else None
+        counts = column_sums(cells, read.layer) if known else None
         _tell(found, says, [*_lines(found, label, malignancy_column), *_notable(found, counts)])
     if genes_table is not None and found.audit is not None:
-        found.audit.write_csv(genes_table)
+        found.audit.write_csv(genes_table, replace=force)
         says.note(f"written: {genes_table}")
     if not found.ok:
         number = len(found.problems)
@@ -184,7 +185,7 @@ def _as_json(found: CheckReport) -> dict[str, JSON]:
         "other_matrices": list(found.layers),
         "scale": None
         if scale is None
-        else {"input": scale.scale, "evidence": scale.evidence, "proved": scale.proved, "largest": scale.largest},
+        else {"stated": scale.scale, "evidence": scale.evidence, "proved": scale.proved, "largest": scale.largest},
         "audit": None if found.audit is None else found.audit.to_json(),
         "genes_per_cell": None
         if quantiles is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,8 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from cell_lm.terminal import escaped, one_line
+
 if TYPE_CHECKING:
     import typer
+
 
 _PIPED_WIDTH = 1_000
 """Columns of a table that goes into a file or another program, which must not be folded to a terminal's width."""
@@ -39,10 +43,10 @@ def rank() -> int:
     return int(value) if value.isdecimal() else 0
 
 
-def one_line(text: str) -> str:
-    """Return text as one line that cannot steer a terminal: names in files can hold anything."""
-    joined = " ".join(text.split())
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in joined)
+def as_json(value: object) -> str:
+    """Return a value as indented JSON in which no character is invisible."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "\n".join(escaped(line) for line in text.split("\n"))
 
 
 def say_error(message: str) -> None:
@@ -71,7 +75,12 @@ class Messages:
     def result(self, text: str = "", *, style: str = "") -> None:
         """Print a line on standard output."""
         if not self.silent:
-            self._out.print(Text(text, style=style))
+            self._out.print(Text(escaped(text), style=style))
+
+    def json(self, value: object) -> None:
+        """Print a value as JSON on standard output."""
+        if not self.silent:
+            self._out.print(Text(as_json(value)))
 
     def table(self, header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: int = 0) -> None:
         """Print a table on standard output, its last ``numbers`` columns flush right."""
@@ -80,7 +89,7 @@ class Messages:
         table = Table(box=box.SIMPLE_HEAD if self._out.is_terminal else None, pad_edge=False, show_edge=False)
         for position, name in enumerate(header):
             right = position >= len(header) - numbers
-            table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+            table.add_column(Text(one_line(name)), justify="right" if right else "left", overflow="fold")
         for row in rows:
             table.add_row(*(Text(one_line(cell)) for cell in row))
         self._out.print(table)
@@ -112,11 +121,13 @@ def messages(context: typer.Context) -> Messages:
     return context.find_object(Messages) or Messages()
 
 
-def coverage(about: Mapping[str, Any]) -> str:
-    """Return in a line which genes a result rests on, from what it notes in ``uns``."""
+def coverage(about: Mapping[str, Any]) -> Iterator[str]:
+    """Yield in a line which genes a result rests on, from its record in ``uns``; nothing for the cells of a store."""
+    if "genes_found" not in about:
+        return
     found, share = int(about["genes_found"]), float(about["coverage"])
     used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
-    return f"{used}, {found:,} ({share:.1%}) of the vocabulary"
+    yield f"{used}, {found:,} ({share:.1%}) of the vocabulary"
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -29,7 +29,8 @@ def demo(
         typer.Option(
             min=1,
             metavar="N",
-            help="Optimiser steps of the pretraining. [default: as many as take a few minutes on two cores]",
+            help="Optimiser steps of each of the three pretrainings. "
+            "[default: as many as take a few minutes on two cores]",
             show_default=False,
         ),
     ] = None,
@@ -39,11 +40,17 @@ def demo(
     """Run the demo."""
     keep_large_blocks()
     from cell_lm.demo import run_demo
+    from cell_lm.report.numbers import interval
+    from cell_lm.report.wording import comparison
 
     says, found = messages(context), run_demo(out, steps=steps, seed=seed, force=force)
-    says.result(f"cell types of donors that the model never saw: macro-F1 {found.scores.macro_f1:.3f}")
-    for rival, scores in found.rivals.items():
-        says.result(f"  for comparison, {rival}: {scores.macro_f1:.3f}")
+    says.result(f"cell types of {found.annotation.tested_on}; in brackets 95 % intervals")
+    rows = [
+        (one.name, interval(one.macro_f1), interval(one.difference, signed=True)) for one in found.annotation.methods
+    ]
+    says.table(("method", "macro-F1", "cell-lm less method"), rows, numbers=2)
+    says.result(comparison(found.annotation))
+    says.result(found.rare)
     for what, place in {"report": found.report, "cells": out / "cells.h5ad", "model": out / "model"}.items():
         says.result(f"{what}: {place}")
     return 0

@@ -12,16 +12,16 @@ from cell_lm.pretraining.plan import Forecast, forecast
 from cell_lm.report.numbers import duration
 
 
-def dry_run(datasets: Sequence[Dataset], config: PretrainConfig, says: Messages) -> int:
-    """Measure, and tell."""
+def print_forecast(datasets: Sequence[Dataset], config: PretrainConfig, says: Messages) -> int:
+    """Measure some steps and print what the run would take."""
     says.note("measuring some steps")
-    for line in describe(forecast(datasets, config), config):
+    for line in forecast_lines(forecast(datasets, config), config):
         says.result(line)
     return 0
 
 
-def describe(found: Forecast, config: PretrainConfig) -> list[str]:
-    """Return the lines that tell a forecast."""
+def forecast_lines(found: Forecast, config: PretrainConfig) -> list[str]:
+    """Return a forecast, line by line."""
     budget, training = found.budget, config.training
     cells = f"{found.training_cells:,} cells, {found.validation_cells:,} more held out"
     kept = min(budget.retain_graphs, budget.chunks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -9,15 +10,15 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer
-from cell_lm.cli.run_options import MinGenes
+from cell_lm.cli.options import READING, WRITING
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
     import numpy as np
     from scipy import sparse
 
-    from cell_lm.cli.inputs import Reading
     from cell_lm.config import GraphMAEConfig
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.genes.interactions import Network
 
 _LEARNING = "How it is learned"
@@ -46,6 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(genes, name="genes", help="Gene vectors from gene networks.")
 
 
+@reads_cells(min_genes=200, least=1)
 def pretrain(
     context: typer.Context,
     networks: Annotated[
@@ -72,10 +74,8 @@ def pretrain(
             rich_help_panel=READING,
         ),
     ] = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: MinGenes = 200,
+    *,
+    read: ReadOptions,
     gene_a: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="Column of the first gene.", rich_help_panel=READING)
     ] = None,
@@ -102,7 +102,13 @@ def pretrain(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Optimiser steps. \\[default: 50]", rich_help_panel=_LEARNING),
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Optimiser steps; with --resume more or fewer. \\[default: 50]",
+            show_default=False,
+            rich_help_panel=_LEARNING,
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -118,25 +124,28 @@ def pretrain(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out: same networks, same settings.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out: same networks; settings you do not name are the run's own. --steps "
+            "extends or shortens it.",
+        ),
     ] = False,
 ) -> int:
     """Read the networks, learn, save."""
     keep_large_blocks()
     says = messages(context)
-    config = _configure(settings or [], {"dim": dim, "encoder": encoder, "steps": steps, "seed": seed})
-    from cell_lm.pretraining.gene_run import pretrain_genes, refuse_folder
+    named = {"dim": dim, "encoder": encoder, "steps": steps, "seed": seed}
+    config = _configure(out, settings or [], named, resume=resume)
+    from cell_lm.pretraining.gene_run import pretrain_genes
 
-    refuse_folder(out, config, resume=resume)
     options = {"gene_a": gene_a, "gene_b": gene_b, "score": score, "full_score": full_score, "min_score": min_score}
-    named = {name: value for name, value in options.items() if value is not None}
-    read = _read_networks(networks, named | ({"no_scores": True} if no_scores else {}), says)
+    given = {name: value for name, value in options.items() if value is not None}
+    found = _read_networks(networks, given | ({"no_scores": True} if no_scores else {}), says)
     expression = None
     if cells:
-        from cell_lm.cli.inputs import Reading
-
-        expression = _read_expression(cells, Reading(layer, scale, gene_column, min_genes), says)
-    result = pretrain_genes(read, config, out, expression=expression, resume=resume, progress=not says.quiet)
+        expression = _read_expression(cells, read, says)
+    result = pretrain_genes(found, config, out, expression=expression, resume=resume, progress=not says.quiet)
     if result.vectors is not None:
         says.result(f"{result.path}: {len(result.vectors):,} genes, width {result.vectors.width}")
         says.note("next:")
@@ -145,12 +154,25 @@ def pretrain(
     return result.exit_code
 
 
-def _configure(pairs: list[str], options: dict[str, int | str | None]) -> GraphMAEConfig:
+def _configure(out: Path, pairs: list[str], options: Mapping[str, int | str | None], *, resume: bool) -> GraphMAEConfig:
+    """Return the settings of the run.
+
+    A folder in which it cannot begin, or go on, is refused before anything is read.
+    """
     from cell_lm.cli.settings import read_settings
     from cell_lm.config import GraphMAEConfig, parse
+    from cell_lm.pretraining.gene_run import gene_run_folder
 
-    named = {name: value for name, value in options.items() if value is not None}
-    return parse(GraphMAEConfig, read_settings(pairs, GraphMAEConfig) | named, where="settings of the command line")
+    named = read_settings(pairs, GraphMAEConfig) | {key: value for key, value in options.items() if value is not None}
+    folder, begun = gene_run_folder(out), dict[str, Any]()
+    if resume:
+        begun = folder.read_config().model_dump()
+    else:
+        folder.refuse_to_begin()
+    config = parse(GraphMAEConfig, begun | named, where="settings of the command line")
+    if resume:
+        folder.refuse_settings(config)
+    return config
 
 
 def _read_networks(names: list[str], options: dict[str, Any], says: Messages) -> list[Network]:
@@ -169,12 +191,12 @@ def _read_networks(names: list[str], options: dict[str, Any], says: Messages) ->
     return networks
 
 
-def _read_expression(files: list[Path], reading: Reading, says: Messages) -> sparse.csr_matrix[np.float32]:
+def _read_expression(files: list[Path], read: ReadOptions, says: Messages) -> sparse.csr_matrix[np.float32]:
     """Return the expression of the cells, float32 [cells, genes], log1p of counts per 10,000."""
     from cell_lm.cli.inputs import Inputs
     from cell_lm.data.loading.expression import expression_matrix
 
-    return expression_matrix(Inputs.gather(files, [], [], None).read(reading, says))
+    return expression_matrix(Inputs.gather(files, [], [], None).read(read, says))
 
 
 def similar(
@@ -194,8 +216,8 @@ def similar(
     """Print the nearest genes by cosine."""
     from cell_lm.genes.vectors import GeneVectors
 
-    held = GeneVectors.packaged() if vectors is None else GeneVectors.load(vectors)
-    table = held.similar(gene, k)
+    read = GeneVectors.packaged() if vectors is None else GeneVectors.load(vectors)
+    table = read.similar(gene, k)
     rows = [(str(row.gene), f"{row.cosine:.3f}") for row in table.itertuples()]
     messages(context).table(("gene", "cosine"), rows, numbers=1)
     return 0

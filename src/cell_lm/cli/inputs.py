@@ -11,30 +11,15 @@ from typing import Literal
 import numpy as np
 
 from cell_lm.cli.console import Messages
-from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, Scale, read_cells
+from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, ReadOptions, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
+from cell_lm.data.opening import BACKED_ABOVE, is_store, refuse_models, stays_on_disk
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
-from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.errors import ConfigError
+from cell_lm.genes.vocabulary import Vocabulary
 
 FileMalignancy = Literal["tumour", "normal"]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How every file is read; see :func:`cell_lm.data.read_cells`."""
-
-    layer: str | None
-    scale: Scale
-    gene_column: str | None
-    min_genes: int
-    backed_above: float = 4.0
-    """Files of more GB stay on disk."""
-
-    def backed(self, path: Path) -> bool:
-        """Say whether a file is to stay on disk."""
-        return path.suffix == ".h5ad" and path.is_file() and path.stat().st_size > self.backed_above * 1e9
 
 
 @dataclass(frozen=True)
@@ -49,15 +34,24 @@ class Inputs:
         Files all of whose cells are tumour, or normal, cells.
     column : MalignancyColumn or None
         Tells the malignancy of the cells of the other files that have it.
+    verify : bool
+        Whether the files of stores are hashed before they are used.
     """
 
     files: tuple[Path, ...]
     whole: Mapping[Path, FileMalignancy] = field(default_factory=dict)
     column: MalignancyColumn | None = None
+    verify: bool = True
 
     @classmethod
     def gather(
-        cls, files: Sequence[Path], tumour: Sequence[Path], normal: Sequence[Path], column: MalignancyColumn | None
+        cls,
+        files: Sequence[Path],
+        tumour: Sequence[Path],
+        normal: Sequence[Path],
+        column: MalignancyColumn | None,
+        *,
+        verify: bool = True,
     ) -> Inputs:
         """Put the files in order: those named plainly, then those named as tumour or normal only.
 
@@ -76,10 +70,28 @@ class Inputs:
             raise ConfigError("there is no file of cells to learn from", fix="Name at least one .h5ad file")
         whole: dict[Path, FileMalignancy] = {every[_identity(path)]: "tumour" for path in tumour}
         whole |= {every[_identity(path)]: "normal" for path in normal}
-        return cls(tuple(every.values()), whole, column)
+        return cls(tuple(every.values()), whole, column, verify)
 
-    def read(self, reading: Reading, says: Messages) -> list[Dataset]:
+    def read(
+        self,
+        read: ReadOptions,
+        says: Messages,
+        *,
+        backed_above: float = BACKED_ABOVE,
+        vocabulary: Vocabulary | None = None,
+    ) -> list[Dataset]:
         """Read all files, and open all stores.
+
+        Parameters
+        ----------
+        read
+            How every file is read.
+        says
+            Takes a note about each file.
+        backed_above
+            h5ad files of more GB stay on disk.
+        vocabulary
+            Which genes are read from files; default: the packaged vocabulary.
 
         Raises
         ------
@@ -89,7 +101,7 @@ class Inputs:
         ConfigError
             A store is said to be tumour or normal.
         """
-        datasets = [self._read(path, reading, says) for path in self.files]
+        datasets = [self._read(path, read, says, backed_above, vocabulary) for path in self.files]
         self._refuse_absent_column(datasets)
         for value in self._unseen(datasets):
             says.note(f"no cell has '{value}' in obs column '{self.column.column if self.column else ''}'")
@@ -104,24 +116,19 @@ class Inputs:
         held = {str(value) for frame in frames for value in frame.unique()}
         return [value for value in column.values if value not in held]
 
-    def _read(self, path: Path, reading: Reading, says: Messages) -> Dataset:
+    def _read(
+        self, path: Path, read: ReadOptions, says: Messages, backed_above: float, vocabulary: Vocabulary | None
+    ) -> Dataset:
         if is_store(path):
             return self._open(path, says)
-        backed = reading.backed(path)
+        refuse_models(path)
+        backed = stays_on_disk(path, backed_above)
         says.note(f"reading {path}{', which stays on disk' if backed else ''}")
-        whole = self.whole.get(path)
-        read = open_backed if backed else read_cells
-        cells: CellData | BackedCells = read(
-            path,
-            layer=reading.layer,
-            input=reading.scale,
-            gene_column=reading.gene_column,
-            min_genes=reading.min_genes,
-            malignancy=whole,
-        )
+        whole, reader = self.whole.get(path), open_backed if backed else read_cells
+        cells: CellData | BackedCells = reader(path, vocabulary=vocabulary, read=replace(read, malignancy=whole))
         if self.column is not None and whole is None and self.column.column in cells.obs:
             cells = replace(cells, malignancy=self.column.read(cells.obs, where=cells.name))
-        for line in self._remarks(cells, reading, whole):
+        for line in self._remarks(cells, read, whole):
             says.note(line, indent=2)
         return cells
 
@@ -130,7 +137,10 @@ class Inputs:
             fix = "Leave out --tumour-file and --normal-file for it; cell-lm prepare takes the malignancy"
             raise ConfigError("it is a store, which knows the malignancy of its cells", where=str(path), fix=fix)
         says.note(f"opening {path}")
-        store = Store.open(path)
+        store = Store.open(path, verify=self.verify)
+        if self.verify:
+            with says.progress("hashing", store.size - store.manifest.vocabulary.size) as done:
+                store.refuse_damaged(done)
         counts = {
             word: int(np.count_nonzero(store.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()
         }
@@ -140,11 +150,11 @@ class Inputs:
         says.note(f"{sources:,} source{'s' * (sources != 1)} in {shards:,} shard{'s' * (shards != 1)}", indent=2)
         return store
 
-    def _remarks(self, cells: CellData | BackedCells, reading: Reading, whole: FileMalignancy | None) -> Iterable[str]:
+    def _remarks(self, cells: CellData | BackedCells, read: ReadOptions, whole: FileMalignancy | None) -> Iterable[str]:
         yield from cells.remarks
-        yield f"{len(cells):,} cells: {describe_states(cells)}"
+        yield f"{len(cells):,} cells: {describe_malignancy(cells)}"
         if cells.dropped:
-            yield f"{cells.dropped:,} cells left out: fewer than {reading.min_genes} expressed genes (--min-genes)"
+            yield f"{cells.dropped:,} cells left out: fewer than {read.min_genes} expressed genes (--min-genes)"
         if self.column is not None and whole is None and self.column.column not in cells.obs:
             yield f"no obs column '{self.column.column}': the malignancy of its cells counts as unknown"
         yield cells.audit.summary()
@@ -167,11 +177,6 @@ class Inputs:
         )
 
 
-def is_store(path: Path) -> bool:
-    """Tell whether a path is that of a store, finished or not, rather than a file or a folder of one."""
-    return path.is_dir() and ((path / MANIFEST).exists() or (path / SHARDS).is_dir())
-
-
 def _files(datasets: Sequence[Dataset]) -> list[CellData | BackedCells]:
     return [cells for cells in datasets if isinstance(cells, CellData | BackedCells)]
 
@@ -188,7 +193,7 @@ def _refuse_repeats(files: Sequence[Path]) -> None:
         seen.add(_identity(path))
 
 
-def describe_states(cells: CellData | BackedCells) -> str:
+def describe_malignancy(cells: CellData | BackedCells) -> str:
     """Return how many cells are tumour, normal and unknown."""
     counted = {word: int(np.sum(cells.malignancy == malignancy)) for word, malignancy in _MALIGNANCY.items()}
     return ", ".join(f"{number:,} {word}" for word, number in counted.items() if number)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cell_lm.cli.console import Messages, messages, one_line
-from cell_lm.cli.options import GeneColumn, Input, Layer
+from cell_lm.cli.console import Messages, messages
+from cell_lm.cli.read_options import reads_cells
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
-    from cell_lm.data import Scale
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.data.store import Store
 
 _EPILOG = """[bold]Examples[/bold]
@@ -56,14 +56,14 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@reads_cells(min_genes=None)
 def inspect(
     context: typer.Context,
     folder: Folder,
     verify: Verify = False,
     contains: Contains = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
+    *,
+    read: ReadOptions,
     as_json: AsJson = False,
 ) -> int:
     """Look at a store, or at what a run says of its data."""
@@ -82,12 +82,12 @@ def inspect(
         if not as_json:
             says.result(f"verified: {', '.join(found['verified']) or 'nothing, no store is here'}")
     if contains is not None:
-        reading = _Reading(contains, layer, scale, gene_column)
-        found["contains"] = _contains(stores, [] if run is None else run.described(), reading)
+        described = [] if run is None else run.described()
+        found["contains"] = _contains(stores, described, contains, read)
         if not as_json:
             says.result(_answer(found["contains"]))
     if as_json:
-        says.result(json.dumps(found, indent=2, ensure_ascii=False))
+        says.json(found)
     return 0
 
 
@@ -102,26 +102,19 @@ def _verify(store: Store, says: Messages) -> None:
         store.verify(done)
 
 
-class _Reading(NamedTuple):
-    """A file to look for, and how it is read."""
-
-    path: Path
-    layer: str | None
-    scale: Scale
-    gene_column: str | None
-
-
-def _contains(stores: Sequence[Store], described: Sequence[tuple[str, str]], wanted: _Reading) -> dict[str, Any]:
+def _contains(
+    stores: Sequence[Store], described: Sequence[tuple[str, str]], path: Path, read: ReadOptions
+) -> dict[str, Any]:
     """Look for a file in stores, and among sources of which only name and hash are known."""
     from cell_lm.prepare import find_cells
     from cell_lm.prepare.identity import identify
 
-    digest = identify(wanted.path).sha256
+    digest = identify(path).sha256
     known = [(source.name, source.sha256) for store in stores for source in store.manifest.sources]
     same = next((name for name, sha256 in [*known, *described] if sha256 == digest), None)
-    found: dict[str, Any] = {"file": str(wanted.path), "sha256": digest, "same_file": same, "looked_up": bool(stores)}
+    found: dict[str, Any] = {"file": str(path), "sha256": digest, "same_file": same, "looked_up": bool(stores)}
     for store in stores:
-        cells = find_cells(store, wanted.path, layer=wanted.layer, input=wanted.scale, gene_column=wanted.gene_column)
+        cells = find_cells(store, path, read=read)
         best = {"cells": cells.cells, "found": cells.found, "by_source": cells.by_source, "store": str(store.path)}
         if cells.found >= found.get("found", 0):
             found |= best

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-READING, WRITING = "What is read", "What is written"
+READING, WRITING, COMPUTING = "What is read", "What is written", "How it is computed"
 
 Cells = Annotated[
     Path,
@@ -19,33 +19,30 @@ Cells = Annotated[
     ),
 ]
 
-Layer = Annotated[
-    str | None,
+CellsOrStore = Annotated[
+    Path,
+    typer.Argument(
+        readable=False,
+        metavar="CELLS",
+        help="File of cells: h5ad, 10x (h5, or the folder of an mtx), loom, csv or tsv, RData; or a store of cell-lm "
+        "prepare.",
+        show_default=False,
+    ),
+]
+
+Device = Annotated[
+    str,
     typer.Option(
         metavar="NAME",
-        help="Matrix to read: a layer's name, 'raw' for adata.raw, a genome (10x h5) or object (RData). \\[default: X]",
-        show_default=False,
-        rich_help_panel=READING,
+        help="Where to compute: auto (CUDA where there is a device, else the CPU), cpu, cuda or cuda:N.",
+        rich_help_panel=COMPUTING,
     ),
 ]
 
-Input = Annotated[
-    Literal["counts", "log1p", "log2", "log10", "linear"],
+Precision = Annotated[
+    Literal["float32", "bfloat16"],
     typer.Option(
-        "--input",
-        help="What the matrix holds: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
-        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. Checked by a scan of all entries.",
-        rich_help_panel=READING,
-    ),
-]
-
-GeneColumn = Annotated[
-    str | None,
-    typer.Option(
-        metavar="COLUMN",
-        help="Column of var that holds gene symbols or Ensembl ids. \\[default: var_names]",
-        show_default=False,
-        rich_help_panel=READING,
+        help="Arithmetic of the encoder; bfloat16 is faster and differs by its rounding.", rich_help_panel=COMPUTING
     ),
 ]
 
@@ -61,20 +58,20 @@ Samples = Annotated[
     ),
 ]
 
-LeaveOut = Annotated[
-    int,
-    typer.Option(
-        "--min-genes",
-        min=0,
-        metavar="N",
-        help="Leave out cells with fewer expressed genes of the vocabulary; with 0 an empty cell is an error.",
-        rich_help_panel=READING,
-    ),
-]
-
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace an output that is there already.", rich_help_panel=WRITING),
+]
+
+Fitted = Annotated[
+    Path,
+    typer.Option(
+        "--model",
+        readable=False,
+        metavar="FOLDER",
+        help="Classifier that cell-lm annotate fit wrote.",
+        show_default=False,
+    ),
 ]
 
 Model = Annotated[

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from cell_lm.errors import InputError
-from cell_lm.files import refuse_to_overwrite
+from cell_lm.files import refuse_special_file, refuse_to_overwrite, refuse_to_replace
+
+_OTHER = "Choose another --out"
+_FOLDERS = {
+    "a store": ("manifest.json", "shards"),
+    "a model": ("config.json", "model.safetensors"),
+    "a checkpoint": ("manifest.json", "optimizer.safetensors"),
+    "an estimator": ("estimator.json", "arrays.safetensors"),
+}
+"""What tells a folder whose every file belongs to it."""
+_RUN = ("config.json", "checkpoints")
+_OF_A_RUN = {"config.json", "data.json", "log.jsonl", "command.txt", "tensorboard", "checkpoints", "model"} | {
+    "report.html",
+    "features.safetensors",
+    "vectors.safetensors",
+}
+"""What belongs to a run in its folder; other files may lie beside it."""
 
 
-def refuse_output(path: Path, *, force: bool, source: Path | None = None) -> None:
+def refuse_output(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = (), own: str = "") -> None:
     """Refuse a place that cannot, or must not, be written to.
 
     Parameters
@@ -18,28 +36,104 @@ def refuse_output(path: Path, *, force: bool, source: Path | None = None) -> Non
         A file or folder to be.
     force
         Whether one that is there may be replaced.
-    source
-        The input, which is never replaced.
+    inputs
+        What is read, which is never replaced: not under another name either, by a symbolic or hard link.
+    own
+        Name of the file of a run that the verb is there to write.
 
     Raises
     ------
     InputError
-        It is there already, is the input itself, or its folder cannot be written to.
+        It is there already, is an input or belongs to a folder of cell-lm, is a device or a pipe, or its folder cannot
+        be written to.
     """
-    if source is not None and path.resolve() == source.resolve():
-        raise InputError("it is the input itself", where=str(path), fix="Choose another --out")
+    for source in inputs:
+        _refuse_input(path, source)
+    refuse_special_file(path)
+    if path.is_symlink() and not path.exists():
+        raise InputError("it is a symbolic link that leads nowhere", where=str(path), fix=_OTHER)
+    _refuse_folders_of_ours(path, own)
     refuse_to_overwrite(path, force=force)
     folder = path.absolute().parent
-    while not folder.exists():
+    while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder", where=str(path), fix="Choose another --out")
+        raise InputError(f"{folder} is a file, not a folder", where=str(path), fix=_OTHER)
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written to", where=str(path), fix="Choose another --out")
+        raise InputError(f"{folder} cannot be written to", where=str(path), fix=_OTHER)
 
 
-def refuse_output_file(path: Path, *, force: bool, source: Path | None = None) -> None:
-    """Refuse a place for a file; see :func:`refuse_output`."""
+def refuse_output_file(
+    path: Path,
+    *,
+    force: bool,
+    inputs: Sequence[Path | str | None] = (),
+    suffix: str = "",
+    own: str = "",
+) -> None:
+    """Refuse a place for a file, or a name that ends like one of another kind; see :func:`refuse_output`."""
     if path.is_dir():
         raise InputError("it is a folder", where=str(path), fix="Name the file to write")
-    refuse_output(path, force=force, source=source)
+    if suffix and path.suffix and path.suffix.lower() != suffix:
+        found = f"a {suffix[1:]} file is written, and its name would end in {path.suffix}"
+        raise InputError(found, where=str(path), fix=f"Name it {path.with_suffix(suffix).name}")
+    refuse_output(path, force=force, inputs=inputs, own=own)
+
+
+def refuse_output_folder(
+    path: Path,
+    *,
+    force: bool,
+    inputs: Sequence[Path | str | None] = (),
+    kind: str,
+    mark: str,
+    names: AbstractSet[str],
+) -> None:
+    """Refuse a place for a folder, of which only one of its kind is replaced.
+
+    See :func:`refuse_output` and :func:`cell_lm.files.refuse_to_replace`.
+    """
+    if not force or not path.is_dir():
+        refuse_output(path, force=force, inputs=inputs)
+    refuse_to_replace(path, kind=kind, mark=mark, names=names)
+
+
+def refuse_key(key: str, *, option: str = "--key") -> None:
+    """Refuse a name under which an array of an h5ad file cannot be found again.
+
+    Raises
+    ------
+    InputError
+        It is empty, a path (HDF5 takes ``a/b`` for ``b`` in a group ``a``), or holds what cannot be shown.
+    """
+    if key.strip(".") == "" or "/" in key or key != key.strip() or not key.isprintable():
+        fix = "Name it by letters, digits and underscores, such as X_cell_lm"
+        raise InputError(f"'{key}' cannot be the name of an array in an h5ad file", where=option, fix=fix)
+
+
+def _refuse_input(path: Path, source: Path | str | None) -> None:
+    if source is None or not os.path.lexists(path):
+        return
+    if _is_same(path, source):
+        raise InputError("it is the input itself", where=str(path), fix=_OTHER)
+    if Path(source).is_dir() and any(_is_same(parent, source) for parent in path.absolute().parents):
+        raise InputError("it belongs to the input", where=str(path), fix=_OTHER)
+
+
+def _is_same(path: Path, other: Path | str) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def _refuse_folders_of_ours(path: Path, own: str) -> None:
+    """Refuse a place inside a model, store, classifier or checkpoint, and what belongs to a run."""
+    place = Path(os.path.realpath(path))
+    for folder in place.parents:
+        for kind, marks in _FOLDERS.items():
+            if all((folder / mark).exists() for mark in marks):
+                raise InputError(f"{folder} is {kind}, whose files are not replaced", where=str(path), fix=_OTHER)
+        name = place.relative_to(folder).parts[0]
+        if all((folder / mark).exists() for mark in _RUN) and name in _OF_A_RUN and name != own:
+            raise InputError(f"it belongs to the run {folder}", where=str(path), fix=_OTHER)

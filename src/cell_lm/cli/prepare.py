@@ -10,9 +10,11 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import READING, WRITING, GeneColumn, Input, Layer, Samples
+from cell_lm.cli.options import READING, WRITING, Samples
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.data.store import Manifest
     from cell_lm.data.store.manifest import SourceRecord
 
@@ -51,15 +53,6 @@ ColumnsFile = Annotated[
         rich_help_panel=READING,
     ),
 ]
-MinGenes = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Leave out cells with fewer expressed genes of the vocabulary.",
-        rich_help_panel=_QUALITY,
-    ),
-]
 MaxMito = Annotated[
     float,
     typer.Option(
@@ -76,17 +69,6 @@ KeepDuplicates = Annotated[
         "--keep-duplicates",
         help="Keep cells with the same genes and counts as an earlier one.",
         rich_help_panel=_QUALITY,
-    ),
-]
-MinOverlap = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Fewest genes of the vocabulary that must be among a file's; lower it for a panel. "
-        "\\[default: one in twenty]",
-        show_default=False,
-        rich_help_panel=READING,
     ),
 ]
 ShardCells = Annotated[int, typer.Option(min=1, metavar="N", help="Cells in a shard.", rich_help_panel=WRITING)]
@@ -112,17 +94,15 @@ def register(app: typer.Typer) -> None:
     )
 
 
+@reads_cells(min_genes=200, least=1, panel=_QUALITY)
 def prepare(
     context: typer.Context,
     files: Sources,
     out: Out,
     columns: ColumnsFile = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
+    *,
+    read: ReadOptions,
     samples: Samples = None,
-    min_overlap: MinOverlap = None,
-    min_genes: MinGenes = 200,
     max_mito: MaxMito = 0.2,
     keep_duplicates: KeepDuplicates = False,
     shard_cells: ShardCells = 65_536,
@@ -138,11 +118,11 @@ def prepare(
 
     says = messages(context)
     settings = PrepareSettings(
-        layer=layer,
-        input=scale,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-        min_genes=min_genes,
+        layer=read.layer,
+        scale=read.scale,
+        gene_column=read.gene_column,
+        min_overlap=read.min_overlap,
+        min_genes=read.min_genes,
         max_mito=max_mito,
         keep_duplicates=keep_duplicates,
         shard_cells=shard_cells,

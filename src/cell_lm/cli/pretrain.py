@@ -12,12 +12,13 @@ import typer
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import GeneColumn, Input, Layer
+from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
-    from cell_lm.cli.inputs import Inputs, Reading
-    from cell_lm.config import PretrainConfig
+    from cell_lm.config import EncoderConfig, PretrainConfig
     from cell_lm.data.protocol import Dataset
+    from cell_lm.data.read_options import ReadOptions
+    from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.pretraining import RunResult
 
 _EPILOG = """[bold]Examples[/bold]
@@ -28,6 +29,8 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --gene-vectors network
   cell-lm pretrain pbmc.h5ad --out run --resume
+  cell-lm pretrain pbmc.h5ad --out run --resume --steps 2000   [dim]# longer than it was[/dim]
+  cell-lm pretrain mine.h5ad --from run --out continued        [dim]# begin from its weights[/dim]
   cell-lm pretrain pbmc.h5ad --batch-size 4096 --memory 8GB --dry-run
   cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
   cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
@@ -43,20 +46,20 @@ def register(app: typer.Typer) -> None:
     app.command("pretrain", help="Pretrain a model on your own cells.", epilog=_EPILOG)(pretrain)
 
 
+@reads_cells(min_genes=200, least=1)
 def pretrain(
     context: typer.Context,
     files: run.Files = None,
     out: run.Run = None,
-    layer: Layer = None,
-    scale: Input = "counts",
-    gene_column: GeneColumn = None,
-    min_genes: run.MinGenes = 200,
+    *,
+    read: ReadOptions,
     malignancy_column: run.MalignancyColumnName = None,
     tumour: run.TumourValues = None,
     normal: run.NormalValues = None,
     unknown: run.UnknownValues = None,
     tumour_file: run.TumourFiles = None,
     normal_file: run.NormalFiles = None,
+    initial: run.From = None,
     preset: run.Preset = None,
     config: run.ConfigFile = None,
     settings: run.Settings = None,
@@ -69,6 +72,7 @@ def pretrain(
     memory: run.Memory = None,
     dry_run: run.DryRun = False,
     backed: run.Backed = False,
+    no_verify: run.NoVerify = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
     report: run.Report = True,
@@ -79,35 +83,36 @@ def pretrain(
     if out is None and not dry_run:
         raise typer.BadParameter("name the run folder to make", param_hint="--out")
     keep_large_blocks()
-    from cell_lm.cli.inputs import Inputs, Reading, read_malignancy_options
+    from cell_lm.cli.inputs import Inputs, read_malignancy_options
 
     options: dict[str, float | str | None] = {"steps": steps, "batch_size": batch_size, "seed": seed}
     options |= {"learning_rate": learning_rate, "memory": memory}
     options |= {"gene_vectors": gene_vectors, "freeze_gene_vectors": freeze_gene_vectors}
     pairs = [*(settings or []), *(["data.backed_above=0"] if backed else [])]
-    resolved = _configure(out, preset, config, pairs, options, resume=resume)
+    resolved, vocabulary = _configure(out, preset, config, pairs, options, initial=initial, resume=resume)
     column = read_malignancy_options(
         malignancy_column, {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     )
-    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column)
+    inputs = Inputs.gather(files or [], tumour_file or [], normal_file or [], column, verify=not no_verify)
     says = messages(context)
-    reading = Reading(layer, scale, gene_column, min_genes, resolved.data.backed_above)
-    datasets = inputs.read(reading, says)
+    read_all = partial(inputs.read, read, backed_above=resolved.data.backed_above, vocabulary=vocabulary)
+    datasets = read_all(says)
     if out is None or dry_run:
-        from cell_lm.cli.dry_run import dry_run as tell
+        from cell_lm.cli.dry_run import print_forecast
 
-        return tell(datasets, resolved, says)
+        return print_forecast(datasets, resolved, says)
     if ray_workers is None:
         from cell_lm import pretraining as training
 
-        result = training.pretrain(datasets, resolved, out, resume=resume, progress=not says.quiet)
+        result = training.pretrain(datasets, resolved, out, initial=initial, resume=resume, progress=not says.quiet)
     else:
-        result = _train_on_ray(partial(_read_again, inputs, reading), resolved, out, says, ray_workers, resume=resume)
+        again = partial(_read_again, read_all)
+        result = _train_on_ray(again, resolved, out, says, ray_workers, initial=initial, resume=resume)
     return _conclude(result, datasets, resolved, out, says, report=report)
 
 
-def _read_again(inputs: Inputs, reading: Reading) -> Sequence[Dataset]:
-    return inputs.read(reading, Messages(quiet=True))
+def _read_again(read_all: Callable[[Messages], Sequence[Dataset]]) -> Sequence[Dataset]:
+    return read_all(Messages(quiet=True))
 
 
 def _train_on_ray(
@@ -117,12 +122,13 @@ def _train_on_ray(
     says: Messages,
     workers: int,
     *,
+    initial: str | None,
     resume: bool,
 ) -> RunResult:
     from cell_lm.pretraining.ray import pretrain_on_ray
 
     says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
-    return pretrain_on_ray(read, config, out, workers=workers, resume=resume)
+    return pretrain_on_ray(read, config, out, workers=workers, initial=initial, resume=resume)
 
 
 def _configure(
@@ -132,26 +138,58 @@ def _configure(
     pairs: Sequence[str],
     options: Mapping[str, float | str | None],
     *,
+    initial: str | None,
     resume: bool,
-) -> PretrainConfig:
-    """Return the settings of the run; refuse early a folder in which it cannot begin, or go on."""
+) -> tuple[PretrainConfig, Vocabulary | None]:
+    """Return the settings of the run, and the vocabulary of the model that it goes on with, if it does.
+
+    A folder in which the run cannot begin, or go on, is refused before anything is read.
+    """
     from cell_lm.cli.settings import read_settings, run_config
+    from cell_lm.pretraining.folder import run_folder
+    from cell_lm.pretraining.start import vectors_file
 
     named = {f"training.{name}": value for name, value in options.items() if value is not None}
     settings = read_settings(pairs) | named
     if "training.memory" in settings:  # what was chosen for other memory is chosen anew
         settings = {"training.token_budget": "auto", "training.retain_graphs": "auto"} | settings
-    if not resume or out is None:
-        resolved = run_config(preset, file, settings)
-    from cell_lm.engine.folder import RunFolder
-    from cell_lm.pretraining.start import vectors_file
-
+    encoder, vocabulary = None, None
     if resume and out is not None:
-        resolved = run_config(preset, file, settings, begun=RunFolder(out).read_config())
-    elif out is not None:
-        RunFolder(out).refuse_to_begin()
+        run_config(preset, file, settings)  # what is wrong by itself is refused first
+        folder = run_folder(out)
+        resolved, vocabulary = run_config(preset, file, settings, begun=folder.read_config()), _vocabulary_of(out)
+        folder.refuse_settings(resolved)
+    else:
+        if initial is not None:
+            encoder, vocabulary = _read_initial(initial, settings)
+        resolved = run_config(preset, file, settings, encoder=encoder)
+        if out is not None:
+            run_folder(out).refuse_to_begin()
     vectors_file(resolved)
-    return resolved
+    return resolved, vocabulary
+
+
+def _read_initial(initial: str, settings: Mapping[str, object]) -> tuple[EncoderConfig, Vocabulary]:
+    """Return encoder and vocabulary of the model that a run is to begin from."""
+    from cell_lm import model_folder
+    from cell_lm.errors import ConfigError
+    from cell_lm.genes.vocabulary import Vocabulary
+
+    if "training.gene_vectors" in settings:
+        found = "gene vectors are to start from elsewhere, and the model of --from has its own"
+        raise ConfigError(found, where="--gene-vectors", fix="Leave it out")
+    folder = model_folder.find(initial)
+    return model_folder.read_config(folder)[0], Vocabulary.load(folder / model_folder.VOCABULARY)
+
+
+def _vocabulary_of(out: Path) -> Vocabulary | None:
+    """Return the vocabulary of the model in a run folder; None where there is none yet."""
+    from cell_lm import model_folder
+    from cell_lm.genes.vocabulary import Vocabulary
+    from cell_lm.pretraining.folder import MODEL
+
+    path = out / MODEL / model_folder.VOCABULARY
+    return Vocabulary.load(path) if path.is_file() else None
 
 
 def _conclude(
@@ -172,25 +210,27 @@ def _conclude(
         says.result(f"stopped after step {result.steps:,} of {config.training.steps:,}; all is saved in {out}")
         says.result("go on with the same command and --resume")
         return result.exit_code
-    _tell(result, says)
+    _summarise(result, says)
     if report:
         report_pretraining(out, datasets)
-    _advise(out, says)
+    _print_next_steps(out, says)
     return result.exit_code
 
 
-def _tell(result: RunResult, says: Messages) -> None:
+def _summarise(result: RunResult, says: Messages) -> None:
     from cell_lm.report.numbers import duration
 
-    said = f"pretrained {result.steps:,} steps in {duration(result.seconds)}"
+    text = f"pretrained {result.steps:,} steps in {duration(result.seconds)}"
     if result.best_validation is not None:
-        said += f", lowest validation loss {result.best_validation:.4f}"
+        text += f", lowest validation loss {result.best_validation:.4f}"
     if result.skipped:
-        said += f"; {result.skipped:,} steps were skipped because their loss or gradient was not finite"
-    says.result(said)
+        text += f"; {result.skipped:,} steps were skipped because their loss or gradient was not finite"
+    if result.resumed_from == result.steps:
+        text += "; there was nothing left to train (--steps N --resume extends the run)"
+    says.result(text)
 
 
-def _advise(out: Path, says: Messages) -> None:
+def _print_next_steps(out: Path, says: Messages) -> None:
     says.result(f"model: {out / 'model'}")
     if (out / "report.html").is_file():
         says.result(f"report: {out / 'report.html'}")

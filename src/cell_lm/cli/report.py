@@ -88,7 +88,8 @@ def report(
     from cell_lm.cli.outputs import refuse_output_file
 
     says, page = messages(context), out or run / "report.html"
-    refuse_output_file(page, force=force or out is None)
+    force = force or out is None
+    refuse_output_file(page, force=force, inputs=(cells,), suffix=".html", own="report.html")
     from cell_lm.cli.run_report import describe_run
     from cell_lm.report import write_report
 
@@ -104,6 +105,6 @@ def report(
         embedding=shown.embedding() if shown else None,
         annotation=shown.annotation() if shown else None,
     )
-    write_report(data, page)
+    write_report(data, page, replace=force)
     says.result(f"report: {page}")
     return 0

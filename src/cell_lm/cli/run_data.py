@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cell_lm.cli.console import Messages, one_line
+from cell_lm.cli.console import Messages
 from cell_lm.errors import CellLMError, InputError
+from cell_lm.reading import MOST_LISTED, read_json_object
+from cell_lm.terminal import one_line
 
 if TYPE_CHECKING:
     from cell_lm.data.store import Store
@@ -55,7 +56,7 @@ class RunData:
         """
         path = cls._find(folder) or folder / _DATA
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = read_json_object(path, most=MOST_LISTED)
             assert isinstance(values["datasets"], list)
             assert all(isinstance(one["name"], str) for key in ("datasets", "stores") for one in values.get(key, []))
         except (OSError, ValueError, KeyError, TypeError, AssertionError):

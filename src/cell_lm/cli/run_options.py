@@ -28,16 +28,6 @@ Run = Annotated[
     ),
 ]
 
-MinGenes = Annotated[
-    int,
-    typer.Option(
-        min=1,
-        metavar="N",
-        help="Leave out cells with fewer expressed genes of the vocabulary.",
-        rich_help_panel=READING,
-    ),
-]
-
 MalignancyColumnName = Annotated[
     str | None,
     typer.Option(
@@ -112,6 +102,18 @@ Preset = Annotated[
     ),
 ]
 
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FOLDER",
+        help="Begin from the weights of this model (a run folder, a model folder, or a repository of the Hugging Face "
+        "hub) instead of random ones; encoder and vocabulary are the model's. \\[default: random weights]",
+        show_default=False,
+        rich_help_panel=_RUN,
+    ),
+]
+
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
@@ -137,7 +139,12 @@ Settings = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Optimiser steps. \\[default: 1000]", show_default=False, rich_help_panel=_RUN
+        min=1,
+        metavar="N",
+        help="Optimiser steps. With --resume they may be more (of a finished run, too) or fewer: the learning rate of "
+        "those to come is that of a run of N steps. \\[default: 1000]",
+        show_default=False,
+        rich_help_panel=_RUN,
     ),
 ]
 
@@ -191,6 +198,16 @@ FreezeGeneVectors = Annotated[
     ),
 ]
 
+NoVerify = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        help="Do not hash the files of a store before they are used. They are hashed once, and again when they change; "
+        "without it, damage can change the result unseen.",
+        rich_help_panel=READING,
+    ),
+]
+
 Backed = Annotated[
     bool,
     typer.Option(
@@ -225,7 +242,8 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own.",
+        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own. "
+        "--steps extends or shortens it.",
         rich_help_panel=_RUN,
     ),
 ]

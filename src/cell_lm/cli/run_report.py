@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,13 +11,15 @@ from cell_lm._version import __version__
 from cell_lm.config import PretrainConfig
 from cell_lm.data import NORMAL, TUMOUR, CellData, protocol
 from cell_lm.engine.distributed import Ranks
-from cell_lm.engine.folder import DATA, RunFolder
+from cell_lm.engine.folder import DATA
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import atomic_file
 from cell_lm.genes import AuditSummary
 from cell_lm.model import CellLM
 from cell_lm.objectives.masked import frequent_bin_accuracy
 from cell_lm.pretraining.batches import Batches
+from cell_lm.pretraining.folder import run_folder
+from cell_lm.reading import MOST_LISTED, read_json_object
 from cell_lm.report import (
     Annotation,
     Baseline,
@@ -48,7 +48,7 @@ def keep_command(run: Path, command: str) -> None:
 
 def report_pretraining(run: Path, datasets: Sequence[protocol.Dataset]) -> None:
     """Write ``report.html`` into a run folder, with what the cells that it was trained on can tell."""
-    config = RunFolder(run).read_config()
+    config = run_folder(run).read_config()
     in_memory = [Dataset.from_cells(cells, role="pretraining") for cells in datasets if isinstance(cells, CellData)]
     described = tuple(in_memory) if len(in_memory) == len(datasets) else None
     write_report(describe_run(run, datasets=described, baselines=guesses(datasets, config)), run / REPORT)
@@ -81,7 +81,7 @@ def describe_run(
         A file of the run is damaged.
     """
     history = read_history(run)
-    config, model = RunFolder(run).read_config(), CellLM.from_pretrained(run)
+    config, model = run_folder(run).read_config(), CellLM.from_pretrained(run)
     datasets = _read_datasets(run) if datasets is None else datasets
     training, encoder = config.training, config.encoder
     steps, cells = int(history["step"].max()), sum(one.cells for one in datasets)
@@ -118,7 +118,7 @@ def _reproduction(run: Path, config: PretrainConfig) -> Reproduction | None:
 def _read_datasets(run: Path) -> tuple[Dataset, ...]:
     path = run / DATA
     try:
-        values: Any = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_object(path, most=MOST_LISTED)
         return tuple(
             Dataset(
                 name=str(one["name"]),
@@ -130,7 +130,7 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
             )
             for one in values["datasets"]
         )
-    except (OSError, ValueError, KeyError, TypeError, GeneError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, GeneError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ModelError(f"it cannot be read ({reason})", where=str(path), fix="Restore it from a copy") from None
 
@@ -141,7 +141,10 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
     The bin is counted on training cells and judged on the held-out ones, where there are any.
     """
     batches = Batches(datasets, config, Ranks())
-    training, held_out = batches.sample(_SAMPLED), np.random.default_rng(0).permutation(batches.validation_cells)
+    training, held_out = (
+        batches.training_subset(_SAMPLED),
+        np.random.default_rng(0).permutation(batches.validation_cells),
+    )
     judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
     right = frequent_bin_accuracy(training, judged, config.encoder.bins)
     tumour, normal = (int(np.sum(batches.pool.malignancy == malignancy)) for malignancy in (TUMOUR, NORMAL))

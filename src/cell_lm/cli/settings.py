@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from cell_lm.config import GraphMAEConfig, PretrainConfig, parse, resolve_config
+from cell_lm.config import PRESETS, EncoderConfig, GraphMAEConfig, PretrainConfig, parse, resolve_config
 from cell_lm.errors import ConfigError
+from cell_lm.reading import parse_toml
 
 _EXAMPLES: dict[type[BaseModel], str] = {PretrainConfig: "training.steps", GraphMAEConfig: "steps"}
 
@@ -80,18 +81,46 @@ def nested(flat: Mapping[str, Any], into: dict[str, Any] | None = None) -> dict[
 
 
 def run_config(
-    preset: str | None, file: Path | None, settings: Mapping[str, Any], *, begun: PretrainConfig | None = None
+    preset: str | None,
+    file: Path | None,
+    settings: Mapping[str, Any],
+    *,
+    begun: PretrainConfig | None = None,
+    encoder: EncoderConfig | None = None,
 ) -> PretrainConfig:
     """Return the configuration of a run: preset, file and settings, the later over the earlier.
 
     A run that goes on (``begun``) keeps its configuration where neither preset nor file is named, so that ``--resume``
-    needs no repetition of what was said before.
+    needs no repetition of the options before. A run from a model has the ``encoder`` of the model.
 
     Raises
     ------
     ConfigError
-        As :func:`cell_lm.config.resolve_config`.
+        As :func:`cell_lm.config.resolve_config`; or preset, file or settings name another encoder than the model's.
     """
+    if encoder is not None and begun is None:
+        return _with_encoder(preset, file, settings, encoder)
     if begun is not None and preset is None and file is None:
         return parse(PretrainConfig, nested(settings, begun.model_dump()), where="settings of the command line")
     return resolve_config(preset or "small", file, nested(settings))
+
+
+def _with_encoder(
+    preset: str | None, file: Path | None, settings: Mapping[str, Any], encoder: EncoderConfig
+) -> PretrainConfig:
+    """Return the configuration of a run whose encoder is given; what is named of it must agree."""
+    same = next((name for name, known in PRESETS.items() if known == encoder), None)
+    base = resolve_config(preset or same or "small", file, nested(settings))
+    named = nested(settings).get("encoder", {})
+    if file is not None:
+        named = parse_toml(file.read_text(encoding="utf-8")).get("encoder", {}) | named
+    if preset is not None:
+        named = PRESETS[preset].model_dump() | named
+    for name, value in named.items():
+        theirs = getattr(encoder, name)
+        if getattr(base.encoder, name) != theirs:
+            found = f"encoder.{name} is {value} here, and {theirs} in the model of --from"
+            raise ConfigError(
+                found, fix="Leave it out (--preset, [encoder], --set encoder.…): the encoder is the model's"
+            )
+    return base.model_copy(update={"encoder": encoder, "preset": same or "custom"})

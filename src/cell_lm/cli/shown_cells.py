@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cell_lm.data import find_column, obs_column, read_h5ad
 from cell_lm.errors import InputError
-from cell_lm.evaluation.metrics import geometry
+from cell_lm.evaluation.geometry import geometry
 from cell_lm.report import Annotation, Embedding, Panel, umap_coordinates
 
 MOST_CELLS = 10_000

@@ -16,6 +16,7 @@ from cell_lm.data.loading.sampler import EpochSampler, split
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.obs.columns import find_column, obs_column
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, Malignancy, MalignancyColumn
+from cell_lm.data.read_options import ReadKeywords, ReadOptions
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.data.store import Shard, Store
 
@@ -30,11 +31,12 @@ __all__ = [
     "EpochSampler",
     "Malignancy",
     "MalignancyColumn",
+    "ReadKeywords",
+    "ReadOptions",
     "SampleSheet",
     "Scale",
     "ScaleReport",
     "Shard",
-    "State",
     "Store",
     "Tokeniser",
     "check_scale",

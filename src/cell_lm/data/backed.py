@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack
 
 import h5py
 import numpy as np
@@ -27,7 +27,8 @@ from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.data.formats.source import RAW, X
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import Malignancy, read_malignancy
+from cell_lm.data.obs.malignancy import read_malignancy
+from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.scale.check import Scale, ScaleCheck, ScaleReport
 from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
@@ -39,7 +40,7 @@ _PREPARE = "Make a store of it first: cell-lm prepare FILE --out store"
 
 @dataclass(frozen=True)
 class ReadCells:
-    """Cells that were read from a file, for the tokeniser; see :class:`~cell_lm.data.protocol.Cells`."""
+    """Cells whose counts were read into memory; see :class:`~cell_lm.data.protocol.Cells`."""
 
     name: str
     vocabulary: Vocabulary
@@ -54,6 +55,10 @@ class ReadCells:
     def genes_per_cell(self) -> NDArray[np.int64]:
         """Expressed genes of each cell, int64 [cells]."""
         return np.diff(self.X.indptr).astype(np.int64)
+
+    def __getitem__(self, cells: NDArray[Any]) -> ReadCells:
+        """Return some of the cells."""
+        return replace(self, X=self.X[cells], malignancy=self.malignancy[cells])
 
     def column(self, name: str) -> pd.Series[Any]:
         """Raise: nothing else is known of them."""
@@ -116,54 +121,39 @@ class BackedCells:
         return ReadCells(self.name, self.vocabulary, self.malignancy[rows], aligned)
 
 
-def open_backed(
-    path: str | Path,
-    *,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    vocabulary: Vocabulary | None = None,
-    malignancy: Malignancy = None,
-    gene_column: str | None = None,
-    min_genes: int = 0,
-    min_overlap: int | None = None,
-) -> BackedCells:
-    """Open the cells of an h5ad file that need not fit into memory; see :func:`cell_lm.data.cells.from_anndata`.
+def open_backed(path: str | Path, *, vocabulary: Vocabulary | None = None, **how: Unpack[ReadKeywords]) -> BackedCells:
+    """Open the cells of an h5ad file that need not fit into memory; see :func:`cell_lm.data.from_anndata`.
 
     Raises
     ------
     InputError
-        As :func:`cell_lm.data.cells.read_cells`; or the matrix is stored by gene, so that a cell lies all over the
-        file.
-    CountsError, GeneError
+        As :func:`cell_lm.data.read_cells`; or the matrix is stored by gene, so that a cell lies all over the file.
+    ConfigError, CountsError, GeneError
         As there.
     """
-    path, vocabulary = Path(path), vocabulary or Vocabulary.human()
-    if input not in get_args(Scale):
-        found = f'input="{input}" is not known'
-        raise InputError(found, where=path.name, fix=f"Say one of: {', '.join(get_args(Scale))}")
-    with open_cells(path, layer=layer) as file:
-        matrix = _Matrix(path, _key(file, layer), len(file.var))
-        cell_malignancy = read_malignancy(malignancy, file.obs, where=path.name)
-        names = gene_names(file, gene_column)
-        audit = resolve_genes(
-            names, vocabulary, where=file.where, min_overlap=min_overlap, var=file.var, cells=file.obs.index
-        )
-        scan = _Scan(ScaleCheck(input, where=file.where, cells=file.obs.index, genes=names, elsewhere=file.elsewhere))
+    path, vocabulary, read = Path(path), vocabulary or Vocabulary.human(), read_options(**how)
+    with open_cells(path, layer=read.layer) as file:
+        matrix = _Matrix(path, _key(file, read.layer), len(file.var))
+        cell_malignancy = read_malignancy(read.malignancy, file.obs, where=path.name)
+        names = gene_names(file, read.gene_column)
+        where, elsewhere, cells = file.where, file.elsewhere, file.obs.index
+        audit = resolve_genes(names, vocabulary, where=where, min_overlap=read.min_overlap, var=file.var, cells=cells)
+        scan = _Scan(ScaleCheck(read.scale, where=where, cells=cells, genes=names, elsewhere=elsewhere))
         for block in file.blocks(_BLOCK):
-            scan.add(block, audit, input)
+            scan.add(block, audit, read.scale)
         report = scan.check.report(partial(file.blocks, _BLOCK))
         obs = pd.DataFrame(file.obs)
-    genes = np.concatenate(scan.genes)
+    genes, min_genes = np.concatenate(scan.genes), read.min_genes
     if min_genes <= 0:
         refuse_empty(genes, obs.index, f"{path.name}, {matrix.key}")
     rows = np.flatnonzero(genes >= max(min_genes, 1))
     if not len(rows):
         found = f"none of its {len(genes):,} cells has {min_genes:,} expressed genes of the vocabulary"
         raise InputError(f"{found} (at most {genes.max():,})", where=path.name, fix="Lower min_genes (--min-genes)")
-    scan.digest.update(cell_malignancy[rows].tobytes() + rows.tobytes() + input.encode())
+    scan.digest.update(cell_malignancy[rows].tobytes() + rows.tobytes() + read.scale.encode())
     matrix.refuse_changed()
     return BackedCells(
-        path.name, input, obs.iloc[rows], audit, vocabulary, cell_malignancy[rows], report, genes[rows],
+        path.name, read.scale, obs.iloc[rows], audit, vocabulary, cell_malignancy[rows], report, genes[rows],
         scan.digest.hexdigest(), rows, matrix, len(genes) - len(rows), file.remarks,
     )  # fmt: skip
 

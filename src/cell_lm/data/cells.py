@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,8 @@ from cell_lm.data.formats.readers import read_source
 from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Source, select
 from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import Malignancy, MalignancyColumn, read_malignancy
+from cell_lm.data.obs.malignancy import MalignancyColumn, read_malignancy
+from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
 from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
@@ -113,14 +114,9 @@ class CellData:
 def from_anndata(
     adata: AnnData,
     *,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
     vocabulary: Vocabulary | None = None,
     name: str = "adata",
-    malignancy: Malignancy = None,
-    gene_column: str | None = None,
-    min_genes: int = 0,
-    min_overlap: int | None = None,
+    **how: Unpack[ReadKeywords],
 ) -> CellData:
     """Align the cells of an AnnData to the vocabulary. The AnnData is only read.
 
@@ -129,50 +125,35 @@ def from_anndata(
     adata
         Cells by genes; the matrix may be CSR, CSC or dense, of any real dtype, also of a view or backed (it is then
         read).
-    layer
-        Which matrix: X by default, the name of a layer, or ``"raw"`` for ``adata.raw``.
-    input
-        What the matrix holds: ``"counts"``, or ``"log1p"`` for the natural log1p of counts scaled per cell to any
-        total. Both give the same tokens for the same cells.
     vocabulary
         Default: the human protein-coding genes.
     name
         What messages call the data.
-    malignancy
-        Which column tells tumour from normal cells (:class:`MalignancyColumn`), ``"tumour"`` or ``"normal"`` if all
-        cells are, None if it is unknown.
-    gene_column
-        Column of ``var`` that holds the gene symbols or Ensembl ids; default: ``var_names``.
-    min_genes
-        Leave out cells with fewer expressed genes of the vocabulary. By default none are left out, and an empty one is
-        an error.
-    min_overlap
-        Fewest genes of the vocabulary that must be among the input's; default one in twenty.
+    **how
+        The fields of :class:`~cell_lm.data.ReadOptions` (``layer``, ``scale``, ``gene_column``, ``min_overlap``,
+        ``min_genes``, ``malignancy``), or ``read=`` with a whole one.
 
     Raises
     ------
+    ConfigError
+        An option is unknown, or has a value that cannot be used.
     InputError
         No such layer or column, a damaged or empty matrix, cells without any count, labels that cannot be understood.
     CountsError
-        The matrix is not on the scale it is said to be on.
+        The matrix is not on the given scale.
     GeneError
         The genes are not human, or too few.
     """
-    source = select(adata, layer, name=name)
-    return align(source, input, vocabulary, malignancy, gene_column, min_genes, min_overlap)
+    read = read_options(**how)
+    return align(select(adata, read.layer, name=name), read, vocabulary)
 
 
 def read_cells(
     path: str | Path,
     *,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
     vocabulary: Vocabulary | None = None,
-    malignancy: Malignancy = None,
-    gene_column: str | None = None,
-    min_genes: int = 0,
-    min_overlap: int | None = None,
     samples: SampleSheet | None = None,
+    **how: Unpack[ReadKeywords],
 ) -> CellData:
     """Read a file of any format and align its cells to the vocabulary; see :func:`from_anndata` for the rest.
 
@@ -180,7 +161,7 @@ def read_cells(
     ----------
     path
         The file, or the folder of a 10x matrix.
-    layer, input, vocabulary, malignancy, gene_column, min_genes, min_overlap
+    vocabulary, **how
         As of :func:`from_anndata`.
     samples
         What is known of the samples that files are; its ``malignancy`` counts where ``malignancy`` is None.
@@ -190,31 +171,26 @@ def read_cells(
     InputError
         Also where the file is missing, of no known format, cut off, damaged, or points outside of itself.
     """
-    source = read_source(path, layer, samples=samples)
-    if malignancy is None and samples is not None and samples.tells_malignancy:
-        malignancy = MalignancyColumn(MALIGNANCY)
-    cells = align(source, input, vocabulary, malignancy, gene_column, min_genes, min_overlap)
-    return replace(cells, name=Path(path).name)
+    read = read_options(**how)
+    source = read_source(path, read.layer, samples=samples)
+    if read.malignancy is None and samples is not None and samples.tells_malignancy:
+        read = replace(read, malignancy=MalignancyColumn(MALIGNANCY))
+    return replace(align(source, read, vocabulary), name=Path(path).name)
 
 
-def align(
-    source: Source,
-    scale: Scale,
-    vocabulary: Vocabulary | None,
-    malignancy: Malignancy,
-    gene_column: str | None,
-    min_genes: int,
-    min_overlap: int | None,
-) -> CellData:
-    """Check everything that is quick to check, then scan the matrix, then align it."""
-    if scale not in get_args(Scale):
-        fix = f"Say one of: {', '.join(get_args(Scale))}"
-        raise InputError(f'input="{scale}" is not known', where=source.name, fix=fix)
-    vocabulary = vocabulary or Vocabulary.human()
-    cell_malignancy = read_malignancy(malignancy, source.obs, where=source.name)
-    names = gene_names(source, gene_column)
+def align(source: Source, read: ReadOptions, vocabulary: Vocabulary | None = None) -> CellData:
+    """Check everything that is quick to check, then scan the matrix, then align it.
+
+    Raises
+    ------
+    InputError, CountsError, GeneError
+        As :func:`from_anndata`.
+    """
+    vocabulary, scale = vocabulary or Vocabulary.human(), read.scale
+    cell_malignancy = read_malignancy(read.malignancy, source.obs, where=source.name)
+    names = gene_names(source, read.gene_column)
     audit = resolve_genes(
-        names, vocabulary, where=source.where, min_overlap=min_overlap, var=source.var, cells=source.obs.index
+        names, vocabulary, where=source.where, min_overlap=read.min_overlap, var=source.var, cells=source.obs.index
     )
     report = check_scale(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
@@ -232,8 +208,8 @@ def align(
         report,
         remarks=source.remarks,
     )
-    if min_genes > 0:
-        return cells.keep(min_genes=min_genes)
+    if read.min_genes > 0:
+        return cells.keep(min_genes=read.min_genes)
     refuse_empty(cells.genes_per_cell, cells.obs.index, source.where)
     return cells
 

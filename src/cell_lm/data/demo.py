@@ -40,8 +40,28 @@ HELD_OUT = {PANCREAS: "human3", OVARIAN_CANCER: "OvC_patient_13"}
 only the rare epsilon cells of the pancreas come from one donor, who stays in training."""
 
 
-def demo_cells() -> dict[str, AnnData]:
+HARMONISED = {
+    "Endothelial": "endothelial",
+    "Epithelial": "epithelial",
+    "Fibroblast": "fibroblast",
+    "Macrophage": "macrophage",
+    "T_cell": "T cell",
+    "B_cell": "B cell",
+    "activated_stellate": "activated stellate",
+    "quiescent_stellate": "quiescent stellate",
+}
+"""Published name of a type to its name in both data sets. Endothelial cells and macrophages are in both; the tumours'
+fibroblasts and the pancreas' stellate cells are relatives, not the same type. Other names stay as they are."""
+
+
+def demo_cells(*, harmonise: bool = False) -> dict[str, AnnData]:
     """Read the packaged cells.
+
+    Parameters
+    ----------
+    harmonise
+        Give a type the same name in both data sets (:data:`HARMONISED`); ``obs["published_type"]`` then holds the
+        published names.
 
     Returns
     -------
@@ -49,7 +69,13 @@ def demo_cells() -> dict[str, AnnData]:
         Name to AnnData, :data:`PANCREAS` and :data:`OVARIAN_CANCER`: ``X`` is CSR float32 [cells, genes], raw counts;
         genes are protein-coding, under the symbols of their time (some have been renamed since).
     """
-    return {name: _read(file) for name, file in _FILES.items()}
+    cells = {name: _read(file) for name, file in _FILES.items()}
+    if harmonise:
+        for each in cells.values():
+            published = each.obs["cell_type"].astype(str)
+            each.obs["published_type"] = published
+            each.obs["cell_type"] = published.replace(HARMONISED)
+    return cells
 
 
 def _read(name: str) -> AnnData:

@@ -1,13 +1,12 @@
 """Checkpoints: whole or not there, verified when read, safetensors and JSON only.
 
 ``checkpoints/step-00000200/`` holds ``model.safetensors``, ``optimizer.safetensors`` (AdamW's moments by name of the
-parameter), ``state.json`` and ``manifest.json`` (SHA-256 and size of the three others). Nothing else is needed to go
-on: order of the cells, masks, dropout and learning rate are functions of the step.
+parameter), ``state.json`` and ``manifest.json`` (SHA-256 and size of the three others, and a checksum of itself).
+Nothing else is needed to go on: order of the cells, masks, dropout and learning rate are functions of the step.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ from torch import Tensor
 
 from cell_lm.engine.disk import remove_partial, writing
 from cell_lm.errors import ModelError
-from cell_lm.files import JSON, atomic_directory, sha256, write_json
+from cell_lm.files import JSON, atomic_directory, checksum_holds, sha256, with_checksum, write_json
+from cell_lm.reading import MOST_LISTED, read_json_object, reason, refuse_other_format
 
 MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"
 FILES = (MODEL, OPTIMISER, STATE)
@@ -47,14 +47,11 @@ def _manifest(folder: Path) -> dict[str, JSON]:
 
 def _read_json(path: Path) -> dict[str, JSON]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        return read_json_object(path, most=MOST_LISTED)
     except FileNotFoundError:
         raise ModelError("is missing", where=str(path)) from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"is damaged ({error})", where=str(path)) from None
-    if not isinstance(value, dict):
-        raise ModelError("is damaged (not a JSON object)", where=str(path))
-    return value
+        raise ModelError(f"is damaged ({reason(error)})", where=str(path)) from None
 
 
 def verify(folder: Path) -> None:
@@ -67,15 +64,20 @@ def verify(folder: Path) -> None:
     """
     manifest = _read_json(folder / MANIFEST)
     files = manifest.get("files")
-    if manifest.get("format") != FORMAT or not isinstance(files, dict) or set(files) != set(FILES):
-        raise ModelError("is damaged (not a manifest of this version)", where=str(folder / MANIFEST))
+    where, again = str(folder / MANIFEST), "Restore the checkpoint from a copy, or go on from an earlier one"
+    refuse_other_format(manifest.get("format"), FORMAT, where=where, error=ModelError, damaged=again)
+    if not checksum_holds(manifest) or not isinstance(files, dict) or set(files) != set(FILES):
+        raise ModelError("is damaged (its values are not those that its checksum names)", where=where)
     for name in FILES:
-        path, stated = folder / name, files[name]
+        path = folder / name
         if not path.is_file():
             raise ModelError("is missing", where=str(path))
-        found = {"sha256": sha256(path), "size": path.stat().st_size}
-        if found != stated:
-            raise ModelError(f"is damaged ({found['size']:,} bytes, not those that {MANIFEST} names)", where=str(path))
+        try:
+            size, found = path.stat().st_size, sha256(path)
+        except OSError as error:
+            raise ModelError(f"cannot be read ({reason(error)})", where=str(path)) from None
+        if files[name] != {"sha256": found, "size": size}:
+            raise ModelError(f"is damaged ({size:,} bytes, not those that {MANIFEST} names)", where=str(path))
 
 
 class Checkpoints:
@@ -101,8 +103,15 @@ class Checkpoints:
         names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.glob("step-*")]
         return sorted(int(name[1]) for name in names if name)
 
-    def save(self, step: int, checkpoint: Checkpoint) -> Path:
+    def save(self, step: int, checkpoint: Checkpoint, *, best: int | None = None) -> Path:
         """Write the checkpoint after ``step`` steps, then remove those that are no longer kept.
+
+        Parameters
+        ----------
+        step, checkpoint
+            What to write.
+        best
+            Step of a checkpoint that is kept however old it is.
 
         Raises
         ------
@@ -115,15 +124,15 @@ class Checkpoints:
                 _save_tensors(checkpoint.model, fresh / MODEL)
                 _save_tensors(checkpoint.optimiser, fresh / OPTIMISER)
                 write_json(fresh / STATE, checkpoint.state)
-                write_json(fresh / MANIFEST, {"format": FORMAT, "files": _manifest(fresh)})
-            self._prune(step)
+                write_json(fresh / MANIFEST, with_checksum({"format": FORMAT, "files": _manifest(fresh)}))
+            self._prune(step, best)
         return path
 
-    def _prune(self, newest: int) -> None:
-        """Keep the last ``keep`` up to ``newest``; a later one can only be one that was found damaged."""
+    def _prune(self, newest: int, best: int | None) -> None:
+        """Keep the last ``keep`` up to ``newest``, and ``best``; a later one can only be one that was found damaged."""
         steps = self.steps()
         kept = [step for step in steps if step <= newest][-self.keep :]
-        for step in set(steps) - set(kept):
+        for step in set(steps) - {*kept, best}:
             doomed = self.folder / f".{self.path(step).name}.old.partial"
             self.path(step).replace(doomed)
             shutil.rmtree(doomed)

@@ -1,4 +1,4 @@
-"""Where computation runs, and in which arithmetic: the one place that chooses, for training and for embedding."""
+"""Where computation runs, and in which arithmetic: chosen here alone, for training and for embedding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FORCE_CPU = "ACCELERATE_USE_CPU"
 
 
 def cpu_is_forced() -> bool:
-    """Whether the environment asks for the CPU (``ACCELERATE_USE_CPU=true``), as accelerate reads it."""
+    """Whether the environment forces the CPU (``ACCELERATE_USE_CPU=true``), as accelerate reads it."""
     return os.environ.get(_FORCE_CPU, "").lower() in ("1", "true", "yes")
 
 
@@ -43,7 +43,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ConfigError(f"'{name}' is not supported", where="device", fix="Choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = f"'{name}' was asked for, and PyTorch finds {torch.cuda.device_count()} CUDA devices"
+        found = f"'{name}' is requested, and PyTorch finds {torch.cuda.device_count()} CUDA devices"
         raise ConfigError(found, where="device", fix="Choose cpu, or install PyTorch for CUDA")
     return device
 

@@ -1,14 +1,14 @@
-"""What can go wrong between a run and its disk, said in one line; and one process at a time in a run folder."""
+"""Failed writes as one-line errors, and one process at a time in a run folder."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from cell_lm import partials
 from cell_lm.errors import TrainingError
 from cell_lm.files import held
 
@@ -37,7 +37,7 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def remove_partial(folder: Path) -> int:
     """Remove what a killed process left half-written in a folder (``.*.partial``); return how many there were."""
-    left = [path for path in folder.glob(".*.partial") if path.is_dir()]
+    left = [path for path in folder.glob(".*.partial") if path.is_dir() and not partials.is_written(path)]
     for path in left:
-        shutil.rmtree(path)
+        partials.remove_partial(path)
     return len(left)

@@ -19,9 +19,10 @@ import torch.distributed as dist
 from accelerate import PartialState
 from torch import Tensor
 
+from cell_lm.engine.device import choose_device
 from cell_lm.errors import CellLMError, ConfigError, OtherRankError, TrainingError
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 _Op = dist.ReduceOp.RedOpType
 
 
@@ -50,10 +51,9 @@ class Ranks:
     """
 
     def __init__(self, timeout: float = 600.0) -> None:
-        force = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
         self.timeout = timeout
-        with self.together(lambda: "They did not find each other: look at the address and port given at the launch"):
-            state = _join(cpu=force or not torch.cuda.is_available(), timeout=timeout)
+        with self.lost_rank_errors(lambda: "They did not find each other: check the address and port of the launch"):
+            state = _join(cpu=choose_device().type == "cpu", timeout=timeout)
         self.rank: int = state.process_index
         self.size: int = state.num_processes
         self.device: torch.device = state.device
@@ -64,26 +64,26 @@ class Ranks:
             atexit.register(_leave_group)
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
+    def is_main(self) -> bool:
+        """Whether this is the process that writes and prints."""
         return self.rank == 0
 
     @contextmanager
-    def together(self, advice: Callable[[], str]) -> Iterator[None]:
+    def lost_rank_errors(self, fix: Callable[[], str]) -> Iterator[None]:
         """Turn what gloo or NCCL raise when another process is gone or silent into one :class:`TrainingError`.
 
         Parameters
         ----------
-        advice
-            Says what the user can do now.
+        fix
+            Returns what the user can do now.
         """
         try:
             yield
         except RuntimeError as error:
-            if not _of_communication(error):
+            if not _is_communication_error(error):
                 raise
             found = f"another process of the run ended, or was silent for {self.timeout:g} s ({_reason(error)})"
-            raise TrainingError(found, fix=advice()) from error
+            raise TrainingError(found, fix=fix()) from error
 
     def _reduce(self, numbers: Sequence[int], operation: _Op) -> list[int]:
         if self.size == 1:
@@ -96,64 +96,71 @@ class Ranks:
         """Return for each flag whether any rank raised it, the same on all ranks."""
         return [bool(flag) for flag in self._reduce(flags, dist.ReduceOp.MAX)]
 
-    def largest(self, number: int) -> int:
+    def max(self, number: int) -> int:
         """Return the largest of the ranks' numbers."""
         return self._reduce([number], dist.ReduceOp.MAX)[0]
 
-    def smallest(self, number: int) -> int:
+    def min(self, number: int) -> int:
         """Return the smallest of the ranks' numbers."""
         return self._reduce([number], dist.ReduceOp.MIN)[0]
 
-    def same(self, number: int) -> bool:
+    def all_equal(self, number: int) -> bool:
         """Whether all ranks have the same number."""
         return self._reduce([number], dist.ReduceOp.MAX) == self._reduce([number], dist.ReduceOp.MIN)
 
-    def everywhere(self, action: Callable[[], _Answer]) -> _Answer:
+    def run_on_all(self, action: Callable[[], _Result]) -> _Result:
         """Run an action on every rank and return its answer; if it fails on one, no rank goes on.
 
         Raises
         ------
         CellLMError
             On the first of the ranks where it failed what the action raised, on the others an
-            :class:`~cell_lm.errors.OtherRankError`: what all have found is said once.
+            :class:`~cell_lm.errors.OtherRankError`: what all have found is reported once.
         """
         if self.size == 1:
             return action()
-        answers, failure = [], None
+        results, failure = [], None
         try:
-            answers.append(action())
+            results.append(action())
         except (CellLMError, OSError) as error:
             failure = error
         first = self._reduce([self.size if failure is None else self.rank], dist.ReduceOp.MIN)[0]
         if first < self.size:
-            message = self._words(str(failure), first)
+            message = self._broadcast_text(str(failure), first)
             raise failure if failure is not None and first == self.rank else OtherRankError(first, message)
-        return answers[0]
+        return results[0]
 
-    def _words(self, text: str, source: int) -> str:
+    def _broadcast_text(self, text: str, source: int) -> str:
         """Return the text of one rank on all ranks."""
         letters = text.encode() if self.rank == source else b""
-        shared = torch.zeros(self.largest(len(letters)), dtype=torch.uint8, device=self.device)
+        shared = torch.zeros(self.max(len(letters)), dtype=torch.uint8, device=self.device)
         if self.rank == source:
             shared.copy_(torch.frombuffer(bytearray(letters), dtype=torch.uint8))
         dist.broadcast(shared, src=source)
         return bytes(shared.tolist()).decode()
 
-    def on_first(self, action: Callable[[], int | None]) -> int:
-        """Run an action on the first rank alone and return its number (None counts as 0) on all ranks.
+    def run_on_main(self, action: Callable[[], int | None]) -> int:
+        """Run an action on the main rank, the first, and return its number (None counts as 0) on all ranks.
 
         Raises
         ------
         CellLMError
-            On the first rank what the action raised; on the others an :class:`~cell_lm.errors.OtherRankError`, so that
+            On the main rank what the action raised; on the others an :class:`~cell_lm.errors.OtherRankError`, so that
             no rank waits for one that has given up.
         """
-        return self.largest(self.everywhere(lambda: (action() or 0) if self.first else 0))
+        return self.max(self.run_on_all(lambda: (action() or 0) if self.is_main else 0))
 
     def broadcast(self, tensor: Tensor) -> None:
-        """Overwrite a tensor by the first rank's, in place."""
+        """Overwrite a tensor by the main rank's, in place."""
         if self.size > 1:
             dist.broadcast(tensor.detach(), src=0)
+
+
+class OneProcess(Ranks):
+    """A process that shares no step with others, even where several were launched."""
+
+    def __init__(self) -> None:
+        self.timeout, self.rank, self.size, self.device = 0.0, 0, 1, choose_device()
 
 
 def _join(*, cpu: bool, timeout: float) -> PartialState:
@@ -164,8 +171,8 @@ def _join(*, cpu: bool, timeout: float) -> PartialState:
         raise ConfigError(found, fix="Launch all of them by torchrun or accelerate launch") from None
 
 
-def _of_communication(error: RuntimeError) -> bool:
-    """Tell what the process group raises from other errors: gloo knows no class of its own for them."""
+def _is_communication_error(error: RuntimeError) -> bool:
+    """Whether the process group raised an error: gloo has no class of its own for them."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
@@ -176,8 +183,8 @@ def _refuse_lone_start() -> None:
     """
     if {"ACCELERATE_MIXED_PRECISION", "MASTER_ADDR"} <= os.environ.keys() and "RANK" not in os.environ:
         raise ConfigError(
-            "accelerate was told to start several processes and started one: it starts several on the CPU by MPI only",
-            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and say --multi_gpu in place of --cpu",
+            "accelerate was asked to start several processes and started one: it starts several on the CPU by MPI only",
+            fix="Launch by torchrun, or set ACCELERATE_USE_CPU=true and use --multi_gpu in place of --cpu",
         )
 
 
@@ -188,6 +195,6 @@ def _leave_group() -> None:
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the first sentence of what gloo or NCCL say, without the place in their sources."""
+    """Return the first sentence of a message of gloo or NCCL, without the line of their sources."""
     sentence = str(error).strip().splitlines()[0].partition(". ")[0]
     return re.sub(r"^\[[^]]*\.(cc|cpp|h):\d+\] *", "", sentence).rstrip(".")

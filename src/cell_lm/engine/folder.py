@@ -1,35 +1,100 @@
 """The run folder: what a run was made of, and whether another one may begin or go on in it.
 
-``config.json`` (the resolved configuration), ``data.json`` (the datasets), ``log.jsonl``, ``tensorboard/``,
-``checkpoints/`` and ``model/`` (a model folder of the last checkpoint).
+``config.json`` (the resolved configuration), ``data.json`` (what it is trained on), ``log.jsonl``, ``tensorboard/`` and
+``checkpoints/``; a kind of training adds its own files. ``config.json`` is written last when a run begins, so that it
+marks a run that can go on. What differs between kinds of training is in a :class:`RunKind`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from cell_lm.config import DataConfig, PretrainConfig, parse
+from pydantic import BaseModel
+
+from cell_lm.config import parse
 from cell_lm.engine.disk import remove_partial, writing
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.files import JSON, write_json
+from cell_lm.reading import MOST_LISTED, read_json_object, reason
 
-CONFIG, DATA, CHECKPOINTS, MODEL = "config.json", "data.json", "checkpoints", "model"
-MAY_CHANGE = (
-    "training.memory",
-    "training.token_budget",
-    "training.retain_graphs",
-    "training.checkpoint_every",
-    "training.keep_checkpoints",
-    "training.sharding",
-    "training.timeout",
-    "data.prefetch",
-)
-"""Settings that a resumed run may change: they bound memory and disk, and change results by no more than rounding."""
-VECTORS = "training.gene_vectors"
-"""Where that is a file, it may have another path: its content is compared."""
+CONFIG, DATA, CHECKPOINTS = "config.json", "data.json", "checkpoints"
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class RunKind(Generic[Config]):
+    """What differs between the run folders of kinds of training.
+
+    Attributes
+    ----------
+    config
+        Class of the configuration.
+    steps
+        Name of the setting of the number of steps; it may change on resume.
+    may_change
+        Names of the other settings that may: those that change a result by no more than rounding.
+    data_difference
+        Compares two contents of ``data.json``, that of the run and the one at hand; returns how they differ, or None.
+    files
+        Settings that may name a file, and the values that do not: where a file lies may change (its content is compared
+        by ``data.json``).
+    labels
+        Settings that are names only.
+    """
+
+    config: type[Config]
+    steps: str
+    may_change: frozenset[str]
+    data_difference: Callable[[Mapping[str, JSON], Mapping[str, JSON]], str | None]
+    files: Mapping[str, Collection[JSON]] = field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+
+    def values(self, config: Config) -> dict[str, JSON]:
+        """Return all settings that are more than names, as ``{"training.steps": 100}``."""
+        values = _flat(config.model_dump(mode="json"))
+        return {name: value for name, value in values.items() if name not in self.labels}
+
+    def hash(self, config: Config) -> str:
+        """Return the SHA-256 of the settings that decide the result and are not at their default.
+
+        So a setting that is new leaves the hash of earlier runs as it was.
+        """
+        default, values = self.values(self.config()), self.values(config)
+        values |= {name: "file" for name, words in self.files.items() if values[name] not in words}
+        fixed = {
+            name: value
+            for name, value in values.items()
+            if name != self.steps and name not in self.may_change and default[name] != value
+        }
+        return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()
+
+    def changes(self, before: Config, now: Config) -> dict[str, str]:
+        """Return ``{"training.steps": "100, now 200"}`` for every setting that differs."""
+        old, new = self.values(before), self.values(now)
+        return {name: f"{old[name]}, now {new[name]}" for name in old if old[name] != new[name]}
+
+    def refused_changes(self, before: Config, now: Config) -> dict[str, str]:
+        """Return those of the changes that a run cannot go on with."""
+        old, new = self.values(before), self.values(now)
+        moved = {name for name, words in self.files.items() if old[name] not in words and new[name] not in words}
+        allowed = {self.steps, *self.may_change, *moved}
+        return {name: change for name, change in self.changes(before, now).items() if name not in allowed}
+
+    def steps_of(self, config: Config) -> int:
+        """Return how many steps a run has."""
+        steps = self.values(config)[self.steps]
+        assert isinstance(steps, int)
+        return steps
+
+    def with_steps(self, config: Config, steps: int) -> Config:
+        """Return the configuration of a run of so many steps."""
+        return _with(config, self.steps.split("."), steps)
 
 
 def _flat(values: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
@@ -39,63 +104,54 @@ def _flat(values: Mapping[str, JSON], prefix: str = "") -> dict[str, JSON]:
     return flat
 
 
-def _config_values(config: PretrainConfig) -> dict[str, JSON]:
-    return _flat(config.model_dump(mode="json", exclude={"preset"}))
+def _with(config: Config, names: list[str], value: int) -> Config:
+    first, *rest = names
+    return config.model_copy(update={first: _with(getattr(config, first), rest, value) if rest else value})
 
 
-def config_hash(config: PretrainConfig) -> str:
-    """Return the SHA-256 of all settings that decide the result; newer ones count where they are not default.
-
-    Runs of cell-lm 0.1, which had no ``[data]`` and froze nothing, so go on. Where a file of gene vectors lies decides
-    nothing: its hash is in ``data.json``.
-    """
-    default: dict[str, JSON] = {f"data.{key}": value for key, value in DataConfig().model_dump(mode="json").items()}
-    default["training.freeze_gene_vectors"] = False
-    values = _config_values(config)
-    if config.training.gene_vectors_file is not None:
-        values[VECTORS] = "file"
-    values = {key: value for key, value in values.items() if key not in MAY_CHANGE and default.get(key) != value}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def changed_settings(before: PretrainConfig, now: PretrainConfig) -> dict[str, str]:
-    """Return ``{"training.steps": "100, now 200"}`` for every setting that differs."""
-    old, new = _config_values(before), _config_values(now)
-    return {key: f"{old[key]}, now {new[key]}" for key in old if old[key] != new[key]}
-
-
-class RunFolder:
+class RunFolder(Generic[Config]):
     """A run folder that is to be begun or gone on with.
 
     Parameters
     ----------
     path
         The folder.
+    kind
+        Of training.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, kind: RunKind[Config]) -> None:
+        self.path, self.kind = path, kind
         self.notes: list[str] = []
 
     def refuse_to_begin(self) -> None:
-        """Raise :class:`~cell_lm.errors.InputError` where the folder holds something already, or cannot be a folder."""
+        """Raise :class:`~cell_lm.errors.InputError` where the folder holds something already, or cannot be a folder.
+
+        What a run leaves that was killed before it had begun is nothing.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise InputError("it is a file, not a folder", where=str(self.path), fix="Choose another --out")
-        if self.path.exists() and any(self.path.iterdir()):
-            held = "a run" if (self.path / CONFIG).is_file() else "other files"
-            fix = (
-                "Choose another --out, or go on with the run by --resume" if held == "a run" else "Choose another --out"
-            )
-            raise InputError(f"the folder holds {held} already", where=str(self.path), fix=fix)
+        if not self.path.exists() or self._is_left_over():
+            return
+        if (self.path / CONFIG).is_file():
+            fix = "Choose another --out, or go on with the run by --resume"
+            raise InputError("the folder holds a run already", where=str(self.path), fix=fix)
+        raise InputError("the folder holds other files already", where=str(self.path), fix="Choose another --out")
 
-    def begin(self, config: PretrainConfig, data: dict[str, JSON]) -> None:
+    def _is_left_over(self) -> bool:
+        names = {path.name for path in self.path.iterdir() if not path.name.endswith(".partial")}
+        begun = {CONFIG, DATA} <= names or any((self.path / CHECKPOINTS).glob("*"))
+        return names <= {CONFIG, DATA, CHECKPOINTS} and not begun
+
+    def begin(self, config: Config, data: dict[str, JSON]) -> None:
         """Write what the run is made of into the folder."""
         with writing(self.path):
             (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+            remove_partial(self.path)
             write_json(self.path / DATA, data)
             write_json(self.path / CONFIG, config.model_dump(mode="json"))
 
-    def read_config(self) -> PretrainConfig:
+    def read_config(self) -> Config:
         """Return the configuration of the run in this folder.
 
         Raises
@@ -103,24 +159,31 @@ class RunFolder:
         ModelError
             There is no run, or it is damaged.
         """
-        return parse(PretrainConfig, self._read(CONFIG), where=str(self.path / CONFIG))
+        return parse(self.kind.config, self._read(CONFIG), where=str(self.path / CONFIG))
+
+    def read_data(self) -> dict[str, JSON]:
+        """Return what the run in this folder is trained on.
+
+        Raises
+        ------
+        ModelError
+            There is no run, or it is damaged.
+        """
+        return self._read(DATA)
 
     def _read(self, name: str) -> dict[str, JSON]:
         path = self.path / name
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            return read_json_object(path, most=MOST_LISTED)
         except FileNotFoundError:
-            raise ModelError(
-                f"there is no run here that could go on (no {name})", where=str(self.path), fix="Leave out --resume"
-            ) from None
+            found = f"there is no run here that could go on (no {name})"
+            raise ModelError(found, where=str(self.path), fix="Leave out --resume") from None
         except (OSError, ValueError) as error:
-            raise ModelError(f"it cannot be read ({error})", where=str(path), fix="Restore it from a copy") from None
-        if not isinstance(values, dict):
-            raise ModelError("it is not a JSON object", where=str(path), fix="Restore it from a copy")
-        return values
+            found = f"it cannot be read ({reason(error)})"
+            raise ModelError(found, where=str(path), fix="Restore it from a copy") from None
 
-    def refuse_to_resume(self, config: PretrainConfig, data: Mapping[str, JSON]) -> None:
-        """Raise where configuration or data are not those of the run.
+    def refuse_settings(self, config: Config) -> None:
+        """Raise where the run cannot go on with these settings.
 
         Raises
         ------
@@ -128,64 +191,42 @@ class RunFolder:
             There is no run, or it is damaged.
         ConfigError
             Settings differ that decide the result; all are named.
-        InputError
-            The data differ; the dataset is named.
         """
-        begun = self.read_config()
-        changed = changed_settings(begun, config)
-        files = [one.training.gene_vectors_file is not None for one in (begun, config)]
-        may_change = (*MAY_CHANGE, VECTORS) if all(files) else MAY_CHANGE
-        fixed = [f"{key}: {change}" for key, change in changed.items() if key not in may_change]
-        if fixed:
+        refused = self.kind.refused_changes(self.read_config(), config)
+        if refused:
+            named = "; ".join(f"{name}: {change}" for name, change in refused.items())
+            may_change = ", ".join(sorted({self.kind.steps, *self.kind.may_change}))
             raise ConfigError(
-                f"{len(fixed)} settings are not those of the run ({'; '.join(fixed)})",
+                f"{len(refused)} settings are not those of the run ({named})",
                 where=str(self.path),
-                fix=f"Resume with the same settings, or begin a new run. Only {', '.join(MAY_CHANGE)} may change",
+                fix=f"Resume with the same settings, or begin a new run. Only {may_change} may change",
             )
-        self._refuse_other_data(data)
-        self.notes += [f"{key} was {change}" for key, change in changed.items()]
 
-    def _refuse_other_data(self, data: Mapping[str, JSON]) -> None:
-        before, key = self._read(DATA), "gene_vectors"
-        found: str | None = None
-        if before.get("vocabulary") != data["vocabulary"]:
-            found = "the cells are aligned to another vocabulary than the run's"
-        elif (was := _essence(before.get(key)))[1:] != (now := _essence(data.get(key)))[1:]:
-            found = f"the gene vectors of '{now[0]}' are not those that the run was begun with, of '{was[0]}'"
-        else:
-            found = _difference(before, data, "stores", "stores") or _difference(before, data, "datasets", "datasets")
+    def refuse_data(self, data: Mapping[str, JSON]) -> None:
+        """Raise :class:`~cell_lm.errors.InputError` where the run was begun on other data."""
+        found = self.kind.data_difference(self.read_data(), data)
         if found is not None:
-            raise InputError(
-                found, where=str(self.path), fix="Resume with the same files in the same order, or begin a new run"
-            )
+            fix = "Resume with the same files in the same order, or begin a new run"
+            raise InputError(found, where=str(self.path), fix=fix)
 
-    def resume(self, config: PretrainConfig) -> None:
-        """Clean up after a killed process, and write down settings that changed."""
+    def settle(self, config: Config, done: int) -> Config:
+        """Return the configuration of a run of which so many steps are done: it has at least those."""
+        return self.kind.with_steps(config, max(done, self.kind.steps_of(config)))
+
+    def resume(self, config: Config, done: int) -> None:
+        """Clean up after a killed process, and write down the settings that changed."""
         with writing(self.path):
             left = remove_partial(self.path) + remove_partial(self.path / CHECKPOINTS)
             if left:
                 self.notes.append(f"removed {left} half-written folders that a killed run left")
-            if changed_settings(self.read_config(), config):
-                write_json(self.path / CONFIG, config.model_dump(mode="json"))
-
-
-def _difference(before: Mapping[str, JSON], now: Mapping[str, JSON], key: str, what: str) -> str | None:
-    """Say how the described data of one kind differ, if they do."""
-    old, new = ([_essence(one) for one in _list(values, key)] for values in (before, now))
-    if len(old) != len(new):
-        return f"the run was begun on {len(old)} {what}, and {len(new)} are given"
-    for was, is_ in zip(old, new, strict=True):
-        if was[1:] != is_[1:]:
-            return f"'{is_[0]}' ({is_[1]} cells) is not what the run was begun on: '{was[0]}' ({was[1]} cells)"
-    return None
-
-
-def _list(values: Mapping[str, JSON], key: str) -> list[JSON]:
-    described = values.get(key)
-    return described if isinstance(described, list) else []
-
-
-def _essence(dataset: JSON) -> tuple[JSON, JSON, JSON]:
-    """Return name, cells and hash of a described dataset."""
-    values = dataset if isinstance(dataset, dict) else {}
-    return values.get("name"), values.get("cells"), values.get("hash")
+            changes = self.kind.changes(self.read_config(), self.settle(config, done))
+            if changes:
+                write_json(self.path / CONFIG, self.settle(config, done).model_dump(mode="json"))
+        self.notes += [f"{name} was {change}" for name, change in changes.items()]
+        asked = self.kind.steps_of(config)
+        if asked < done:
+            self.notes.append(
+                f"{asked:,} steps were asked for, and {done:,} are done: the run is finished as it stands"
+            )
+        elif self.kind.steps in changes:
+            self.notes.append(f"after step {done:,} the learning rate is that of a run of {asked:,} steps")

@@ -6,33 +6,32 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from cell_lm.engine.board import quiet_writer_threads
 from cell_lm.engine.disk import writing
 from cell_lm.files import JSON, atomic_file
-from cell_lm.objectives.divide_and_conquer import Losses
+from cell_lm.reading import parse_json
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 Kind = Literal["train", "valid"]
-NOTHING = -1
-"""The step up to which nothing is kept: without a checkpoint a run begins anew, with the validation before step 1."""
-LOSSES = ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "discrimination_accuracy")
+_BEFORE_THE_FIRST = -1
+"""The step that no row has: a run with no step done begins its log anew, with the validation before step 1."""
 
 
 class Log(Protocol):
-    """Where a run writes down what happens."""
+    """Where the numbers and notes of a run go."""
 
-    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
-        """Write the losses after ``step`` steps, and other numbers beside them."""
+    def metrics(self, kind: Kind, step: int, metrics: Mapping[str, float]) -> None:
+        """Write numbers measured after ``step`` steps, by name."""
 
     def note(self, step: int, message: str) -> None:
-        """Write down a thing worth knowing in words."""
+        """Write a message."""
 
     def sync(self) -> None:
         """Make sure that all of it is on the disk."""
@@ -41,7 +40,7 @@ class Log(Protocol):
 class SilentLog:
     """The log of the ranks that do not write."""
 
-    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
+    def metrics(self, kind: Kind, step: int, metrics: Mapping[str, float]) -> None:
         """Do nothing."""
 
     def note(self, step: int, message: str) -> None:
@@ -60,7 +59,7 @@ def read_log(path: Path) -> list[dict[str, JSON]]:
     rows: list[dict[str, JSON]] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict):
@@ -83,10 +82,10 @@ def truncate(path: Path, step: int) -> None:
 class RunLog:
     """``log.jsonl`` (a row is on its way to the disk as soon as it is written) and ``tensorboard/`` of a run folder.
 
-    Rows have ``kind`` (``train``, ``valid``, ``note``) and ``step`` (steps done). The first two hold the losses in
-    nats, the accuracies and ``seconds`` (since the run began, over all its sessions), ``train`` also
-    ``learning_rate``, ``norm`` (of the gradient, before clipping) and ``cells_per_second``; a ``note`` has a
-    ``message``. A number that is not finite is null.
+    Rows have ``kind`` (``train``, ``valid``, ``note``) and ``step`` (steps done). The first two hold the metrics of the
+    training, ``total`` among them, and ``seconds`` (since the run began, over all its sessions); ``train`` also
+    ``learning_rate``, ``norm`` (of the gradient, before clipping) and the examples a second (``cells_per_second``); a
+    ``note`` has a ``message``. A number that is not finite is null.
 
     Parameters
     ----------
@@ -104,7 +103,8 @@ class RunLog:
     def __enter__(self) -> RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
-        truncate(self.path, self.done or NOTHING)
+        quiet_writer_threads()
+        truncate(self.path, self.done or _BEFORE_THE_FIRST)
         with writing(self.folder):
             self._file = self.path.open("ab", buffering=0)
             self._board = SummaryWriter(str(self.folder), purge_step=self.done + 1 if self.done else 0)
@@ -124,14 +124,9 @@ class RunLog:
             if error is None:
                 raise
 
-    def losses(self, kind: Kind, step: int, losses: Losses, **numbers: float) -> None:
-        """Write the losses after ``step`` steps, and other numbers beside them."""
-        values = asdict(losses)
-        self.numbers(kind, step, {name: values[name] for name in LOSSES} | numbers)
-
-    def numbers(self, kind: Kind, step: int, numbers: Mapping[str, float]) -> None:
-        """Write numbers measured after ``step`` steps."""
-        row = {name: _finite(value) for name, value in numbers.items()}
+    def metrics(self, kind: Kind, step: int, metrics: Mapping[str, float]) -> None:
+        """Write numbers measured after ``step`` steps, by name."""
+        row = {name: _finite(value) for name, value in metrics.items()}
         self._write({"kind": kind, "step": step, **row})
         if self._board is not None:
             with writing(self.folder):
@@ -140,7 +135,7 @@ class RunLog:
                         self._board.add_scalar(f"{name}/{kind}", value, step)
 
     def note(self, step: int, message: str) -> None:
-        """Write down a thing worth knowing in words."""
+        """Write a message."""
         self._write({"kind": "note", "step": step, "message": message})
 
     def _write(self, row: Mapping[str, JSON]) -> None:
@@ -152,7 +147,7 @@ class RunLog:
                 line = line[self._file.write(line) :]
 
     def sync(self) -> None:
-        """Make sure that all of it is on the disk: a checkpoint never knows more than its log."""
+        """Make sure that all of it is on the disk: no checkpoint may be ahead of its log."""
         if self._file is not None and self._board is not None:
             with writing(self.path):
                 os.fsync(self._file.fileno())

@@ -1,4 +1,9 @@
-"""AdamW for the model, and its state as named tensors that safetensors can hold."""
+"""AdamW for the model, and its state as named tensors that safetensors can hold.
+
+``torch.distributed.checkpoint.state_dict`` names the state, too, but to save a fresh optimiser it takes a step of zero
+gradients, which advances the step counters of the run, and it loads moments of a wrong shape, or half of them, in
+silence.
+"""
 
 from __future__ import annotations
 

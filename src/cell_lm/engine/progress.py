@@ -12,7 +12,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cell_lm.objectives.divide_and_conquer import Losses
+from cell_lm.terminal import one_line
 
 SECONDS_BETWEEN_LINES = 15.0
 
@@ -27,16 +27,10 @@ class Display(Protocol):
     ) -> None: ...
 
     def step(self, done: int, described: str) -> None:
-        """Show that ``done`` steps are done, and how it goes."""
+        """Show that ``done`` steps are done, and how the last one went."""
 
     def note(self, message: str) -> None:
-        """Say something."""
-
-
-def describe(losses: Losses, cells_per_second: float) -> str:
-    """Return loss, accuracy of the hidden genes and speed in a few words."""
-    accuracy = "" if math.isnan(losses.masked_accuracy) else f", masked genes right {losses.masked_accuracy:.1%}"
-    return f"loss {losses.total:.4f}{accuracy}, {cells_per_second:,.0f} cells/s"
+        """Show a message."""
 
 
 class Silent:
@@ -73,25 +67,25 @@ class Lines(Silent):
     def __init__(self, console: Console, steps: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.steps, self.clock = console, steps, clock
         self.first, self.began = done, clock()
-        self.spoken = -math.inf
+        self.shown = -math.inf
 
     def step(self, done: int, described: str) -> None:
         """Show that ``done`` steps are done, if it is time."""
         now = self.clock()
-        if now - self.spoken < SECONDS_BETWEEN_LINES and done < self.steps:
+        if now - self.shown < SECONDS_BETWEEN_LINES and done < self.steps:
             return
-        self.spoken = now
+        self.shown = now
         left = timedelta(seconds=round((now - self.began) / (done - self.first) * (self.steps - done)))
-        ahead = f", {left} left" if done < self.steps else ""
-        self.note(f"step {done}/{self.steps}: {described}{ahead}")
+        remaining = f", {left} left" if done < self.steps else ""
+        self.note(f"step {done}/{self.steps}: {described}{remaining}")
 
     def note(self, message: str) -> None:
         """Print a line."""
-        self.console.print(message, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(one_line(message), soft_wrap=True, highlight=False, markup=False)
 
 
 class Bar(Lines):
-    """A progress bar with loss, accuracy, speed and the time that is left."""
+    """A progress bar with the last step, described, and the time that is left."""
 
     def __init__(self, console: Console, steps: int, done: int) -> None:
         super().__init__(console, steps, done)

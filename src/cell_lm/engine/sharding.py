@@ -51,7 +51,7 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
     for unit in model.modules():
         if isinstance(unit, FSDPModule):
             unit.set_gradient_divide_factor(1.0)
-            unit.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+            unit.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -78,5 +78,5 @@ def spread(tensor: Tensor, like: Tensor) -> Tensor:
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put whole tensors into a model, sharded or not."""
-    held = model.state_dict()
-    model.load_state_dict({name: spread(tensor, held.get(name, tensor)) for name, tensor in tensors.items()})
+    own = model.state_dict()
+    model.load_state_dict({name: spread(tensor, own.get(name, tensor)) for name, tensor in tensors.items()})

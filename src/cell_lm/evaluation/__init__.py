@@ -1,1 +1,86 @@
-"""Evaluation that every task, report and benchmark shares: metrics, and the linear head that judges embeddings."""
+"""Evaluation that every task, report and benchmark shares.
+
+:mod:`~cell_lm.evaluation.splits` say which cells test (:mod:`~cell_lm.evaluation.saved_splits` keeps them), the metrics
+score (:mod:`~cell_lm.evaluation.annotation_metrics`, :mod:`~cell_lm.evaluation.calibration`,
+:mod:`~cell_lm.evaluation.novelty`, :mod:`~cell_lm.evaluation.regression`, :mod:`~cell_lm.evaluation.geometry`),
+:mod:`~cell_lm.evaluation.intervals` say how sure that is, :mod:`~cell_lm.evaluation.baselines` are the rivals, and
+:mod:`~cell_lm.evaluation.comparison` puts methods side by side. :mod:`~cell_lm.evaluation.linear_head` is the head that
+labels embeddings and the rivals' features alike.
+
+The function :func:`cell_lm.evaluation.geometry.geometry` is imported from its module, whose name it has.
+"""
+
+from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores, macro_f1
+from cell_lm.evaluation.baselines import (
+    RIVALS,
+    GeneLogisticRegression,
+    MajorityClass,
+    NearestCentroid,
+    NearestNeighbours,
+    PCALogisticRegression,
+    Rival,
+)
+from cell_lm.evaluation.calibration import calibration_error
+from cell_lm.evaluation.comparison import Comparison, compare
+from cell_lm.evaluation.geometry import (
+    Geometry,
+    alignment,
+    effective_rank,
+    label_alignment,
+    mean_cosine,
+    uniformity,
+)
+from cell_lm.evaluation.intervals import (
+    Interval,
+    mean_interval,
+    paired_bootstrap,
+    paired_bootstrap_over,
+    score_interval,
+)
+from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
+from cell_lm.evaluation.novelty import novelty_auroc
+from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
+from cell_lm.evaluation.saved_splits import Splits, cells_hash
+from cell_lm.evaluation.splits import Split, few_shot, leave_one_group_out, pairs, refuse_leakage, stratified
+
+__all__ = [
+    "RIVALS",
+    "AnnotationScores",
+    "Comparison",
+    "GeneLogisticRegression",
+    "Geometry",
+    "Interval",
+    "LinearHead",
+    "MajorityClass",
+    "NearestCentroid",
+    "NearestNeighbours",
+    "PCALogisticRegression",
+    "ResponseScores",
+    "Rival",
+    "Selection",
+    "Split",
+    "Splits",
+    "alignment",
+    "annotation_scores",
+    "calibration_error",
+    "cells_hash",
+    "compare",
+    "effective_rank",
+    "few_shot",
+    "fit_head",
+    "label_alignment",
+    "leave_one_group_out",
+    "macro_f1",
+    "mean_cosine",
+    "mean_interval",
+    "novelty_auroc",
+    "paired_bootstrap",
+    "paired_bootstrap_over",
+    "pairs",
+    "predict_mean_effects",
+    "refuse_leakage",
+    "response_scores",
+    "score_interval",
+    "stratified",
+    "uniformity",
+]

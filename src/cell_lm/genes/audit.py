@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.errors import GeneError
-from cell_lm.files import JSON, atomic_file
+from cell_lm.files import JSON, write_csv
 
 Status = Literal["matched", "renamed", "merged", "non-coding", "unknown", "ambiguous"]
 """What became of an input gene.
@@ -185,12 +184,9 @@ class GeneAudit:
         """Return counts and the first genes of each status as JSON; :meth:`AuditSummary.from_json` reads it."""
         return self.shorten().to_json()
 
-    def write_csv(self, path: Path) -> None:
-        """Write the whole table, one line a gene, atomically."""
-        text = io.StringIO()
-        self.table.to_csv(text, index=False, lineterminator="\n")
-        with atomic_file(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+    def write_csv(self, path: Path, *, replace: bool = True) -> None:
+        """Write the whole table, one line a gene, atomically; see :func:`cell_lm.files.write_csv`."""
+        write_csv(self.table, path, replace=replace)
 
     def aggregate(self, X: Matrix) -> sparse.csr_matrix:
         """Put the columns of a matrix in the order of the vocabulary: those of one gene summed, dropped ones left out.

@@ -126,7 +126,8 @@ def _too_few(audit: GeneAudit, min_overlap: int, min_share: float) -> Problem:
         others = f"; not known: {dropped}" if dropped else ""
         return Problem(
             f"only {found:,} of the {audit.n_genes:,} genes of the vocabulary are among its {genes:,}{others}",
-            f"At least {min_overlap:,} are needed: give all measured genes; for a panel lower min_overlap",
+            f"At least {min_overlap:,} are needed: give all measured genes; "
+            "for a panel lower min_overlap (--min-overlap)",
         )
     return Problem(
         f"only {used:,} of its {genes:,} genes ({100 * used / genes:.0f} %) are in the vocabulary; not: {dropped}",

@@ -1,18 +1,35 @@
 """Attention within cells that lie packed one after the other: exact, by random features, or among latents.
 
-Shapes: R rows over all cells, H heads, K width of a head, F random features.
+There are three routes, which compute the same. On the CPU one call a cell, because padding costs more there than calls
+do. On a GPU the variable-length kernel of flash attention, in half precision; and where that cannot be used (float32,
+random features, weighted keys, an old GPU) buckets of cells of similar lengths, padded and computed at once: at most a
+fifth is padding, and there are some dozen calls, however many cells there are.
+
+Shapes: R rows over all cells, c cells computed at once with n queries and m keys each, H heads, K width of a head, F
+random features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cell_lm.nn.layout import AttentionLayout
 from cell_lm.nn.linear import Linear
-from cell_lm.nn.presence import CellPresence, Presence, present_attention
+from cell_lm.nn.presence import Presence, PresencePart, present_attention
+
+Route = Literal["cells", "buckets", "flash"]
+Function = Callable[[Tensor, Tensor, Tensor, Tensor | None, PresencePart | None], Tensor]
+"""Attention of queries [c, n, H, K] over keys and values [c, m, H, K], of which bool [c, m] are not padding."""
+
+_HALF = (torch.float16, torch.bfloat16)
+_FLASH_WIDTH, _FLASH_STEP, _FLASH_CELLS = 256, 8, 65535
+"""What the kernel takes: heads of at most so many numbers, in multiples of so many, and so many cells (a grid)."""
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -26,65 +43,134 @@ def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return F.scaled_dot_product_attention(_wide(query), _wide(key), _wide(value)).to(query.dtype)
 
 
-def _one_cell(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Exact attention of one cell: [n, H, K] queries over [m, H, K] keys and values."""
-    q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (query, key, value))
-    return F.scaled_dot_product_attention(q, k, v).squeeze(0).transpose(0, 1)
+@cache
+def _has_flash(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def _cells(rows: Tensor, lengths: Sequence[int]) -> tuple[Tensor, ...]:
-    # one split, not a slice a cell: the gradient of each slice would be as large as all rows
-    cells: tuple[Tensor, ...] = torch.split(rows, list(lengths))
-    return cells
+def choose_route(query: Tensor, cells: int) -> Route:
+    """Return how exact attention without weights is computed for queries [R, H, K] of so many cells."""
+    if query.device.type != "cuda":
+        return "cells"
+    fits = query.dtype in _HALF and query.shape[-1] <= _FLASH_WIDTH and cells <= _FLASH_CELLS
+    return "flash" if fits and _has_flash(query.device) else "buckets"
+
+
+def padded_route(query: Tensor) -> Route:
+    """Return how all other attention is computed."""
+    return "cells" if query.device.type == "cpu" else "buckets"
+
+
+def attend(
+    function: Function,
+    route: Route,
+    rows: tuple[Tensor, Tensor, Tensor],
+    layout: AttentionLayout,
+    presence: Presence | None = None,
+) -> Tensor:
+    """Apply a function to the queries, keys and values of each cell, by cells or by buckets.
+
+    Parameters
+    ----------
+    function
+        Computes some cells at once.
+    route
+        ``"cells"`` or ``"buckets"``.
+    rows
+        Queries, keys and values, [R, H, K], the cells one after the other.
+    layout
+        Which rows belong to which cell.
+    presence
+        Weights of the keys; None: all 1.
+
+    Returns
+    -------
+    Tensor
+        [R, H, K], rows as in the queries.
+    """
+    query, key, value = rows
+    if not layout.queries.rows:
+        return _no_rows(*rows)
+    parts: Iterator[PresencePart | None]
+    if route == "cells":
+        parts = iter([None] * len(layout)) if presence is None else presence.by_cell(layout)
+        # one split, not a slice a cell: the gradient of each slice would be as large as all rows
+        sizes = (layout.queries.sizes, layout.keys.sizes, layout.keys.sizes)
+        cells = zip(*(torch.split(x, size) for x, size in zip(rows, sizes, strict=True)), parts, strict=True)
+        return torch.cat([function(q[None], k[None], v[None], None, part)[0] for q, k, v, part in cells])
+    buckets = layout.buckets
+    parts = iter([None] * len(buckets.buckets)) if presence is None else presence.by_bucket(layout)
+    padded = zip(
+        buckets.split_queries(query), buckets.split_keys(key), buckets.split_keys(value), buckets.buckets, parts,
+        strict=True,
+    )  # fmt: skip
+    return buckets.join_queries([function(q, k, v, bucket.filled, part) for q, k, v, bucket, part in padded])
+
+
+def _no_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return [0, H, K] that depends on all three: shards are reduced on all ranks, so no gradient may be missing."""
+    return value[:0] + 0.0 * (query.sum() + key.sum())
+
+
+def _no_keys(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return zeros like the queries, of cells that have no key; they depend on all three, as above."""
+    return 0.0 * (query + key.sum() + value.sum())
+
+
+def _exact(
+    query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart | None = None
+) -> Tensor:
+    """Exact attention of [c, n, H, K] queries over [c, m, H, K] keys and values; zero where a cell has no key."""
+    if presence is not None:
+        return present_attention(query, key, value, filled, presence)
+    if not key.shape[1]:
+        return _no_keys(query, key, value)
+    mask = None if filled is None else filled[:, None, None]
+    q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2)
 
 
 def packed_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    queries: Sequence[int],
-    keys: Sequence[int],
-    presence: Presence | None = None,
+    query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout, presence: Presence | None = None
 ) -> Tensor:
     """Exact attention, each cell's queries over its own keys only.
-
-    One call a cell on the CPU, where padding costs more than calls do, and in float32 at least; on CUDA in half
-    precision the variable-length kernel.
 
     Parameters
     ----------
     query, key, value
         [R, H, K], the cells one after the other.
-    queries, keys
-        Rows of each cell in ``query``, and in ``key`` and ``value``.
+    layout
+        Which rows belong to which cell.
     presence
-        How much each key is there; None: all of them wholly. Of several variants each has equally many rows in
+        How much each key is present; None: all of them wholly. Of several variants each has equally many rows in
         ``query``, within each cell one variant after the other.
 
     Returns
     -------
     Tensor
-        [R, H, K], rows as in ``query``.
+        [R, H, K], rows as in ``query``; zero where a cell has no key.
     """
-    if presence is None and query.device.type == "cuda" and query.dtype in (torch.float16, torch.bfloat16):
-        return _flash(query, key, value, queries, keys)
+    route = choose_route(query, len(layout)) if presence is None else padded_route(query)
+    if route == "flash":
+        return _flash(query, key, value, layout)
     with torch.autocast(query.device.type, enabled=False):
-        cells = zip(_cells(_wide(query), queries), _cells(_wide(key), keys), _cells(_wide(value), keys), strict=True)
-        if presence is None:
-            return torch.cat([_one_cell(*cell) for cell in cells]).to(query.dtype)
-        parts = zip(cells, presence.cells(keys), strict=True)
-        return torch.cat([present_attention(*cell, part) for cell, part in parts]).to(query.dtype)
+        rows = (_wide(query), _wide(key), _wide(value))
+        return attend(_exact, route, rows, layout, presence).to(query.dtype)
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, queries: Sequence[int], keys: Sequence[int]) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
+def _flash(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # takes seconds to import, and only a GPU needs it
 
-    def ends(lengths: Sequence[int]) -> Tensor:
-        return F.pad(torch.tensor(lengths, dtype=torch.int32).cumsum(0, dtype=torch.int32), (1, 0)).to(query.device)
-
-    attended = varlen_attn(query, key, value, ends(queries), ends(keys), max(queries), max(keys))
+    if not layout.queries.rows or not layout.keys.rows:  # a grid without blocks is an error
+        return (_no_keys if layout.queries.rows else _no_rows)(query, key, value)
+    width = query.shape[-1]
+    query, key, value = (F.pad(x, (0, -width % _FLASH_STEP)) if width % _FLASH_STEP else x for x in (query, key, value))
+    queries, keys = layout.queries, layout.keys
+    attended = varlen_attn(
+        query, key, value, queries.offsets, keys.offsets, queries.longest, keys.longest, scale=width**-0.5
+    )
     assert isinstance(attended, Tensor)  # without return_aux it is one
-    return attended
+    return attended[..., :width]
 
 
 class Projections(nn.Module):
@@ -117,24 +203,17 @@ class Projections(nn.Module):
 class FullAttention(Projections):
     """Softmax attention, exact."""
 
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor,
-        queries: Sequence[int],
-        keys: Sequence[int],
-        presence: Presence | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, layout: AttentionLayout, presence: Presence | None = None) -> Tensor:
         """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
         key, value = self.keys_values(context)
-        return self.back(packed_attention(self.queries(x), key, value, queries, keys, presence))
+        return self.back(packed_attention(self.queries(x), key, value, layout, presence))
 
 
 class PerformerAttention(Projections):
     """Softmax attention by positive orthogonal random features (FAVOR+).
 
-    The features are a buffer, drawn from a seed and redrawn only when :meth:`redraw` is told to, never by counting
-    forward calls. The stabiliser of the keys is taken over each cell alone, so no cell touches another's result.
+    The features are a buffer, drawn from a seed and redrawn only by :meth:`redraw`, never by counting forward calls.
+    The stabiliser of the keys is taken over each cell alone, so that a cell's result depends on no other cell.
 
     References
     ----------
@@ -162,56 +241,58 @@ class PerformerAttention(Projections):
         x = x * self.directions.shape[1] ** -0.25
         return x @ self.directions.T.to(x.dtype) - x.square().sum(-1, keepdim=True) / 2
 
-    def _cell(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def _cells(
+        self, query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart | None
+    ) -> Tensor:
+        """Attention of [c, n, H, F] queries over [c, m, H, F] keys (logits of the features) and [c, m, H, K] values."""
+        if presence is not None:
+            return self._present_cells(query, key, value, filled, presence)
         # one constant per query row and one per cell and head cancel in the quotient: they only keep exp in range
         query = (query - query.detach().amax(-1, keepdim=True)).exp() + 1e-6
-        key = (key - key.detach().amax((0, 2), keepdim=True)).exp() + 1e-6
-        summary = torch.einsum("nhf,nhk->hfk", key, value)
-        total = torch.einsum("nhf,hf->nh", query, key.sum(0))
-        return torch.einsum("nhf,hfk->nhk", query, summary) / total.unsqueeze(-1)
+        if filled is None:
+            key = (key - key.detach().amax((1, 3), keepdim=True)).exp() + 1e-6
+        else:
+            padding = ~filled[:, :, None, None]
+            largest = key.detach().masked_fill(padding, -torch.inf).amax((1, 3), keepdim=True)
+            key = ((key - largest).masked_fill(padding, -torch.inf).exp() + 1e-6).masked_fill(padding, 0.0)
+        summary = torch.einsum("cmhf,cmhk->chfk", key, value)
+        total = torch.einsum("cnhf,chf->cnh", query, key.sum(1))
+        return torch.einsum("cnhf,chfk->cnhk", query, summary) / total.unsqueeze(-1)
 
-    def _present_cell(self, query: Tensor, key: Tensor, value: Tensor, presence: CellPresence) -> Tensor:
-        """As :meth:`_cell`, of one variant and with CLS in front; absent keys do not take part in the stabiliser."""
-        weight = presence.keys[0, :, None, None]
+    def _present_cells(
+        self, query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart
+    ) -> Tensor:
+        """As :meth:`_cells`, of one variant and with CLS in front; absent keys do not take part in the stabiliser."""
+        weight = presence.keys[:, 0, :, None, None]
         # not detached: next to 1e-6 the constants do not cancel quite, and the slope is to be the true one
         query = (query - query.amax(-1, keepdim=True)).exp() + 1e-6
         key = key.masked_fill(weight == 0, -torch.inf)
-        key = (key - key.amax((0, 2), keepdim=True)).exp() + 1e-6
-        here = key * weight
-        nothing = torch.einsum("nhf,hf->nh", query, key[1:].sum(0)) * presence.nothing[0]
-        summary = torch.einsum("nhf,nhk->hfk", here, value)
-        total = torch.einsum("nhf,hf->nh", query, here.sum(0)) + nothing
-        attended = torch.einsum("nhf,hfk->nhk", query, summary) + nothing[..., None] * value[0]
+        key = (key - key.amax((1, 3), keepdim=True)).exp() + 1e-6
+        if filled is not None:
+            key = key.masked_fill(~filled[:, :, None, None], 0.0)
+        weighted = key * weight
+        null = torch.einsum("cnhf,chf->cnh", query, key[:, 1:].sum(1)) * presence.null[:, :1, None]
+        summary = torch.einsum("cmhf,cmhk->chfk", weighted, value)
+        total = torch.einsum("cnhf,chf->cnh", query, weighted.sum(1)) + null
+        attended = torch.einsum("cnhf,chfk->cnhk", query, summary) + null[..., None] * value[:, :1]
         return attended / total[..., None]
 
-    def forward(
-        self,
-        x: Tensor,
-        context: Tensor,
-        queries: Sequence[int],
-        keys: Sequence[int],
-        presence: Presence | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, layout: AttentionLayout, presence: Presence | None = None) -> Tensor:
         """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
         key, value = self.keys_values(context)
         query = self.queries(x)
         with torch.autocast(x.device.type, enabled=False):
             wide = torch.promote_types(query.dtype, torch.float32)
-            query_logits, key_logits = self._logits(query.to(wide)), self._logits(key.to(wide))
-            parts = (_cells(query_logits, queries), _cells(key_logits, keys), _cells(value.to(wide), keys))
-            if presence is None:
-                attended = torch.cat([self._cell(*cell) for cell in zip(*parts, strict=True)])
-            else:
-                there = presence.cells(keys)
-                attended = torch.cat([self._present_cell(*cell) for cell in zip(*parts, there, strict=True)])
+            rows = self._logits(query.to(wide)), self._logits(key.to(wide)), value.to(wide)
+            attended = attend(self._cells, padded_route(query), rows, layout, presence)
         return self.back(attended.to(query.dtype))
 
 
 class LatentAttention(Projections):
     """Exact attention among the latents of each cell, all cells having equally many."""
 
-    def forward(self, x: Tensor, wanted: int | None = None) -> Tensor:
-        """Attend within [C, L, width]; where ``wanted`` is given, only the first so many latents ask."""
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
+        """Attend within [C, L, width]; where ``queries`` is given, only from the first so many latents."""
         key, value = self.keys_values(x)
-        query, key, value = (part.transpose(1, 2) for part in (self.queries(x[:, :wanted]), key, value))
+        query, key, value = (part.transpose(1, 2) for part in (self.queries(x[:, :queries]), key, value))
         return self.back(scaled_dot_product(query, key, value).transpose(1, 2))

@@ -1,6 +1,6 @@
 """Randomness by counter: a hash of where a number stands decides it, so a second forward pass needs no random state.
 
-A generator hands out numbers in the order they are asked for; change the chunking, the device or the number of ranks,
+A generator returns numbers in the order of the calls; change the chunking, the device or the number of ranks,
 and the same cell meets other numbers. Here dropout and masking are a pure function of
 
     (seed, step, slot of the cell in the global batch, view, token, site in the network, feature)
@@ -9,7 +9,9 @@ and so a cell meets the same ones in whatever chunk, order and rank it is comput
 its gene, not by its position, so the order of the genes does not matter either.
 
 The first levels are mixed once per row of a batch with SplitMix64 [1]_, the last with a 32-bit finaliser of low bias
-[2]_ keyed by 64 bits; the compiled CPU kernel and the tensor expression for other devices give the same bits.
+[2]_ keyed by 64 bits. On the CPU a kernel compiled by numba computes it. Elsewhere it is a tensor expression in 32-bit
+integers, which ``torch.compile`` makes one kernel on CUDA; where it cannot, the expression is computed in blocks of
+rows. All give the same bits.
 
 References
 ----------
@@ -21,7 +23,11 @@ finaliser is
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,12 +39,15 @@ from cell_lm.data.compiled import compiled
 _WORD = 0xFFFFFFFF
 _GOLDEN = 0x9E3779B9
 _MIX_1, _MIX_2 = 0x7FEB352D, 0x846CA68B
+_LOWEST = -(1 << 31)
+_BLOCK = 1 << 22
+"""Numbers that the tensor expression computes at a time where it is not compiled."""
 
 
-def _signed(value: int) -> int:
-    """Return the int64 with the bits of an unsigned 64-bit number."""
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value
+def _signed(value: int, bits: int = 64) -> int:
+    """Return the signed integer with the bits of an unsigned one."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
@@ -69,7 +78,7 @@ class Counter:
     @classmethod
     def of(cls, seed: int, step: int, slots: Tensor, view: Tensor | int) -> Counter:
         """Return the counter of cells in given slots and views (``view``: one number, or int64 [C])."""
-        head = mix(torch.tensor(seed, dtype=torch.int64, device=slots.device))
+        head = mix(torch.full((), seed, dtype=torch.int64, device=slots.device))  # nothing is copied to a GPU
         head = mix(head ^ step)
         return cls(mix(mix(head ^ slots) ^ view))
 
@@ -99,33 +108,98 @@ def _keep_cpu(keys: Any, width: int, threshold: Any, out: Any) -> None:
 
 @compiled
 def _drop_cpu(keys: Any, threshold: Any, scale: Any, x: Any, out: Any) -> None:
-    nought = scale * 0
+    zero = scale * 0
     for row in range(keys.shape[0]):
         low = np.uint32(keys[row] & 0xFFFFFFFF)
         high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
         for column in range(x.shape[1]):
-            factor = scale if _survives(low, high, column, threshold) else nought
+            factor = scale if _survives(low, high, column, threshold) else zero
             out[row, column] = x[row, column] * factor
 
 
 @compiled
 def _drop_and_add_cpu(keys: Any, threshold: Any, scale: Any, x: Any, base: Any, out: Any) -> None:
-    nought = scale * 0
+    zero = scale * 0
     for row in range(keys.shape[0]):
         low = np.uint32(keys[row] & 0xFFFFFFFF)
         high = np.uint32((keys[row] >> 32) & 0xFFFFFFFF)
         for column in range(x.shape[1]):
-            factor = scale if _survives(low, high, column, threshold) else nought
+            factor = scale if _survives(low, high, column, threshold) else zero
             out[row, column] = base[row, column] + x[row, column] * factor
 
 
+def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
+    """Return bool [R, width], given mixed keys int64 [R], the numbers of the features int32 [width] and a threshold.
+
+    The same bits as :func:`_survives`: products of int32 wrap around as those of uint32 do; a logical shift masks the
+    bits that an arithmetic one fills with the sign; unsigned numbers are in order once their sign bit is flipped. The
+    threshold is one of these, see :func:`_ordered`.
+    """
+    low, high = keys.to(torch.int32)[:, None], (keys >> 32).to(torch.int32)[:, None]
+    x = low + columns * _signed(_GOLDEN, 32)
+    x ^= (x >> 16).bitwise_and_(0xFFFF)
+    x *= _MIX_1
+    x ^= high
+    x ^= (x >> 15).bitwise_and_(0x1FFFF)
+    x *= _signed(_MIX_2, 32)
+    x ^= (x >> 16).bitwise_and_(0xFFFF)
+    x ^= _LOWEST
+    return x >= threshold
+
+
+def _ordered(threshold: int) -> int:
+    """Return an unsigned 32-bit number as the int32 of the same rank in the order."""
+    return threshold + _LOWEST
+
+
 def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
-    low, high = (keys & _WORD)[:, None], (_shift(keys, 32) & _WORD)[:, None]
-    x = (low + torch.arange(width, device=keys.device) * _GOLDEN) & _WORD
-    x = ((x ^ (x >> 16)) * _MIX_1) & _WORD
-    x = x ^ high
-    x = ((x ^ (x >> 15)) * _MIX_2) & _WORD
-    return (x ^ (x >> 16)) >= threshold
+    """Return bool [R, width] on any device, in blocks of rows: beside the result some megabytes."""
+    columns, rows = torch.arange(width, dtype=torch.int32, device=keys.device), max(1, _BLOCK // width)
+    out = torch.empty(len(keys), width, dtype=torch.bool, device=keys.device)
+    for start in range(0, len(keys), rows):
+        block = slice(start, start + rows)
+        out[block] = _survive(keys[block], columns, _ordered(threshold))
+    return out
+
+
+def _drop_in_one(x: Tensor, keys: Tensor, site: int, threshold: int, scale: float, base: Tensor | None) -> Tensor:
+    """Return what :func:`_drop` does of rows ``x`` [R, width], written to be compiled into one kernel."""
+    columns = torch.arange(x.shape[1], dtype=torch.int32, device=x.device)
+    keep = _survive(mix(keys ^ site), columns, threshold)
+    dropped = torch.where(keep, x * scale, torch.zeros_like(x))
+    return dropped if base is None else base + dropped
+
+
+def _drop_eagerly(x: Tensor, keys: Tensor, site: int, threshold: int, scale: float, base: Tensor | None) -> Tensor:
+    """Return the same, an operation after the other; ``threshold`` as for :func:`_drop_in_one`."""
+    keep = _keep_anywhere(mix(keys ^ site), x.shape[1], threshold - _LOWEST)
+    dropped = (x * keep).mul_(scale)
+    return dropped if base is None else dropped.add_(base)
+
+
+Drop = Callable[[Tensor, Tensor, int, int, float, Tensor | None], Tensor]
+
+
+@cache
+def _compiled_drop(device: torch.device) -> Drop:
+    """Return dropout as one kernel for a CUDA device, after comparing its bits with the eager twin; else the twin.
+
+    Compiling needs Triton and a C compiler, which not every machine has.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return _drop_eagerly
+    kernel: Drop = torch.compile(_drop_in_one, dynamic=True)
+    x = torch.ones(64, 32, device=device)
+    keys = torch.arange(-32, 32, device=device) * _signed(0x9E3779B97F4A7C15)
+    given = (x, keys, 3, _ordered(1 << 31), 2.0, None)
+    try:
+        same = torch.equal(kernel(*given), _drop_eagerly(*given))
+        reason = "its bits are not those of the eager expression"
+    except RuntimeError as error:
+        same, reason = False, " ".join(str(error).split())[:200]
+    if not same:
+        warnings.warn(f"dropout on {device} is not compiled, and slower: {reason}", stacklevel=2)
+    return kernel if same else _drop_eagerly
 
 
 def _threshold(rate: float) -> int:
@@ -140,7 +214,7 @@ def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
     keys
         int64 [R]: :meth:`Counter.rows`.
     site
-        Number of the site in the network; each asks for other numbers.
+        Number of the site in the network; each has other numbers.
     width
         Features of a row.
     rate
@@ -156,9 +230,11 @@ def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
 
 def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None = None) -> Tensor:
     """Return ``base`` (if any, of the dtype of ``x``) plus ``x`` [..., width] under dropout, one key for each row."""
-    scale, width = 1.0 / (1.0 - rate), x.shape[-1]
-    if x.device.type != "cpu" or x.dtype.itemsize < 4:
-        dropped = (x * keep_mask(keys, site, width, rate).view(x.shape)).mul_(scale)
+    if x.device.type != "cpu":
+        return _drop_elsewhere(x, keys, site, rate, base)
+    scale = 1.0 / (1.0 - rate)
+    if x.dtype.itemsize < 4:
+        dropped = (x * keep_mask(keys, site, x.shape[-1], rate).view(x.shape)).mul_(scale)
         return dropped if base is None else base + dropped
     out = torch.empty(x.shape, dtype=x.dtype)  # whole, not a view of rows: FSDP warns of layers that return views
     keyed = mix(keys ^ site).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), _rows(x)
@@ -167,6 +243,14 @@ def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None =
     else:
         _drop_and_add_cpu(*keyed, _rows(base), _rows(out))
     return out
+
+
+def _drop_elsewhere(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None) -> Tensor:
+    """Return the same on any device, by the tensor expression."""
+    rows, added = x.reshape(-1, x.shape[-1]), None if base is None else base.reshape(-1, x.shape[-1])
+    fits = x.device.type == "cuda" and len(rows) > 1  # a single row would be compiled for itself
+    drop = _compiled_drop(x.device) if fits else _drop_eagerly
+    return drop(rows, keys, site, _ordered(_threshold(rate)), 1.0 / (1.0 - rate), added).view(x.shape)
 
 
 def _rows(x: Tensor) -> Any:

@@ -79,7 +79,7 @@ class CellEmbedding(nn.Module):
         embedded: Tensor = self.project(self.genes(batch.genes)) + self.expression(batch, hidden)
         return embedded
 
-    def question(self, genes: Tensor) -> Tensor:
-        """Return what stands for genes whose expression is asked for, [M, width]: gene vector plus hidden vector."""
-        asked: Tensor = self.project(self.genes(genes)) + self.expression.hidden_vector()
-        return asked
+    def queries(self, genes: Tensor) -> Tensor:
+        """Return the queries of hidden genes, [M, width]: gene vector plus the vector of a hidden expression."""
+        queries: Tensor = self.project(self.genes(genes)) + self.expression.hidden_vector()
+        return queries

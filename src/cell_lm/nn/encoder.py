@@ -1,9 +1,9 @@
 """The encoder: packed cells in, one CLS vector a cell out, and the states of the genes whose expression was hidden.
 
 No positions (the genes of a cell are a set) and no operation across cells, so a cell's embedding depends on nothing
-else in its batch. Two ways through: :class:`TokenEncoder` lets all genes attend to each other (exactly, or by random
-features); :class:`LatentEncoder` lets a few latents read the genes and attend among themselves, and reads hidden genes
-back.
+else in its batch. There are two kinds: in :class:`TokenEncoder` all genes attend to each other (exactly, or by random
+features); in :class:`LatentEncoder` a few latents attend to the genes and to each other, and hidden genes to the
+latents.
 
 Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M hidden genes.
 """
@@ -19,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.loading.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate, to_device
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding
+from cell_lm.nn.layout import AttentionLayout, HiddenGenes, Segments, cell_of_gene
 from cell_lm.nn.linear import Linear
 from cell_lm.nn.presence import Presence
 
@@ -39,7 +40,7 @@ class Encoded:
     cls : Tensor
         [C, width]: the embedding of each cell.
     hidden : Tensor | None
-        [M, width]: the states of the hidden genes, in the order of the batch; None where none were asked for.
+        [M, width]: the states of the hidden genes, in the order of the batch; None with ``only_cls``.
     """
 
     cls: Tensor
@@ -47,7 +48,7 @@ class Encoded:
 
 
 class Encoder(Protocol):
-    """What the model asks of an encoder."""
+    """The interface of an encoder."""
 
     def __call__(
         self,
@@ -65,21 +66,16 @@ class Encoder(Protocol):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden.
+            bool [T]: genes whose expression is hidden. It may be on the CPU while the batch is on a GPU: no wait then.
         counter
             Where dropout comes from; None: no dropout.
         only_cls
             Compute no more than the embedding needs; ``Encoded.hidden`` is None.
         presence
-            How much each gene is there, [V, T] in V variants: 0 as if the cell did not have it, 1 as ever, and
+            How much each gene is present, [V, T] in V variants: 0 as if the cell did not have it, 1 wholly, and
             differentiable between (:mod:`cell_lm.nn.presence`). ``Encoded.cls`` is then [V, C, width]. Only without
             dropout and hidden genes.
         """
-
-
-def cell_of_gene(batch: CellBatch) -> Tensor:
-    """Return the cell that each gene of the batch belongs to, int64 [T]."""
-    return torch.from_numpy(np.repeat(np.arange(len(batch)), batch.lengths)).to(batch.genes.device)
 
 
 class FeedForward(nn.Module):
@@ -109,8 +105,8 @@ class Layer(nn.Module):
         """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
         return add_dropped(x, branch, keys, self.site + site, self.rate)
 
-    def start_silent(self, *, attention: bool) -> Self:
-        """Let the branches add nothing until they have learned to: the last linear layer of each starts at zero."""
+    def start_at_zero(self, *, attention: bool) -> Self:
+        """Let the branches add nothing at first: the last linear layer of each starts at zero."""
         for linear in [self.forward_block.out, *([self.attention.out] if attention else [])]:
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -128,17 +124,17 @@ class TokenLayer(Layer):
         self,
         x: Tensor,
         keys: Tensor | None,
-        lengths: list[int],
+        layout: AttentionLayout,
         rows: Tensor | None,
         presence: Presence | None = None,
     ) -> Tensor:
-        """Transform rows [R, width]; where ``rows`` [C] names one row a cell, only those are computed and returned."""
+        """Transform rows [R, width]; where ``rows`` names the queries of the layout, only those are computed."""
         context = self.norm_attention(x)
-        if rows is None:
-            attended = self.attention(context, context, lengths, lengths, presence)
-        else:
-            x, keys = x[rows], None if keys is None else keys[rows]
-            attended = self.attention(context[rows], context, [1] * len(rows), lengths, presence)
+        queries = context
+        if rows is not None:
+            x, queries = x.index_select(0, rows), context.index_select(0, rows)
+            keys = None if keys is None else keys.index_select(0, rows)
+        attended = self.attention(queries, context, layout, presence)
         return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
@@ -164,7 +160,15 @@ class TokenEncoder(nn.Module):
         """Return the permutation that puts the CLS row of each cell, [C] at the end, in front of its genes."""
         genes, cells = batch.tokens, len(batch)
         order = np.insert(np.arange(genes), batch.offsets[:-1], genes + np.arange(cells))
-        return torch.from_numpy(order).to(batch.genes.device)
+        return to_device(order, batch.genes.device)
+
+    def _keys(self, batch: CellBatch, counter: Counter | None, cell: Tensor, order: Tensor) -> Tensor | None:
+        if counter is None:
+            return None
+        cells = len(batch)
+        cell = torch.cat([cell, torch.arange(cells, device=cell.device)])
+        token = torch.cat([batch.genes, batch.genes.new_full((cells,), self.genes)])
+        return counter.rows(cell, token).index_select(0, order)
 
     def forward(
         self,
@@ -176,33 +180,33 @@ class TokenEncoder(nn.Module):
         presence: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
+        variants = None if presence is None else len(presence)
         if presence is not None:
             batch = concatenate([batch] * len(presence))
         cells, device = len(batch), batch.genes.device
-        order = self._order(batch)
-        there = None if presence is None else Presence.of(presence.reshape(1, -1), batch.offsets).with_cls(order)
-        first = torch.from_numpy(batch.offsets[:-1] + np.arange(cells)).to(device)
-        x = torch.cat([self.embedding(batch, hidden), self.cls.expand(cells, -1)])[order]
-        keys = None
-        if counter is not None:
-            cell = torch.cat([cell_of_gene(batch), torch.arange(cells, device=device)])
-            token = torch.cat([batch.genes, batch.genes.new_full((cells,), self.genes)])
-            keys = counter.rows(cell, token)[order]
+        order, cell = self._order(batch), cell_of_gene(batch)
+        weights = None if presence is None else Presence.of(presence.reshape(1, -1), batch.offsets).with_cls(order)
+        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
+        embedded = self.embedding(batch, None if masked is None else masked.mask)
+        x = torch.cat([embedded, self.cls.expand(cells, -1)]).index_select(0, order)
+        keys = self._keys(batch, counter, cell, order)
         x = dropout(x, keys, 0, self.rate)
-        lengths = [int(n) + 1 for n in batch.lengths]
+        first = to_device(batch.offsets[:-1] + np.arange(cells), device)
+        rows = Segments.of(batch.lengths + 1, device)
+        layout = AttentionLayout(rows, rows)
         for layer in self.layers[:-1]:
-            x = layer(x, keys, lengths, None, there)
-        if only_cls or hidden is None:
-            cls = self.norm(self.layers[-1](x, keys, lengths, first, there))
-            return Encoded(cls if presence is None else cls.unflatten(0, (len(presence), -1)), None)
-        x = self.layers[-1](x, keys, lengths, None, there)
-        where = torch.nonzero(hidden).squeeze(1)
-        row_of_gene = where + cell_of_gene(batch)[where] + 1
-        return Encoded(self.norm(x[first]), self.norm(x[row_of_gene]))
+            x = layer(x, keys, layout, None, weights)
+        if only_cls or masked is None:
+            from_cls = AttentionLayout(Segments.equal(cells, 1, device), rows)
+            cls = self.norm(self.layers[-1](x, keys, from_cls, first, weights))
+            return Encoded(cls if variants is None else cls.unflatten(0, (variants, -1)), None)
+        x = self.layers[-1](x, keys, layout, None, weights)
+        row_of_gene = masked.index + cell.index_select(0, masked.index) + 1
+        return Encoded(self.norm(x.index_select(0, first)), self.norm(x.index_select(0, row_of_gene)))
 
 
 class CrossAttentionLayer(Layer):
-    """Rows of one kind read rows of another kind of the same cell."""
+    """Rows of one kind attend to rows of another kind of the same cell."""
 
     def __init__(self, config: EncoderConfig, site: int) -> None:
         super().__init__(config, FullAttention(config.width, config.heads, config.head_width), site)
@@ -213,32 +217,31 @@ class CrossAttentionLayer(Layer):
         x: Tensor,
         context: Tensor,
         keys: Tensor | None,
-        queries: list[int],
-        lengths: list[int],
+        layout: AttentionLayout,
         presence: Presence | None = None,
     ) -> Tensor:
-        """Transform packed rows ``x`` [R, width] by what they read in ``context`` [R', width]."""
-        attended = self.attention(self.norm_attention(x), self.norm_context(context), queries, lengths, presence)
+        """Transform packed rows ``x`` [R, width], the queries, by attention to ``context`` [R', width]."""
+        attended = self.attention(self.norm_attention(x), self.norm_context(context), layout, presence)
         return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
 class LatentLayer(Layer):
     """A layer among the latents of each cell."""
 
-    def forward(self, x: Tensor, keys: Tensor | None, wanted: int | None = None) -> Tensor:
-        """Transform latents [C, L, width]; where ``wanted`` is given, only the first so many are computed."""
-        attended = self.attention(self.norm_attention(x), wanted)
-        if wanted is not None:
-            keys = None if keys is None else keys.view(x.shape[:2])[:, :wanted].flatten()
-            x = x[:, :wanted]
+    def forward(self, x: Tensor, keys: Tensor | None, queries: int | None = None) -> Tensor:
+        """Transform latents [C, L, width]; where ``queries`` is given, only the first so many are computed."""
+        attended = self.attention(self.norm_attention(x), queries)
+        if queries is not None:
+            keys = None if keys is None else keys.view(x.shape[:2])[:, :queries].flatten()
+            x = x[:, :queries]
         return self.feed_forward(self.add(x, attended, keys, 0), keys)
 
 
 class LatentEncoder(nn.Module):
-    """A few learned latents read the genes and attend among themselves; the first latent is CLS.
+    """A few learned latents attend to the genes and to each other; the first latent is CLS.
 
-    The cost is linear in the genes. A hidden gene is read back from the latents by cross-attention, its question being
-    its gene vector plus the vector of a hidden expression.
+    The cost is linear in the genes. A hidden gene is decoded by cross-attention to the latents, its query being its
+    gene vector plus the vector of a hidden expression.
     """
 
     def __init__(self, config: EncoderConfig, genes: int) -> None:
@@ -247,20 +250,20 @@ class LatentEncoder(nn.Module):
         self.latents = nn.Parameter(torch.empty(config.latents, config.width).normal_(std=0.02))
         after = [config.layers * i // config.cross_attentions for i in range(config.cross_attentions)]
         sites = iter(range(1, 10**6, SITES_PER_LAYER))
-        self.cross_attentions = nn.ModuleDict({str(i): self._read(config, next(sites)) for i in after})
+        self.cross_attentions = nn.ModuleDict({str(i): self._cross_attention(config, next(sites)) for i in after})
         shape = (config.width, config.heads, config.head_width)
         self.layers = nn.ModuleList(
-            LatentLayer(config, LatentAttention(*shape), next(sites)).start_silent(attention=True)
+            LatentLayer(config, LatentAttention(*shape), next(sites)).start_at_zero(attention=True)
             for _ in range(config.layers)
         )
-        self.answer = CrossAttentionLayer(config, next(sites)).start_silent(attention=True)
+        self.decoder = CrossAttentionLayer(config, next(sites)).start_at_zero(attention=True)
         self.norm = nn.LayerNorm(config.width)
         self.genes, self.rate = genes, config.dropout
 
     @staticmethod
-    def _read(config: EncoderConfig, site: int) -> CrossAttentionLayer:
-        # Only what the latents read reaches CLS at first: a mean of gene vectors, which tells cells apart by itself.
-        return CrossAttentionLayer(config, site).start_silent(attention=False)
+    def _cross_attention(config: EncoderConfig, site: int) -> CrossAttentionLayer:
+        # CLS is at first no more than what the latents attend to, a mean of gene vectors: by itself it differs by cell
+        return CrossAttentionLayer(config, site).start_at_zero(attention=False)
 
     def forward(
         self,
@@ -272,23 +275,27 @@ class LatentEncoder(nn.Module):
         presence: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
-        cells, count, width = len(batch), *self.latents.shape
-        there = None if presence is None else Presence.of(presence, batch.offsets)
+        cells, device, (count, width) = len(batch), batch.genes.device, self.latents.shape
+        weights = None if presence is None else Presence.of(presence, batch.offsets)
         variants = 1 if presence is None else len(presence)  # the genes are embedded once for all of them
+        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
         gene_keys, latent_keys = self._keys(batch, counter)
-        genes = dropout(self.embedding(batch, hidden), gene_keys, 0, self.rate)
-        lengths, each = batch.lengths.tolist(), [variants * count] * cells
+        embedded = self.embedding(batch, None if masked is None else masked.mask)
+        genes = dropout(embedded, gene_keys, 0, self.rate)
+        latents = Segments.equal(cells, variants * count, device)
+        layout = AttentionLayout(latents, Segments.of(batch.lengths, device))
         x = self.latents.expand(cells * variants, -1, -1)
         for i, layer in enumerate(self.layers):
             if str(i) in self.cross_attentions:
-                rows = self.cross_attentions[str(i)](x.reshape(-1, width), genes, latent_keys, each, lengths, there)
+                rows = self.cross_attentions[str(i)](x.reshape(-1, width), genes, latent_keys, layout, weights)
                 x = rows.view(cells * variants, count, width)
-            wanted = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
-            x = layer(x, latent_keys, wanted)
-        if only_cls or hidden is None:
+            queries = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
+            x = layer(x, latent_keys, queries)
+        if only_cls or masked is None:
             cls = self.norm(x[:, 0])
             return Encoded(cls if presence is None else cls.unflatten(0, (cells, variants)).transpose(0, 1), None)
-        return Encoded(self.norm(x[:, 0]), self._answers(batch, hidden, gene_keys, x))
+        decoding = AttentionLayout(Segments.of(masked.lengths, device), latents)
+        return Encoded(self.norm(x[:, 0]), self._decode(batch.genes, masked.index, gene_keys, x, decoding))
 
     def _keys(self, batch: CellBatch, counter: Counter | None) -> tuple[Tensor | None, Tensor | None]:
         if counter is None:
@@ -298,14 +305,14 @@ class LatentEncoder(nn.Module):
         token = self.genes + torch.arange(count, device=device).repeat(len(batch))
         return counter.rows(cell_of_gene(batch), batch.genes), counter.rows(cell, token)
 
-    def _answers(self, batch: CellBatch, hidden: Tensor, gene_keys: Tensor | None, latents: Tensor) -> Tensor:
-        where = torch.nonzero(hidden).squeeze(1)
-        asked = torch.bincount(cell_of_gene(batch)[where], minlength=len(batch)).tolist()
-        keys = None if gene_keys is None else gene_keys[where]
-        question = self.embedding.question(batch.genes[where])
-        each = [latents.shape[1]] * len(batch)
-        answered: Tensor = self.answer(question, latents.flatten(0, 1), keys, asked, each)
-        states: Tensor = self.norm(answered)
+    def _decode(
+        self, genes: Tensor, hidden: Tensor, gene_keys: Tensor | None, latents: Tensor, layout: AttentionLayout
+    ) -> Tensor:
+        """Return the states of the genes at ``hidden`` [M], [M, width]."""
+        keys = None if gene_keys is None else gene_keys.index_select(0, hidden)
+        queries = self.embedding.queries(genes.index_select(0, hidden))
+        decoded: Tensor = self.decoder(queries, latents.flatten(0, 1), keys, layout)
+        states: Tensor = self.norm(decoded)
         return states
 
 

@@ -9,7 +9,7 @@ from cell_lm.nn.linear import Linear
 
 
 class ExpressionHead(nn.Sequential):
-    """From the malignancy of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
+    """From the state of a hidden gene to logits over the expression bins, [M, width] to [M, bins]."""
 
     def __init__(self, width: int, bins: int) -> None:
         super().__init__(Linear(width, width), nn.GELU(), nn.LayerNorm(width), Linear(width, bins))
@@ -25,7 +25,7 @@ class MalignancyHead(nn.Module):
     def forward(self, cls: Tensor) -> Tensor:
         """Return the logits, [C]."""
         logit: Tensor = self.logit(cls)
-        return logit.squeeze(-1).clone()  # FSDP hangs its hooks on outputs, and warns of views
+        return logit.squeeze(-1).clone()  # FSDP registers hooks on outputs, and warns of views
 
 
 class ProjectionHead(nn.Module):

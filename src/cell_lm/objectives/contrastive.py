@@ -10,7 +10,7 @@ Of N cells there are two views each, 2N unit vectors z. Each view has one positi
 
 One sweep over the tiles of s gives every :math:`\ell`, a second one the gradient. Memory beyond z and its gradient is
 one tile. s is symmetric, so where one process computes all rows, a tile above the diagonal serves its rows and its
-columns. Where several ranks share the work, each sweeps the rows of its own cells, and all that they tell each other in
+columns. Where several ranks share the work, each sweeps the rows of its own cells, and all that they exchange in
 between is :math:`\ell`, one number a view.
 
 References
@@ -107,7 +107,7 @@ def info_nce(
     temperature
         Of the softmax.
     cells
-        Whose gradient is asked for; by default that of all cells. The loss is over all cells either way.
+        Whose gradient is returned; by default that of all cells. The loss is over all cells either way.
     share
         With ``cells``: given the log-sum-exp of the two views of those cells, [cells, 2], returns that of all, [N, 2].
     tile

@@ -10,7 +10,7 @@ from cell_lm.data.obs.malignancy import TUMOUR, UNKNOWN
 
 
 def discrimination_loss(logits: Tensor, malignancy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed binary cross-entropy (nats) over the cells of known malignancy, and how many were named right.
+    """Return the summed binary cross-entropy (nats) over the cells of known malignancy, and how many are right.
 
     Parameters
     ----------
@@ -19,8 +19,8 @@ def discrimination_loss(logits: Tensor, malignancy: Tensor) -> tuple[Tensor, Ten
     malignancy
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     """
-    known = malignancy != UNKNOWN
+    # by weights: to select the known cells, the CPU would wait for a GPU to count them
+    known, tumour = malignancy != UNKNOWN, malignancy == TUMOUR
     wide = torch.promote_types(logits.dtype, torch.float32)
-    logits, tumour = logits[known].to(wide), malignancy[known] == TUMOUR
-    loss = F.binary_cross_entropy_with_logits(logits, tumour.to(wide), reduction="sum")
-    return loss, ((logits.detach() > 0) == tumour).sum()
+    losses = F.binary_cross_entropy_with_logits(logits.to(wide), tumour.to(wide), reduction="none")
+    return losses.masked_fill(~known, 0.0).sum(), (((logits.detach() > 0) == tumour) & known).sum()

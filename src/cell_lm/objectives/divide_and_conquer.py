@@ -13,9 +13,12 @@ batches, optimises something else. This engine computes the gradient of the whol
 *Why it is equal.* By the chain rule :math:`\nabla_\theta L = \sum_c (\partial z_c / \partial \theta)^\top g_c`, a sum
 over chunks c as soon as two things hold: :math:`z_c` depends on no other chunk, and the replay computes the same
 :math:`z_c` as the first pass. The first holds because the encoder has no operation across cells; the second because
-dropout and masking are functions of (seed, step, slot, view, gene, place) and not draws from a generator. The other
+dropout and masking are functions of (seed, step, slot, view, gene, site) and not draws from a generator. The other
 two losses are sums over genes and cells divided by counts of the *whole* batch over all ranks, so their chunk shares
 add up too. Nothing in this depends on how the batch is cut.
+
+On a GPU a pass over a chunk waits for it once, for the genes that its views keep and hide: how long the packed rows
+are is decided on the CPU. All sums stay on the GPU until the step ends.
 
 The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 2021, arXiv 2101.06983).
 """
@@ -26,12 +29,14 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cell_lm.config import ObjectivesConfig
-from cell_lm.data.loading.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import CellBatch, concatenate, to_device
 from cell_lm.data.obs.malignancy import UNKNOWN
 from cell_lm.model import CellLM, Output
 from cell_lm.nn.counter import Counter
@@ -52,7 +57,7 @@ from cell_lm.objectives.ranks import (
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a whole batch over all ranks, in nats; NaN where an objective is off or had nothing to judge."""
+    """The losses of a whole batch over all ranks, in nats; NaN where an objective is off or no gene or cell counts."""
 
     total: float
     """Weighted sum, what was optimised."""
@@ -63,9 +68,9 @@ class Losses:
     contrastive: float
     """Mean InfoNCE a view."""
     masked_accuracy: float
-    """Share of hidden genes whose bin was named right."""
+    """Share of hidden genes whose bin was predicted right."""
     discrimination_accuracy: float
-    """Share of cells of known malignancy that were named right."""
+    """Share of cells of known malignancy that were predicted right."""
     masked_genes: int
     """Hidden genes over both views."""
     labelled_cells: int
@@ -81,11 +86,19 @@ class _Views:
     batch: CellBatch
     counter: Counter
     hidden: Tensor
+    """bool [T], on the CPU: genes whose expression is hidden."""
 
-    def judged(self) -> Tensor:
+    def targets(self) -> Tensor:
+        """Return the bins of the hidden genes, int64 [M]."""
+        bins = self.batch.bins
+        return bins.index_select(0, to_device(np.flatnonzero(self.hidden.numpy()), bins.device))
+
+    def counts(self) -> Tensor:
         """Return how many genes are hidden, how many views are of known malignancy, and how many views there are."""
-        known = self.batch.malignancy != UNKNOWN
-        return torch.stack([self.hidden.sum(), known.sum(), torch.tensor(len(known), device=known.device)]).cpu()
+        known = (self.batch.malignancy != UNKNOWN).sum()
+        numbers = (int(self.hidden.sum()), len(self.batch))
+        hidden, views = (known.new_full((), number) for number in numbers)
+        return torch.stack([hidden, known, views])
 
 
 @dataclass(frozen=True)
@@ -97,8 +110,8 @@ class _Counts:
     views: int
 
     @classmethod
-    def over_ranks(cls, judged: Tensor, group: dist.ProcessGroup | None) -> _Counts:
-        return cls(*sum_over_ranks(judged, group).tolist())
+    def over_ranks(cls, counts: Tensor, group: dist.ProcessGroup | None) -> _Counts:
+        return cls(*sum_over_ranks(counts, group).tolist())
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class _FirstPass:
     counts: _Counts
 
 
-def _nothing(output: Output) -> Tensor:
+def _zero(output: Output) -> Tensor:
     """Return zero that depends on every parameter, so that all ranks reduce the gradients of the same ones."""
     return 0.0 * (output.cls.sum() + output.projection.sum() + output.malignancy.sum() + output.expression.sum())
 
@@ -172,18 +185,18 @@ class DivideAndConquer:
         self.model.redraw_features(self.seed, step)
         chunks = self._divide(batch)
         first = self._first_pass(chunks, step)
-        contrastive, pulls = self._conquer(first.projections)
-        sums = torch.zeros(4, dtype=torch.float64)
+        contrastive, gradients = self._conquer(first.projections)
+        sums = self._zeros(torch.float64, 4)
         for left in reversed(range(len(chunks))):  # the kept graphs first: they are freed
-            chunk, pull = chunks[left], pulls[left]
+            chunk, gradient = chunks[left], gradients[left]
             views, output = first.kept.pop() if first.kept else self._encode(chunk, step)
             loss, parts = self._local_losses(output, views, first.counts)
-            if pull is not None:
-                loss = loss + self.objectives.contrastive.weight * (output.projection * pull).sum()
+            if gradient is not None:
+                loss = loss + self.objectives.contrastive.weight * (output.projection * gradient).sum()
             if is_sharded(self.model):
-                loss = loss + _nothing(output)
+                loss = loss + _zero(output)
                 reduce_with_this_pass(self.model, synchronise and not left)
-            if loss.requires_grad:  # a chunk may have nothing to judge
+            if loss.requires_grad:  # no gene or cell of a chunk may count
                 (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += parts
         if synchronise:
@@ -192,35 +205,43 @@ class DivideAndConquer:
 
     @torch.no_grad()
     def evaluate(self, batch: CellBatch, step: int) -> Losses:
-        """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient."""
+        """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient.
+
+        The random features of ``performer`` are those of step 0, so that evaluations differ by the weights alone;
+        afterwards they are what they were.
+        """
         one = _Counts(1, 1, 1)
-        judged = torch.zeros(3, dtype=torch.int64)
-        sums, projections = torch.zeros(4, dtype=torch.float64), []
-        for chunk in self._divide(batch):
-            views, output = self._encode(chunk, step)
-            judged += views.judged()
-            sums += self._local_losses(output, views, one)[1]
-            projections.append(output.projection)
+        counts, sums = self._zeros(torch.int64, 3), self._zeros(torch.float64, 4)
+        projections: list[Tensor] = []
+        with self.model.features_of(self.seed, 0):
+            for chunk in self._divide(batch):
+                views, output = self._encode(chunk, step)
+                counts += views.counts()
+                sums += self._local_losses(output, views, one)[1]
+                projections.append(output.projection)
         reshard(self.model)
-        counts = _Counts.over_ranks(judged, self.group)
         contrastive, _ = self._conquer(projections)
-        return self._losses(contrastive, sum_over_ranks(sums, self.group), counts)
+        everywhere = _Counts.over_ranks(counts, self.group)
+        return self._losses(contrastive, sum_over_ranks(sums, self.group), everywhere)
+
+    def _zeros(self, dtype: torch.dtype, numbers: int) -> Tensor:
+        return torch.zeros(numbers, dtype=dtype, device=self.model.device)
 
     def _divide(self, batch: CellBatch) -> list[CellBatch]:
         budget = max(1, self.token_budget // self.views)
         return cut_alike(batch, budget, self.group) if is_sharded(self.model) else list(batch.chunks(budget))
 
     def _first_pass(self, chunks: Sequence[CellBatch], step: int) -> _FirstPass:
-        """Encode every chunk for its embeddings, the last ``keep`` of them with their graph, and count what is judged.
+        """Encode every chunk for its embeddings, the last ``keep`` of them with their graph, and count genes and cells.
 
         Without the contrastive objective there is nothing to encode ahead: the counts are all that is needed.
         """
-        judged = torch.zeros(3, dtype=torch.int64)
+        counts = self._zeros(torch.int64, 3)
         projections: list[Tensor] = []
         kept: list[tuple[_Views, Output]] = []
         for left, chunk in zip(range(len(chunks), 0, -1), chunks, strict=True):
             views = self._make_views(chunk, step)
-            judged += views.judged()
+            counts += views.counts()
             if self.views == 1:
                 projections.append(self.model.no_projection())
                 continue
@@ -230,25 +251,34 @@ class DivideAndConquer:
             projections.append(output.projection.detach())
             if keep:
                 kept.append((views, output))
-        return _FirstPass(projections, kept, _Counts.over_ranks(judged, self.group))
+        return _FirstPass(projections, kept, _Counts.over_ranks(counts, self.group))
 
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
-        masking = self.objectives.masked
-        batch = concatenate([self._read(chunk, step, view) for view in range(self.views)])
+        chunk = chunk.to(self.model.device)
+        kept_genes, hidden = self._choose(chunk, step)
+        tokens = [chunk.kept(row) for row in kept_genes]
+        parts = [chunk if len(kept) == chunk.tokens else chunk.take(kept) for kept in tokens]
+        batch = concatenate(parts)
         view = torch.arange(self.views, device=chunk.slots.device).repeat_interleave(len(chunk))
         counter = Counter.of(self.seed, step, batch.slots, view)
-        if not masking.weight:
-            return _Views(batch, counter, torch.zeros_like(batch.genes, dtype=torch.bool))
-        masking_view = view if masking.per_view else torch.zeros_like(view)
-        hidden = choose_hidden(batch, Counter.of(self.seed, step, batch.slots, masking_view), masking.rate)
-        return _Views(batch, counter, hidden)
+        masks = np.concatenate([row[kept] for row, kept in zip(hidden, tokens, strict=True)])
+        return _Views(batch, counter, torch.from_numpy(masks))
 
-    def _read(self, chunk: CellBatch, step: int, view: int) -> CellBatch:
-        """Return the genes of a chunk that a view reads."""
-        share = self.objectives.contrastive.gene_fraction if self.views == 2 else 1.0
-        if share == 1.0:
-            return chunk
-        return chunk.keep(choose_read(chunk, Counter.of(self.seed, step, chunk.slots, view), share))
+    def _choose(self, chunk: CellBatch, step: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return the genes of a chunk that each view keeps, and those that it hides, bool [views, T] on the CPU."""
+        masking, share = self.objectives.masked, self.objectives.contrastive.gene_fraction
+        counters = [Counter.of(self.seed, step, chunk.slots, view) for view in range(self.views)]
+        masks = []
+        if self.views == 2 and share < 1.0:
+            masks += [choose_read(chunk, counter, share) for counter in counters]
+        drawn = len(masks)
+        if masking.weight:
+            hiding = counters if masking.per_view else counters[:1]
+            masks += [choose_hidden(chunk, counter, masking.rate) for counter in hiding]
+        found = torch.stack(masks).cpu().numpy() if masks else np.zeros((0, chunk.tokens), bool)
+        shape = (self.views, chunk.tokens)
+        kept = found[:drawn] if drawn else np.ones(shape, bool)
+        return kept, np.broadcast_to(found[drawn:] if masking.weight else False, shape)
 
     def _forward(self, views: _Views, *, only_cls: bool) -> Output:
         with self.autocast():
@@ -259,16 +289,16 @@ class DivideAndConquer:
         views = self._make_views(chunk, step)
         return views, self._forward(views, only_cls=self._only_cls)
 
-    def _conquer(self, projections: Sequence[Tensor]) -> tuple[float, Sequence[Tensor | None]]:
+    def _conquer(self, projections: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
         """Return the contrastive loss over all ranks, and its gradient by the embeddings of each chunk of this one.
 
         Given are the embeddings of the two views of each chunk, one view after the other.
         """
         if self.views == 1:
-            return float("nan"), [None] * len(projections)
-        none = self.model.no_projection()  # a rank may hold no cell
+            return self._zeros(torch.float64, 1)[0] * torch.nan, [None] * len(projections)
+        no_cell = self.model.no_projection()  # a rank may hold none
         pairs = [projection.chunk(2) for projection in projections]
-        halves = [torch.cat(views) for views in zip((none, none), *pairs, strict=True)]
+        halves = [torch.cat(views) for views in zip((no_cell, no_cell), *pairs, strict=True)]
         everyone, mine = gather_rows(torch.cat(halves, dim=1), self.group)
         first, second = everyone.chunk(2, dim=1)
         alone = world_size(self.group) == 1
@@ -281,41 +311,41 @@ class DivideAndConquer:
         )
         sizes = [len(views[0]) for views in pairs]
         by_chunk = zip(*(torch.split(gradient, sizes) for gradient in gradients), strict=True)
-        return float(loss), [torch.cat(views) for views in by_chunk]
+        return loss, [torch.cat(views) for views in by_chunk]
 
     def _local_losses(self, output: Output, views: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
         """Return a chunk's share of the weighted loss, and its sums: masked, right, discrimination, right."""
         loss = output.projection.new_zeros(())
         sums = [loss] * 4
         if self.objectives.masked.weight and counts.masked:
-            sums[0], sums[1] = masked_loss(output.expression, views.batch.bins[views.hidden])
+            sums[0], sums[1] = masked_loss(output.expression, views.targets())
             loss = loss + self.objectives.masked.weight / counts.masked * sums[0]
         if self.objectives.discrimination.weight and counts.labelled:
             sums[2], sums[3] = discrimination_loss(output.malignancy, views.batch.malignancy)
             loss = loss + self.objectives.discrimination.weight / counts.labelled * sums[2]
-        return loss, torch.stack([part.detach().double().cpu() for part in sums])
+        return loss, torch.stack([part.detach().double() for part in sums])
 
-    def _losses(self, contrastive: float, sums: Tensor, counts: _Counts) -> Losses:
+    def _losses(self, contrastive: Tensor, sums: Tensor, counts: _Counts) -> Losses:
         weights = self.objectives
-        nan = float("nan")
-        masked, masked_right = (float(x) / counts.masked if counts.masked else nan for x in sums[:2])
-        judged = bool(weights.discrimination.weight and counts.labelled)
-        malignancy, state_right = (float(x) / counts.labelled if judged else nan for x in sums[2:])
+        nan, numbers = float("nan"), sums.tolist()
+        masked, masked_right = (x / counts.masked if counts.masked else nan for x in numbers[:2])
+        labelled = bool(weights.discrimination.weight and counts.labelled)
+        discrimination, discrimination_right = (x / counts.labelled if labelled else nan for x in numbers[2:])
         terms = [
             (weights.masked.weight, masked),
-            (weights.discrimination.weight, malignancy),
-            (weights.contrastive.weight, contrastive),
+            (weights.discrimination.weight, discrimination),
+            (weights.contrastive.weight, float(contrastive)),
         ]
-        # an objective with nothing to judge adds nothing; a loss that is NaN by itself must show in the total
-        judges = [bool(counts.masked), judged, self.views == 2]
-        total = sum(weight * term for (weight, term), on in zip(terms, judges, strict=True) if weight and on)
+        # an objective without a gene or cell that counts adds nothing; a loss that is NaN by itself must show
+        counted = [bool(counts.masked), labelled, self.views == 2]
+        total = sum(weight * term for (weight, term), on in zip(terms, counted, strict=True) if weight and on)
         return Losses(
             total,
             masked,
-            malignancy,
-            contrastive,
+            discrimination,
+            float(contrastive),
             masked_right,
-            state_right,
+            discrimination_right,
             counts.masked,
             counts.labelled,
             counts.views // self.views,

@@ -1,4 +1,4 @@
-"""Masked language modelling: hide the expression of some genes and name its bin from the others."""
+"""Masked language modelling: hide the expression of some genes and predict its bin from the others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.nn.counter import Counter, keep_mask
-from cell_lm.nn.encoder import cell_of_gene
+from cell_lm.nn.layout import cell_of_gene
 
 MASK_SITE, READ_SITE = -1, -2
 """Sites of masking and of gene subsampling in the counter; sites of the network are not negative."""
@@ -30,18 +30,18 @@ def choose_read(batch: CellBatch, counter: Counter, share: float) -> Tensor:
 
 
 def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy (nats) of logits [M, bins] against bins [M], and how many were named right."""
+    """Return the summed cross-entropy (nats) of logits [M, bins] against bins [M], and how many are right."""
     wide = torch.promote_types(logits.dtype, torch.float32)
     loss = F.cross_entropy(logits.to(wide), bins, reduction="sum")
     return loss, (logits.detach().argmax(-1) == bins).sum()
 
 
-def frequent_bin_accuracy(training: CellBatch, judged: CellBatch, bins: int) -> float:
-    """Return how often the bin that a gene has most often in the training cells is right in others.
+def frequent_bin_accuracy(training: CellBatch, held_out: CellBatch, bins: int) -> float:
+    """Return how often the bin that a gene has most often in the training cells is right in held-out cells.
 
-    What a guess reaches that knows the gene and not the cell. A gene new to it gets the bin most frequent of all.
+    What can be reached by knowing the gene and not the cell. A gene without training cells gets the most frequent bin.
     """
-    counts = torch.zeros(int(max(training.genes.max(), judged.genes.max())) + 1, bins, dtype=torch.int64)
+    counts = torch.zeros(int(max(training.genes.max(), held_out.genes.max())) + 1, bins, dtype=torch.int64)
     counts.index_put_((training.genes, training.bins), torch.ones_like(training.genes), accumulate=True)
     guess = torch.where(counts.any(1), counts.argmax(1), counts.sum(0).argmax())
-    return float((guess[judged.genes] == judged.bins).double().mean())
+    return float((guess[held_out.genes] == held_out.bins).double().mean())

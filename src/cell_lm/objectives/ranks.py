@@ -1,4 +1,4 @@
-"""What ranks tell each other in a step: sums of counts, the embeddings, and (once) the gradient.
+"""What ranks exchange in a step: sums of counts, the embeddings, and (once) the gradient.
 
 Where the model is sharded (``fully_shard`` of torch, FSDP2), parameters are gathered for every pass over a chunk and
 the gradient is reduced into shards by the last backward pass. All ranks must then make equally many passes.
@@ -30,7 +30,7 @@ def _device(group: Group) -> torch.device:
 
 
 def sum_over_ranks(values: Tensor, group: Group) -> Tensor:
-    """Return the sum of small tensors over the ranks, on the CPU."""
+    """Return the sum of small tensors over the ranks; on the CPU where there are several."""
     if world_size(group) == 1:
         return values
     shared = values.to(_device(group), copy=True)
@@ -68,8 +68,8 @@ def is_sharded(model: nn.Module) -> bool:
 def all_reduce_gradients(model: nn.Module, group: Group) -> None:
     """Sum ``.grad`` of all parameters over the ranks in a single all-reduce; a missing gradient counts as zero.
 
-    On one rank, too, so that a parameter that no loss reaches fares alike on any number of ranks. A sharded model
-    reduces its gradient itself, see :func:`reduce_with_this_pass`.
+    On one rank, too, so that a parameter that no loss depends on is treated alike on any number of ranks. A sharded
+    model reduces its gradient itself, see :func:`reduce_with_this_pass`.
     """
     if is_sharded(model):
         return
@@ -89,14 +89,14 @@ def all_reduce_gradients(model: nn.Module, group: Group) -> None:
 
 
 def reduce_with_this_pass(model: nn.Module, last: bool) -> None:
-    """Say whether the next backward pass of a sharded model reduces the gradient, or only adds to what is to be."""
+    """Set whether the next backward pass of a sharded model reduces the gradient, or only accumulates it."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(last)
         model.set_is_last_backward(last)
 
 
 def reshard(model: nn.Module) -> None:
-    """Give back what a sharded model gathered for forward passes that no backward pass followed."""
+    """Free the parameters that a sharded model gathered for forward passes without a backward pass."""
     if isinstance(model, FSDPModule):
         model.reshard()
 

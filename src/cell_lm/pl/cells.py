@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cell_lm.data.obs.columns import find_column
 from cell_lm.errors import InputError
@@ -28,6 +29,7 @@ def embedding(
     *,
     color: str | Sequence[str],
     basis: str = "X_cell_lm",
+    layer: str | None = None,
     seed: int = 0,
     on_map: bool = False,
     palette: Mapping[str, str] | None = None,
@@ -35,7 +37,7 @@ def embedding(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | list[Axes]:
-    """Draw the map of an embedding, coloured by columns of ``adata.obs``.
+    """Draw the map of an embedding, coloured by columns of ``adata.obs`` or by genes.
 
     Parameters
     ----------
@@ -44,9 +46,12 @@ def embedding(
         ``obsm[f"{basis}_umap"]``, with what it was made from in ``uns[f"{basis}_umap"]``; it is computed again when the
         embedding is another one. ``adata.X`` is never touched.
     color
-        One column of ``obs``, or several: a panel each. Numbers get a colour bar, all else a legend, ordered by size.
+        One column of ``obs`` or gene of ``var_names``, or several: a panel each. Numbers get a colour bar, all else a
+        legend, ordered by size. Of a name that is both, the column is drawn.
     basis
         Key of ``obsm``.
+    layer
+        Matrix of the genes. By default ``adata.raw`` where there is one, as in scanpy, else ``adata.X``.
     seed
         Seed of the UMAP.
     on_map
@@ -65,10 +70,10 @@ def embedding(
     Raises
     ------
     InputError
-        There is no such embedding or column; the embedding has fewer than two dimensions.
+        There is no such embedding, column, gene or layer; the embedding has fewer than two dimensions.
     """
     columns = [color] if isinstance(color, str) else list(color)
-    values = [find_column(adata.obs, column, axis="obs", where="adata") for column in columns]
+    values = [_values(adata, column, layer) for column in columns]
     if ax is not None and len(columns) != 1:
         raise InputError(
             f"one ax for {len(columns)} columns", where="pl.embedding", fix="Leave out ax, or name one column"
@@ -85,6 +90,39 @@ def embedding(
             _draw_column(axes, coordinates, column, palette or _scanpy_colours(adata, column), on_map)
     finish(drawn[0], shown, save)
     return drawn[0] if isinstance(color, str) else drawn
+
+
+def _values(adata: AnnData, name: str, layer: str | None) -> pd.Series:
+    """Return a column of ``obs``, or else the values of a gene."""
+    genes = adata.raw.var_names if layer is None and adata.raw is not None else adata.var_names
+    if name in adata.obs.columns or name not in genes:
+        try:
+            return find_column(adata.obs, name, axis="obs", where="adata")
+        except InputError as error:
+            if name in adata.obs.columns:
+                raise
+            found = f"obs has no column '{name}', and no gene is called so"
+            raise InputError(found, where="adata", fix=error.fix) from None
+    places = np.flatnonzero(genes == name)
+    if len(places) > 1:
+        fix = "Make the names of genes unique first: adata.var_names_make_unique()"
+        raise InputError(f"{len(places)} genes are called '{name}'", where="adata.var_names", fix=fix)
+    matrix = _matrix(adata, layer)
+    column = matrix[:, places]
+    dense: NDArray[Any] = cast("Any", column).toarray() if sparse.issparse(column) else np.asarray(column)
+    return pd.Series(dense.ravel().astype(np.float64), index=adata.obs_names, name=name)
+
+
+def _matrix(adata: AnnData, layer: str | None) -> Any:
+    if layer is not None:
+        if layer not in adata.layers:
+            fix = f"There is {', '.join(adata.layers) or 'none'}"
+            raise InputError(f"no layer '{layer}'", where="adata.layers", fix=fix)
+        return adata.layers[layer]
+    matrix = adata.X if adata.raw is None else adata.raw.X
+    if matrix is None:
+        raise InputError("X is empty, so genes have no values", where="adata", fix="Name a layer")
+    return matrix
 
 
 def _map(adata: AnnData, basis: str, seed: int) -> NDArray[np.floating]:

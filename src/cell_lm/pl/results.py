@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
-from cell_lm.evaluation.metrics import AnnotationScores, Labels, annotation_scores
+from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
+from cell_lm.evaluation.labels import Labels
 from cell_lm.genes.audit import AuditSummary, GeneAudit
 from cell_lm.pl.canvas import finish, is_shown, new_figure
 from cell_lm.plots import figures
@@ -39,7 +40,7 @@ def confusion(
     Raises
     ------
     InputError
-        As :func:`cell_lm.evaluation.metrics.annotation_scores`.
+        As :func:`cell_lm.evaluation.annotation_metrics.annotation_scores`.
     """
     scores: AnnotationScores = annotation_scores(truth, predicted)
     shown = is_shown(show, ax)

@@ -46,7 +46,7 @@ FEWEST_ON_MAP = 0.008
 
 
 class Confusion(Protocol):
-    """What a heat map of a confusion matrix needs, as :class:`~cell_lm.evaluation.metrics.AnnotationScores` has it."""
+    """What a heat map of a confusion matrix needs, as ``cell_lm.evaluation.AnnotationScores`` has it."""
 
     @property
     def confusion(self) -> NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cell_lm.errors import InputError
+from cell_lm.reading import parse_json
 
 CURVES = {
     "total": ("Total loss", False),
@@ -69,18 +69,22 @@ def read_history(log_jsonl: Path) -> pd.DataFrame:
 
 
 def _rows(lines: list[str], path: Path) -> list[dict[str, object]]:
-    rows = []
+    rows = list[dict[str, object]]()
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = parse_json(line)
+        except ValueError:
             row = None
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
+        if isinstance(row, dict) and _is_step(row.get("step")):
+            rows.append(dict(row))
         elif number < len(lines):
             fix = "Restore the log, or take the line out"
             raise InputError(f"line {number} of {len(lines)} is damaged", where=str(path), fix=fix)
     return rows
+
+
+def _is_step(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
 
 
 def column(history: pd.DataFrame, kind: str, name: str) -> pd.DataFrame:

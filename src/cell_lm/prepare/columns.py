@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cell_lm.config import parse
-from cell_lm.data.obs.columns import find_column
-from cell_lm.data.obs.malignancy import MALIGNANCY_WORDS, MalignancyColumn, as_text
+from cell_lm.data.obs.columns import as_text, find_column
+from cell_lm.data.obs.malignancy import MALIGNANCY_WORDS, MalignancyColumn
 from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import LABELS
 from cell_lm.errors import ConfigError
@@ -145,7 +145,7 @@ class FileRules(Mapping):
     name: str
     """Name of the file or folder, or path as it is given, with ``*`` and ``?``."""
     layer: str | None = None
-    input: Scale | None = None
+    scale: Scale | None = None
     gene_column: str | None = None
 
     def fits(self, path: Path) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.data.cells import gene_names
 from cell_lm.data.formats.stream import open_cells
-from cell_lm.data.scale.check import Scale, ScaleCheck
+from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
+from cell_lm.data.scale.check import ScaleCheck
 from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.data.store import Store, row_hashes
 from cell_lm.data.store.manifest import SourceRecord
@@ -52,14 +54,7 @@ def same_source(path: Path, sources: list[SourceRecord]) -> SourceRecord | None:
     return next((source for source in sources if source.sha256 == digest), None)
 
 
-def find_cells(
-    store: Store,
-    path: str | Path,
-    *,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-) -> Contained:
+def find_cells(store: Store, path: str | Path, **how: Unpack[ReadKeywords]) -> Contained:
     """Look for the cells of a file in a store.
 
     A cell is found where one of the same genes and counts is, over the genes of the vocabulary: also when the file was
@@ -72,7 +67,7 @@ def find_cells(
         The file cannot be used as it is said to be.
     """
     path = Path(path)
-    given = _hashes(store, path, layer, input, gene_column)
+    given = _hashes(store, path, read_options(**how))
     held, source = store.hashes(), store.cells(["source"])["source"].to_numpy()
     places = _look_up(given, held)
     found = places >= 0
@@ -82,10 +77,12 @@ def find_cells(
     return Contained(path, same_source(path, store.manifest.sources), len(given), int(found.sum()), by_source)
 
 
-def _hashes(store: Store, path: Path, layer: str | None, scale: Scale, gene_column: str | None) -> NDArray[np.uint64]:
-    with open_cells(path, layer=layer) as cells:
-        names = gene_names(cells, gene_column)
-        audit = resolve_genes(names, store.vocabulary, where=cells.where, min_overlap=1, var=cells.var)
+def _hashes(store: Store, path: Path, read: ReadOptions) -> NDArray[np.uint64]:
+    scale = read.scale
+    with open_cells(path, layer=read.layer) as cells:
+        names = gene_names(cells, read.gene_column)
+        least = read.min_overlap or 1
+        audit = resolve_genes(names, store.vocabulary, where=cells.where, min_overlap=least, var=cells.var)
         gather, hashes = Gatherer(audit), [np.empty((0, 2), np.uint64)]
         check = ScaleCheck(scale, where=cells.where, cells=cells.obs.index, genes=names, elsewhere=cells.elsewhere)
         for block in cells.blocks(_BLOCK):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cell_lm import partials
 from cell_lm.errors import InputError
 from cell_lm.files import held
 
@@ -37,4 +37,4 @@ def alone(folder: Path) -> Iterator[None]:
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder."""
     for path in folder.glob(".*.partial"):
-        shutil.rmtree(path, ignore_errors=True)
+        partials.remove_partial(path)

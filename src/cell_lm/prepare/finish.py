@@ -64,7 +64,7 @@ def _source(part: Part, plan: SourcePlan, kept: Kept, settings: PrepareSettings)
         update={
             "duplicates": repeated,
             "kept": record.cells.kept - repeated,
-            "malignancy": {"normal": normal, "tumour": tumour, "unknown": unknown},
+            "malignancy_counts": {"normal": normal, "tumour": tumour, "unknown": unknown},
         }
     )
     return SourceRecord(

@@ -139,14 +139,15 @@ class _Reading:
 
     def __init__(self, plan: SourcePlan, cells: CellFile, vocabulary: Vocabulary) -> None:
         self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
-        names = gene_names(cells, plan.gene_column)
+        names = gene_names(cells, plan.read.gene_column)
+        least, where, barcodes = plan.read.min_overlap, cells.where, cells.obs.index
         self.audit: GeneAudit = resolve_genes(
-            names, vocabulary, where=cells.where, min_overlap=plan.min_overlap, var=cells.var, cells=cells.obs.index
+            names, vocabulary, where=where, min_overlap=least, var=cells.var, cells=barcodes
         )
         self.notes = list(cells.remarks)
         self._described = self._describe()
         self._check = ScaleCheck(
-            plan.input, where=cells.where, cells=cells.obs.index, genes=names, elsewhere=cells.elsewhere
+            plan.read.scale, where=cells.where, cells=cells.obs.index, genes=names, elsewhere=cells.elsewhere
         )
         self._gather = Gatherer(self.audit)
         self._kept: dict[str, _Kept] = {}
@@ -179,9 +180,9 @@ class _Reading:
 
     def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
         """Judge the cells of a block and write those that pass, each where the narrowest type holds its counts."""
-        cells = self._gather(to_linear(block, self.plan.input))
+        cells = self._gather(to_linear(block, self.plan.read.scale))
         share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
-        few = cells.lengths < self.plan.min_genes
+        few = cells.lengths < self.plan.read.min_genes
         poor = ~few & (share > self.plan.max_mito)
         self._few, self._mitochondrial = self._few + int(few.sum()), self._mitochondrial + int(poor.sum())
         kinds = np.where(few | poor, -1, _narrowest(cells.largest))
@@ -271,7 +272,8 @@ class _Reading:
         return {name: int(np.count_nonzero(kept == value)) for name, value in _MALIGNANCY_NAMES.items()}
 
     def _refuse_none_left(self) -> None:
-        found = f"none of its {len(self.cells):,} cells is left: {self._few:,} have fewer than {self.plan.min_genes:,} "
+        least = self.plan.read.min_genes
+        found = f"none of its {len(self.cells):,} cells is left: {self._few:,} have fewer than {least:,} "
         found += f"expressed genes of the vocabulary, {self._mitochondrial:,} a mitochondrial share above "
         found += f"{self.plan.max_mito:g}"
         fix = "Lower --min-genes or raise --max-mito, or leave the file out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
+from cell_lm.data.read_options import ReadOptions
 from cell_lm.data.scale.check import Scale
 from cell_lm.errors import ConfigError
 from cell_lm.prepare.columns import Columns, MalignancyRule, Mapping
 from cell_lm.reading import refuse_irregular
+
+_READING = ("layer", "scale", "gene_column", "min_genes", "min_overlap")
+"""Settings that are options of reading."""
 
 
 class PrepareSettings(BaseModel):
@@ -27,7 +31,7 @@ class PrepareSettings(BaseModel):
 
     layer: str | None = None
     """Which matrix of a file: X by default, a layer's name, or ``raw``."""
-    input: Scale = "counts"
+    scale: Scale = "counts"
     """What it holds: ``counts``, or the natural ``log1p`` of scaled counts."""
     gene_column: str | None = None
     """Column of ``var`` that holds gene symbols or Ensembl ids; default: the names of the genes."""
@@ -51,7 +55,9 @@ class SourcePlan:
     ----------
     path : Path
         As it was given.
-    layer, input, gene_column, min_genes, max_mito, min_overlap
+    read : ReadOptions
+        Its matrix, scale, genes and limits.
+    max_mito : float
         As in :class:`PrepareSettings`.
     mapping : Mapping
         Where labels and malignancy come from.
@@ -62,20 +68,15 @@ class SourcePlan:
     """
 
     path: Path
-    layer: str | None
-    input: Scale
-    gene_column: str | None
-    min_genes: int
+    read: ReadOptions
     max_mito: float
-    min_overlap: int | None
     mapping: Mapping
     asked: frozenset[str]
     samples: SampleSheet | None = None
 
     def settings(self) -> dict[str, Any]:
         """Return all that decides what is read of the source, flat, as JSON."""
-        plain = ("layer", "input", "gene_column", "min_genes", "max_mito", "min_overlap")
-        said = {name: getattr(self, name) for name in plain}
+        said: dict[str, Any] = {name: getattr(self.read, name) for name in _READING} | {"max_mito": self.max_mito}
         if self.samples is not None:
             said["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
         rules = self.mapping.rules()
@@ -84,7 +85,7 @@ class SourcePlan:
     @contextmanager
     def opened(self) -> Iterator[CellFile]:
         """Open the source to be read."""
-        with open_cells(self.path, layer=self.layer, samples=self.samples) as cells:
+        with open_cells(self.path, layer=self.read.layer, samples=self.samples) as cells:
             yield cells
 
 
@@ -114,20 +115,18 @@ def plan_sources(
 
 def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: SampleSheet | None) -> SourcePlan:
     mapping, asked = Mapping(**{name: getattr(columns, name) for name in Mapping.model_fields}), set[str]()
-    reading: dict[str, Any] = {name: getattr(settings, name) for name in ("layer", "input", "gene_column")}
+    read = ReadOptions(**{name: getattr(settings, name) for name in _READING})
     for rules in columns.for_file(path):
         mapping, asked = rules.over(mapping), asked | set(rules.rules())
-        reading |= {name: value for name in reading if (value := getattr(rules, name)) is not None}
+        read = replace(read, **{name: value for name in _READING if (value := getattr(rules, name, None)) is not None})
     if mapping.malignancy is None and samples is not None and samples.tells_malignancy:
         mapping = mapping.model_copy(update={"malignancy": MalignancyRule(column=MALIGNANCY)})
     if samples is not None:
         samples.sample_of(path)  # refused before anything is read
     return SourcePlan(
         path,
-        **reading,
-        min_genes=settings.min_genes,
+        read,
         max_mito=settings.max_mito,
-        min_overlap=settings.min_overlap,
         mapping=mapping,
         asked=frozenset(asked),
         samples=samples,

@@ -1,5 +1,6 @@
-"""Pretraining: one visible loop, checkpoints that are whole or not there, logs."""
+"""Pretraining of models of cells, and of gene vectors: two kinds of training for the loop of :mod:`cell_lm.engine`."""
 
-from cell_lm.pretraining.run import RunResult, pretrain
+from cell_lm.engine.run import RunResult
+from cell_lm.pretraining.run import pretrain
 
 __all__ = ["RunResult", "pretrain"]

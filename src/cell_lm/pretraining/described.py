@@ -86,7 +86,7 @@ def _describe_source(store: Store, source: SourceRecord) -> dict[str, JSON]:
         "store": store.name,
         "cells": source.cells.kept,
         "hash": source.sha256,
-        "scale": source.input,
+        "scale": source.scale,
         "malignancy": counts,
         "audit": audit_of(store, source).to_json(),
     }

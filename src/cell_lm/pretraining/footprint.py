@@ -140,19 +140,19 @@ class _Probe:
         return graph - before, torch.cuda.max_memory_allocated(self.device) - before
 
     def _watched_step(self, cells: CellBatch, now: Callable[[], int]) -> int:
-        """Do a step, and return what ``now`` told when its graph was whole."""
-        told = [0]
+        """Do a step, and return what ``now`` returned when its graph was whole."""
+        readings = [0]
 
         def look(*_: object) -> None:
             if torch.is_grad_enabled():
-                told.append(now())
+                readings.append(now())
 
         handle = self.model.register_forward_hook(look)
         try:
             self._step(cells, 0)
         finally:
             handle.remove()
-        return told[-1]
+        return readings[-1]
 
     def _synchronise(self) -> None:
         if self.device.type == "cuda":

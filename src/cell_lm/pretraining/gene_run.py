@@ -1,15 +1,13 @@
-"""Learning gene vectors as a run in a folder: with progress, a log, checkpoints, and going on after an interruption.
+"""Learning gene vectors as a run in a folder: the loop of pretraining, on another step.
 
-``config.json``, ``data.json`` (the networks), ``features.safetensors``, ``log.jsonl``, ``checkpoints/`` and, at the
-end, ``vectors.safetensors``.
+Besides what every run has, the folder holds ``features.safetensors`` until it is finished, so that a resumed run need
+not compute them again, and at the end ``vectors.safetensors``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,30 +15,32 @@ import safetensors.numpy
 from safetensors import SafetensorError
 from scipy import sparse
 
-from cell_lm.config import GraphMAEConfig, parse
-from cell_lm.engine.checkpoint import Checkpoints
-from cell_lm.engine.disk import exclusive, remove_partial, writing
-from cell_lm.engine.folder import RunFolder
-from cell_lm.engine.log import RunLog
-from cell_lm.engine.progress import make_display
-from cell_lm.engine.stopping import stop_on_signals
-from cell_lm.errors import ConfigError, InputError, ModelError
-from cell_lm.files import JSON, atomic_file, write_json
+from cell_lm.config import GraphMAEConfig
+from cell_lm.engine.disk import writing
+from cell_lm.engine.distributed import OneProcess
+from cell_lm.engine.folder import RunFolder, RunKind
+from cell_lm.engine.run import RunResult, RunSession
+from cell_lm.files import JSON, atomic_file
 from cell_lm.genes.features import Features, node_features
 from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.vectors import GeneVectors
-from cell_lm.pretraining.gene_vectors import GeneLearner, GeneLosses, describe_learning, refuse_inputs
+from cell_lm.pretraining.gene_step import GeneStep, gene_loop_settings
+from cell_lm.pretraining.gene_vectors import describe_learning, refuse_inputs
 
-CONFIG, DATA, FEATURES, CHECKPOINTS, VECTORS = (
-    "config.json",
-    "data.json",
-    "features.safetensors",
-    "checkpoints",
-    "vectors.safetensors",
+FEATURES, VECTORS = "features.safetensors", "vectors.safetensors"
+KEEP_CHECKPOINTS = 2
+
+
+def _data_difference(before: Mapping[str, JSON], now: Mapping[str, JSON]) -> str | None:
+    return None if before == now else "the networks or cells are not those of the run"
+
+
+GENE_KIND = RunKind(
+    config=GraphMAEConfig,
+    steps="steps",
+    may_change=frozenset({"checkpoint_every"}),
+    data_difference=_data_difference,
 )
-KEPT = 2
-"""Checkpoints that are kept."""
-MAY_CHANGE = frozenset({"checkpoint_every"})
 
 
 @dataclass(frozen=True)
@@ -50,24 +50,26 @@ class GeneRunResult:
     Attributes
     ----------
     path : Path
-        The vectors' file; not there where the run was interrupted.
+        The vectors' file.
     vectors : GeneVectors | None
-        None where it was interrupted; ``resume=True`` goes on.
-    steps : int
-        Steps done.
-    signal : int | None
-        By which signal it was interrupted.
+        None where the run was interrupted; ``resume=True`` goes on.
+    run : RunResult
+        What came of the training.
     """
 
     path: Path
     vectors: GeneVectors | None
-    steps: int
-    signal: int | None
+    run: RunResult
 
     @property
     def exit_code(self) -> int:
         """What a command should leave with: 0, or 128 plus the signal."""
-        return 128 + self.signal if self.signal else 0
+        return self.run.exit_code
+
+
+def gene_run_folder(path: Path) -> RunFolder[GraphMAEConfig]:
+    """Return a run folder of gene vectors."""
+    return RunFolder(path, GENE_KIND)
 
 
 def pretrain_genes(
@@ -78,6 +80,7 @@ def pretrain_genes(
     expression: sparse.csr_matrix[np.float32] | None = None,
     resume: bool = False,
     progress: bool = True,
+    stop: Callable[[], bool] | None = None,
 ) -> GeneRunResult:
     """Learn gene vectors on networks in a run folder, or go on with a run that was interrupted.
 
@@ -88,10 +91,13 @@ def pretrain_genes(
     out
         The folder; it must be empty or not there, unless ``resume`` is set.
     resume
-        Go on from the newest checkpoint that is whole; networks and settings must be the same. On the CPU the vectors
-        are the same to the bit as those of a run that was never interrupted.
+        Go on from the newest checkpoint that is whole; networks and settings must be the same, but for ``steps``, of
+        which there may be more or fewer. On the CPU the vectors are the same to the bit as those of a run that was
+        never interrupted.
     progress
         Show a bar (on a terminal) or lines on standard error.
+    stop
+        Called after every step; if it returns true, the run saves and leaves as after a signal.
 
     Raises
     ------
@@ -103,154 +109,70 @@ def pretrain_genes(
         Losses are not finite, the disk is full, or another process uses the folder.
     """
     refuse_inputs(networks, config, expression)
-    refuse_folder(Path(out), config, resume=resume)
-    run = _GeneRun(networks, config, Path(out), expression)
-    if resume:
-        run.refuse_other_data()
-    with ExitStack() as stack:
-        with writing(run.out):
-            run.out.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(exclusive(run.out))
-        done = run.resume() if resume else run.begin()
-        if done == config.steps and (run.out / VECTORS).is_file():
-            return GeneRunResult(run.out / VECTORS, GeneVectors.load(run.out / VECTORS), done, None)
-        log = stack.enter_context(RunLog(run.out, done))
-        make_display(config.steps, done, progress=progress).note(run.describe(done))
-        learner = run.learner(done)
-        display = stack.enter_context(make_display(config.steps, done, progress=progress))
-        request = stack.enter_context(stop_on_signals())
-        for number in range(done, config.steps):
-            losses = learner.step(number)
-            log.numbers("train", number + 1, asdict(losses))
-            display.step(number + 1, _describe(losses))
-            if request or (number + 1) % config.checkpoint_every == 0 or number + 1 == config.steps:
-                log.sync()
-                run.checkpoints.save(number + 1, learner.checkpoint(number + 1))
-            if request and number + 1 < config.steps:
-                display.note(f"stopped after step {number + 1} of {config.steps}; all is saved")
-                return GeneRunResult(run.out / VECTORS, None, number + 1, request.signal)
-        return GeneRunResult(run.out / VECTORS, run.finish(learner), config.steps, None)
+    folder, path = gene_run_folder(Path(out)), Path(out) / VECTORS
+    with RunSession(folder, OneProcess(), keep_checkpoints=KEEP_CHECKPOINTS) as session:
+        config = session.open(
+            config,
+            lambda: _data(networks, config, expression),
+            resume=resume,
+            progress=progress,
+            notes=_notes(networks),
+        )
+        before = _finished_vectors(path, config) if session.done == config.steps else None
+        if before is not None:
+            return GeneRunResult(path, before, session.result())
+        features = _features(networks, config, expression, Path(out) / FEATURES)
+        step = GeneStep(networks, features, config, about=describe_learning(networks, config, expression))
+        result = session.train(step, gene_loop_settings(config), stop=stop)
+        vectors = None if result.interrupted else _finish(step, Path(out))
+    return GeneRunResult(path, vectors, result)
 
 
-def refuse_folder(out: Path, config: GraphMAEConfig, *, resume: bool) -> None:
-    """Raise where a run cannot begin, or go on, in a folder; cheap, to be asked before anything is read.
-
-    Raises
-    ------
-    InputError
-        There is something in it already.
-    ModelError
-        ``resume`` finds no run.
-    ConfigError
-        The settings are not those of the run.
-    """
-    if not resume:
-        if not _is_left_over(out):
-            RunFolder(out).refuse_to_begin()
-        return
-    before = parse(GraphMAEConfig, _read(out, CONFIG), where=str(out / CONFIG)).model_dump()
-    _read(out, DATA)
-    changed = [
-        f"{key}: {before[key]}, now {now}"
-        for key, now in config.model_dump().items()
-        if before[key] != now and key not in MAY_CHANGE
-    ]
-    if changed:
-        found = f"{len(changed)} settings are not those of the run ({'; '.join(changed)})"
-        raise ConfigError(found, where=str(out), fix="Resume with the same settings, or begin a new run")
+def _data(
+    networks: Sequence[Network], config: GraphMAEConfig, expression: sparse.csr_matrix[np.float32] | None
+) -> dict[str, JSON]:
+    """Return the content of ``data.json``."""
+    about = describe_learning(networks, config, expression)
+    return {name: about[name] for name in ("networks", "cells")}
 
 
-def _is_left_over(out: Path) -> bool:
-    """Tell whether a folder holds no more than what a run that was killed at its beginning leaves."""
-    if not out.is_dir() or (out / DATA).exists():
-        return False
-    names = {path.name for path in out.iterdir() if not path.name.endswith(".partial")}
-    return names <= {CONFIG, CHECKPOINTS} and not any((out / CHECKPOINTS).glob("*"))
+def _notes(networks: Sequence[Network]) -> list[str]:
+    edges = ", ".join(f"{network.name} ({len(network):,} edges)" for network in networks)
+    return [f"{edges}; the networks' structure comes first, which takes a minute or two for 17,000 genes"]
 
 
-def _read(out: Path, name: str) -> Mapping[str, JSON]:
-    try:
-        values = json.loads((out / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = f"there is no run here that could go on (no {name})"
-        raise ModelError(found, where=str(out), fix="Leave out --resume") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"it cannot be read ({error})", where=str(out / name), fix="Begin a new run") from None
-    if not isinstance(values, dict):
-        raise ModelError("it is not a JSON object", where=str(out / name), fix="Begin a new run")
-    return values
+def _finished_vectors(path: Path, config: GraphMAEConfig) -> GeneVectors | None:
+    """Return the vectors that a run has written, if it had these steps then."""
+    if not path.is_file():
+        return None
+    vectors = GeneVectors.load(path)
+    settings = vectors.about.get("settings")
+    return vectors if isinstance(settings, dict) and settings.get("steps") == config.steps else None
 
 
-def _describe(losses: GeneLosses) -> str:
-    return f"hidden features {losses.error:.4f}, unheard edges {losses.links:.3f} nats"
+def _features(
+    networks: Sequence[Network],
+    config: GraphMAEConfig,
+    expression: sparse.csr_matrix[np.float32] | None,
+    path: Path,
+) -> Features:
+    """Read what the genes are described by, or compute it and keep it for a resumed run."""
+    if path.is_file():
+        try:
+            kept = safetensors.numpy.load_file(path)
+            return Features(kept["values"], kept["structure"])
+        except (SafetensorError, KeyError, OSError):
+            pass  # it is computed again
+    features = node_features(networks, config, expression=expression)
+    with writing(path), atomic_file(path) as temporary:
+        safetensors.numpy.save_file({"values": features.values, "structure": features.structure}, temporary)
+    return features
 
 
-class _GeneRun:
-    """What :func:`pretrain_genes` keeps in its folder."""
-
-    def __init__(
-        self,
-        networks: Sequence[Network],
-        config: GraphMAEConfig,
-        out: Path,
-        expression: sparse.csr_matrix[np.float32] | None,
-    ) -> None:
-        self.networks, self.config, self.out, self.expression = networks, config, out, expression
-        self.checkpoints = Checkpoints(out / CHECKPOINTS, KEPT)
-        self.about = describe_learning(networks, config, expression)
-        self.data: dict[str, JSON] = {key: self.about[key] for key in ("networks", "cells")}
-
-    def refuse_other_data(self) -> None:
-        """Raise where networks or cells are not those that the run was begun on."""
-        if _read(self.out, DATA) != self.data:
-            fix = "Resume with the same networks and cells in the same order, or begin a new run"
-            raise InputError("the networks or cells are not those of the run", where=str(self.out), fix=fix)
-
-    def begin(self) -> int:
-        """Write down what the run is made of; 0 steps are done."""
-        with writing(self.out):
-            (self.out / CHECKPOINTS).mkdir(exist_ok=True)
-            write_json(self.out / CONFIG, self.config.model_dump(mode="json"))
-            write_json(self.out / DATA, self.data)
-        return 0
-
-    def resume(self) -> int:
-        """Clean up after a killed process; return the steps that are done."""
-        remove_partial(self.out)
-        self.checkpoints.clean()
-        return self.checkpoints.newest_whole()[0] or 0
-
-    def describe(self, done: int) -> str:
-        """Say what is learned on."""
-        edges = ", ".join(f"{network.name} ({len(network):,} edges)" for network in self.networks)
-        began = f"; resumed after step {done}" if done else ""
-        return f"{edges}{began}; the networks' structure comes first, which takes a minute or two for 17,000 genes"
-
-    def learner(self, done: int) -> GeneLearner:
-        """Return the learner after ``done`` steps."""
-        learner = GeneLearner(self.networks, self._features(), self.config, about=self.about)
-        if done:
-            learner.restore(self.checkpoints.load(done))
-        return learner
-
-    def _features(self) -> Features:
-        """Read what the genes are described by, or compute it and keep it for a resumed run."""
-        path = self.out / FEATURES
-        if path.is_file():
-            try:
-                held = safetensors.numpy.load_file(path)
-                return Features(held["values"], held["structure"])
-            except (SafetensorError, KeyError, OSError):
-                pass  # it is computed again
-        features = node_features(self.networks, self.config, expression=self.expression)
-        with writing(path), atomic_file(path) as temporary:
-            safetensors.numpy.save_file({"values": features.values, "structure": features.structure}, temporary)
-        return features
-
-    def finish(self, learner: GeneLearner) -> GeneVectors:
-        """Write the vectors; the features, which only a resumed run would need, go."""
-        vectors = learner.vectors()
-        with writing(self.out / VECTORS):
-            vectors.save(self.out / VECTORS)
-            (self.out / FEATURES).unlink(missing_ok=True)
-        return vectors
+def _finish(step: GeneStep, out: Path) -> GeneVectors:
+    """Write the vectors; the features, which only a resumed run would need, go."""
+    vectors = step.vectors()
+    with writing(out / VECTORS):
+        vectors.save(out / VECTORS)
+        (out / FEATURES).unlink(missing_ok=True)
+    return vectors

@@ -1,135 +1,34 @@
-"""Gene vectors from networks: GraphMAE trained step by step, and what its codes become."""
+"""Gene vectors from networks, in memory: what they can be learned on, and the learning."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import sparse
-from torch.nn.utils import clip_grad_norm_
 
 from cell_lm._version import __version__
 from cell_lm.config import GraphMAEConfig
-from cell_lm.engine.checkpoint import Checkpoint
-from cell_lm.engine.optimiser import load_optimiser_tensors, optimiser_tensors
-from cell_lm.engine.schedule import learning_rate
-from cell_lm.errors import ConfigError, InputError, TrainingError
+from cell_lm.engine.log import Kind, SilentLog
+from cell_lm.engine.loop import Trainer
+from cell_lm.errors import ConfigError, InputError
 from cell_lm.files import JSON
-from cell_lm.genes.features import Features, node_features, unit
-from cell_lm.genes.graph import Graph
-from cell_lm.genes.graphmae import GraphMAE
-from cell_lm.genes.interactions.network import Network, join_networks
+from cell_lm.genes.features import node_features
+from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.vectors import GeneVectors
-from cell_lm.nn.counter import mix
+from cell_lm.pretraining.gene_step import GeneStep, gene_loop_settings
 
 
-@dataclass(frozen=True)
-class GeneLosses:
-    """What a step cost: the scaled cosine error, the loss of unheard edges (nats), and the gradient's norm."""
+class _CallLog(SilentLog):
+    """Hands the metrics of every step to a function."""
 
-    error: float
-    links: float
-    norm: float
+    def __init__(self, call: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.call = call
 
-
-class GeneLearner:
-    """GraphMAE in training. A step is a function of its number, so that a resumed run needs weights and moments alone.
-
-    Parameters
-    ----------
-    networks
-        At least one, of one vocabulary; messages pass over their union.
-    features
-        Of :func:`~cell_lm.genes.features.node_features`.
-    config
-        Of the training.
-    device
-        Where to; default: CUDA where there is one, else the CPU.
-    about
-        How the vectors are made, of :func:`describe_learning`; default: from the networks alone.
-    """
-
-    def __init__(
-        self,
-        networks: Sequence[Network],
-        features: Features,
-        config: GraphMAEConfig,
-        device: torch.device | None = None,
-        *,
-        about: Mapping[str, JSON] | None = None,
-    ) -> None:
-        self.networks, self.config, self.features = list(networks), config, features
-        self.about = describe_learning(networks, config) if about is None else dict(about)
-        self.device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.graph = Graph.of(join_networks(networks)).to(self.device)
-        self.inputs = torch.from_numpy(features.values[self.graph.genes]).to(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.model = GraphMAE(self.inputs.shape[1], config).to(self.device)
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-
-    def step(self, number: int) -> GeneLosses:
-        """Take one step over the whole graph; ``number`` counts from 0.
-
-        Raises
-        ------
-        TrainingError
-            Losses or gradient are not finite.
-        """
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(number, self.config)
-        generator = torch.Generator(self.device)
-        generator.manual_seed(int(mix(mix(torch.tensor(self.config.seed)) ^ number)) & 0x7FFF_FFFF_FFFF_FFFF)
-        self.optimiser.zero_grad(set_to_none=True)
-        error, links = self.model.losses(self.inputs, self.graph, generator)
-        torch.autograd.backward(error + self.config.links * links)
-        norm = clip_grad_norm_(self.model.parameters(), self.config.clip)
-        losses = GeneLosses(error.item(), links.item(), norm.item())
-        if not np.isfinite([losses.error, losses.links, losses.norm]).all():
-            fix = "Lower learning_rate (--set learning_rate=0.0005)"
-            raise TrainingError(f"the losses of step {number + 1} are not finite ({losses})", fix=fix)
-        self.optimiser.step()
-        return losses
-
-    @torch.inference_mode()
-    def codes(self) -> NDArray[np.float32]:
-        """Return the codes of all genes, float32 [genes, dim]; 0 outside the networks."""
-        self.model.eval()
-        codes = np.zeros((len(self.features.values), self.config.dim), np.float32)
-        codes[self.graph.genes] = self.model.encode(self.inputs, self.graph.messages()).float().cpu().numpy()
-        self.model.train()
-        return codes
-
-    def vectors(self) -> GeneVectors:
-        """Return the gene vectors as they are now."""
-        codes = self.codes()
-        values = unit(codes)
-        if self.config.combine_with == "structure":
-            values = join(self.features.structure, self.config.code_weight * values, self.config.dim)
-        known = np.zeros(len(values), np.bool_)
-        known[self.graph.genes] = True
-        vocabulary = self.networks[0].vocabulary
-        return GeneVectors.from_values(values, known, vocabulary, source=self._source(), about=self.about)
-
-    def _source(self) -> str:
-        cells = self.about.get("cells")
-        together = [f"the co-expression of {cells['count']:,} cells"] if isinstance(cells, dict) else []
-        return "GraphMAE on " + " + ".join([*(each.source or each.name for each in self.networks), *together])
-
-    def checkpoint(self, step: int) -> Checkpoint:
-        """Return what a later session needs to go on after ``step`` steps."""
-        return Checkpoint(self.model.state_dict(), optimiser_tensors(self.model, self.optimiser), {"step": step})
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        self.model.load_state_dict(dict(checkpoint.model))
-        load_optimiser_tensors(self.model, self.optimiser, checkpoint.optimiser)
+    def metrics(self, kind: Kind, step: int, metrics: Mapping[str, float]) -> None:  # noqa: ARG002
+        self.call(step, metrics)
 
 
 def learn_gene_vectors(
@@ -138,7 +37,7 @@ def learn_gene_vectors(
     *,
     expression: sparse.csr_matrix[np.float32] | None = None,
     device: torch.device | None = None,
-    progress: Callable[[int, GeneLosses], None] | None = None,
+    progress: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> GeneVectors:
     """Learn gene vectors on networks.
 
@@ -154,12 +53,15 @@ def learn_gene_vectors(
     device
         Default: CUDA where there is one, else the CPU.
     progress
-        Told after every step how many are done and what the last one cost.
+        Called after every step with the number of steps done and the metrics of the last one: ``total``, ``error`` (the
+        scaled cosine error), ``links`` (the loss of left-out edges, nats), ``norm`` (of the gradient).
 
     Raises
     ------
     InputError, ConfigError
         As :func:`refuse_inputs`.
+    TrainingError
+        Losses were not finite in several steps in a row.
     """
     config = config or GraphMAEConfig()
     refuse_inputs(networks, config, expression)
@@ -167,12 +69,9 @@ def learn_gene_vectors(
         node_features(networks, config, expression=expression),
         describe_learning(networks, config, expression),
     )
-    learner = GeneLearner(networks, features, config, device, about=about)
-    for number in range(config.steps):
-        losses = learner.step(number)
-        if progress is not None:
-            progress(number + 1, losses)
-    return learner.vectors()
+    step = GeneStep(networks, features, config, device, about=about)
+    Trainer(step, gene_loop_settings(config), log=_CallLog(progress) if progress else None).run()
+    return step.vectors()
 
 
 def refuse_inputs(
@@ -211,24 +110,6 @@ def _refuse_expression(expression: sparse.csr_matrix[np.float32], genes: int, co
     if not expression.nnz or not np.isfinite(expression.data).all():
         found = "it holds no number" if not expression.nnz else "it holds numbers that are not finite"
         raise InputError(found, where="expression", fix="Give log1p of counts per 10,000")
-
-
-def join(structure: NDArray[np.float32], codes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return vectors whose inner products are as near as can be to the sum of those of both.
-
-    That is the best approximation of rank ``width`` of both side by side (Eckart and Young 1936).
-
-    Parameters
-    ----------
-    structure, codes
-        float32 [genes, S] and [genes, D]; rows of zeros where not known.
-    width
-        Of the result, at most S + D.
-    """
-    both = np.hstack([structure, codes]).astype(np.float64)
-    _, axes = np.linalg.eigh(both.T @ both)
-    joined: NDArray[np.float32] = (both @ axes[:, ::-1][:, :width]).astype(np.float32)
-    return joined
 
 
 def describe_learning(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
-import torch
 
 from cell_lm.config import PretrainConfig
 from cell_lm.data.protocol import Dataset
+from cell_lm.engine.device import autocast
 from cell_lm.engine.distributed import Ranks
 from cell_lm.model import CellLM
 from cell_lm.pretraining.batches import Batches
@@ -27,12 +25,6 @@ _PER_GENE = 20
 """Bytes of a gene in a batch."""
 _BATCHES = 4
 """Batches that are held at once: the one at hand and those made ahead."""
-
-
-def precision(config: PretrainConfig, device: torch.device) -> Callable[[], AbstractContextManager[object]]:
-    """Return what makes the context under which the model runs."""
-    half = partial(torch.autocast, device.type, torch.bfloat16)
-    return half if config.training.precision == "bfloat16" else nullcontext
 
 
 def is_settled(config: PretrainConfig) -> bool:
@@ -66,15 +58,19 @@ def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) 
     training, device = config.training, ranks.device
     work = _work(model, batches, config, ranks, held_memory(device))
     limit = memory_limit(device, training.memory)
-    sample = batches.sample(SAMPLE).to(device)
+    sample = batches.training_subset(SAMPLE).to(device)
     cost = measure(
-        model, config.objectives, sample, autocast=precision(config, device), slow=lambda here: ranks.any([here])[0]
+        model,
+        config.objectives,
+        sample,
+        autocast=autocast(device, training.precision),
+        slow=lambda here: ranks.any([here])[0],
     )
     settled = [None if number == "auto" else number for number in (training.token_budget, training.retain_graphs)]
-    found = ranks.everywhere(
+    found = ranks.run_on_all(
         lambda: find_budget(cost, work, limit, device.type, token_budget=settled[0], keep=settled[1])
     )
-    token_budget, keep = ranks.smallest(found.token_budget), ranks.smallest(found.retain_graphs)
+    token_budget, keep = ranks.min(found.token_budget), ranks.min(found.retain_graphs)
     return find_budget(cost, work, limit, device.type, token_budget=token_budget, keep=keep)
 
 

@@ -16,8 +16,10 @@ import torch
 
 from cell_lm.config import PretrainConfig
 from cell_lm.data.protocol import Dataset
+from cell_lm.engine.run import RunResult
 from cell_lm.errors import CellLMError, ConfigError, TrainingError
-from cell_lm.pretraining.run import RunResult, pretrain
+from cell_lm.model import CellLM
+from cell_lm.pretraining.run import pretrain
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class _Work:
     read: Callable[[], Sequence[Dataset]]
     config: PretrainConfig
     out: Path
+    initial: str | Path | CellLM | None
     resume: bool
     folder: Path
 
@@ -34,7 +37,9 @@ class _Work:
         """Train; an error of ours is an answer like any other, and needs no traceback of Ray's around it."""
         os.chdir(self.folder)
         try:
-            return pretrain(self.read(), self.config, self.out, resume=self.resume, progress=False)
+            return pretrain(
+                self.read(), self.config, self.out, initial=self.initial, resume=self.resume, progress=False
+            )
         except CellLMError as error:
             return error
 
@@ -45,6 +50,7 @@ def pretrain_on_ray(
     out: Path,
     *,
     workers: int,
+    initial: str | Path | CellLM | None = None,
     resume: bool = False,
     gpu: bool | None = None,
 ) -> RunResult:
@@ -59,7 +65,7 @@ def pretrain_on_ray(
     read
         Returns the cells; called on every worker, in this process's working directory, where it must find the same
         files.
-    config, resume
+    config, initial, resume
         As in :func:`cell_lm.pretraining.pretrain`.
     out
         The run folder, on a file system that all machines see under this path.
@@ -82,7 +88,9 @@ def pretrain_on_ray(
     out = Path(out).resolve()
     with _cluster(workers):
         answer = _fit(
-            _Work(read, config, out, resume, Path.cwd()), workers, torch.cuda.is_available() if gpu is None else gpu
+            _Work(read, config, out, initial, resume, Path.cwd()),
+            workers,
+            torch.cuda.is_available() if gpu is None else gpu,
         )
     if isinstance(answer, CellLMError):
         raise answer
@@ -115,7 +123,7 @@ def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
 
 
 def _lost(error: Exception, out: Path) -> TrainingError:
-    """Say in one line what Ray says in many."""
+    """Return Ray's many lines as one error."""
     lines = [line.strip() for line in str(error).splitlines()]
     reason = next(
         (line for line in lines if any(word in line for word in ("Error:", "died", "killed"))), type(error).__name__

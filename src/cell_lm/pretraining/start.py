@@ -1,7 +1,7 @@
 """Where the weights start, gene vectors above all: from gene networks, co-expression of the training cells, or chance.
 
 Whatever they start from is brought to the model's ``gene_width`` by principal components and to the spread of the
-random vectors it replaces. Genes that it says nothing of keep their random vectors.
+random vectors it replaces. Genes that it does not have keep their random vectors.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def _put(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) 
 
 
 def _account(config: PretrainConfig, vectors: GeneVectors | None, known: int, genes: int) -> str:
-    """Say what the gene vectors start from, and how many genes are left to chance."""
+    """Return what the gene vectors start from, and how many genes are left to chance."""
     frozen = "; all are frozen" if config.training.freeze_gene_vectors else ""
     if not known:
         return f"gene vectors: all {genes:,} start at random{frozen}"

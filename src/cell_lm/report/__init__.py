@@ -2,8 +2,8 @@
 
 from cell_lm.plots.history import read_history
 from cell_lm.plots.projection import umap_coordinates
+from cell_lm.report.annotation import Annotation
 from cell_lm.report.content import (
-    Annotation,
     Baseline,
     Dataset,
     Embedding,

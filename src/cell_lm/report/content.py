@@ -14,10 +14,12 @@ from cell_lm.data.cells import CellData
 from cell_lm.data.obs.columns import obs_column
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR
 from cell_lm.errors import InputError
-from cell_lm.evaluation.metrics import AnnotationScores, Geometry, Labels, annotation_scores
+from cell_lm.evaluation.geometry import Geometry
+from cell_lm.evaluation.labels import Labels
 from cell_lm.files import JSON
 from cell_lm.genes.audit import AuditSummary
 from cell_lm.plots.style import as_categories
+from cell_lm.report.annotation import Annotation
 
 NOTABLE = 12
 """Most renamed genes that a data set's row tells about."""
@@ -171,39 +173,6 @@ class Embedding:
             if len(panel.values) != len(self.coordinates):
                 found = f"panel '{panel.title}' has {len(panel.values)} values for {len(self.coordinates)} cells"
                 raise InputError(found, where="report", fix="Pass one value a cell, in the same order")
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """Cell types predicted for cells whose labels the classifier did not see."""
-
-    truth: Labels
-    predicted: Labels
-    method: str = "cell-lm: frozen encoder, linear head"
-    """What predicted."""
-    baselines: Mapping[str, AnnotationScores] = field(default_factory=dict)
-    """Scores of other methods on the same cells, the one to beat first."""
-    trained_on: str = ""
-    """Which cells the classifier was fitted on, as ``2,104 cells of 3 donors``."""
-    tested_on: str = ""
-    """Which cells are judged here, as ``1,204 cells of 2 unseen donors``."""
-    known: frozenset[str] | None = None
-    """Cell types the classifier could know, if some of the truth were not among them."""
-    confidence: NDArray[np.floating] | None = None
-    """Probability of the predicted label of every cell."""
-
-    @cached_property
-    def scores(self) -> AnnotationScores:
-        """Scores of :attr:`predicted`."""
-        return annotation_scores(self.truth, self.predicted)
-
-    def at_confidence(self, least: float) -> tuple[float, float] | None:
-        """Return the share of the cells that are at least so confident, and the accuracy among them."""
-        if self.confidence is None:
-            return None
-        sure = np.asarray(self.confidence) >= least
-        right = np.asarray(self.truth, dtype=object).astype(str) == np.asarray(self.predicted, dtype=object).astype(str)
-        return (float(sure.mean()), float(right[sure].mean())) if sure.any() else None
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from cell_lm.evaluation.intervals import Interval
 from cell_lm.plots import history as log
-from cell_lm.report.content import Annotation, Dataset, ReportData, Training
+from cell_lm.report.annotation import Annotation
+from cell_lm.report.content import Dataset, ReportData, Training
 from cell_lm.report.numbers import amount, count, duration, percent, score
+from cell_lm.report.wording import comparison
 
 Verdict = Literal["", "above baseline", "level with baseline", "below baseline"]
 LEVEL = 0.005
@@ -39,6 +42,13 @@ def compare(value: float, baseline: float) -> Verdict:
     return "above baseline" if value > baseline else "below baseline"
 
 
+def verdict_of(difference: Interval) -> Verdict:
+    """Say on which side of a baseline the model lies; level where the interval of the difference includes 0."""
+    if difference.low <= 0 <= difference.high:
+        return "level with baseline"
+    return "above baseline" if difference.low > 0 else "below baseline"
+
+
 def cards(data: ReportData) -> Cards:
     """Return the cards that the data has numbers for."""
     results = [_annotation(data.annotation)] if data.annotation else []
@@ -51,10 +61,12 @@ def cards(data: ReportData) -> Cards:
 def _annotation(annotation: Annotation) -> Card:
     scores, note = annotation.scores, ""
     verdict: Verdict = ""
-    for name, baseline in list(annotation.baselines.items())[:1]:
-        note, verdict = f"{name}: {score(baseline.macro_f1)}", compare(scores.macro_f1, baseline.macro_f1)
+    rival, own = annotation.strongest, annotation.methods[0].macro_f1
+    if rival is not None and rival.difference is not None:
+        note, verdict = f"{rival.name}: {score(rival.macro_f1.mean)}", verdict_of(rival.difference)
     where = annotation.tested_on or f"{count(scores.cells)} cells"
-    return Card(score(scores.macro_f1), f"macro-F1 of cell types on {where}", note, verdict)
+    interval = f"95 % interval {score(own.low)} to {score(own.high)}"
+    return Card(score(own.mean), f"macro-F1 of cell types ({interval}) on {where}", note, verdict)
 
 
 def _accuracy(training: Training, name: str, label: str) -> list[Card]:
@@ -125,21 +137,11 @@ def findings(data: ReportData) -> list[str]:
         return []
     scores = annotation.scores
     where = annotation.tested_on or f"{count(scores.cells)} cells"
-    right = f"{percent(scores.accuracy)} of the cells get their right type; macro-F1 is {score(scores.macro_f1)}"
-    return [f"On {where}, {right}.", *_against(annotation), *_sure(annotation)]
-
-
-def _against(annotation: Annotation) -> list[str]:
-    for name, baseline in annotation.baselines.items():
-        verdict = compare(annotation.scores.macro_f1, baseline.macro_f1)
-        says = {
-            "above baseline": "the model is ahead",
-            "below baseline": "the baseline is ahead, and the simpler method is the better choice here",
-            "level with baseline": "no difference that one run could prove",
-        }
-        said = f"{name[:1].upper()}{name[1:]} reaches {score(baseline.macro_f1)} on the same cells"
-        return [f"{said}: {says[verdict]}."] if verdict else []
-    return []
+    own = annotation.methods[0].macro_f1
+    interval = f"{score(own.mean)} (95 % interval {score(own.low)} to {score(own.high)})"
+    right = f"{percent(scores.accuracy)} of the cells get their right type; macro-F1 is {interval}"
+    against = comparison(annotation)
+    return [f"On {where}, {right}.", *([against] if against else []), *_sure(annotation)]
 
 
 def _sure(annotation: Annotation) -> list[str]:

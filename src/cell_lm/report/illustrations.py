@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cell_lm.evaluation.intervals import Interval
 from cell_lm.plots import figures
 from cell_lm.plots import history as log
+from cell_lm.plots.interval_figures import draw_intervals
 from cell_lm.plots.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
-from cell_lm.report.content import Annotation, Dataset, Embedding, Training
-from cell_lm.report.numbers import count, percent, score
+from cell_lm.report.annotation import Annotation
+from cell_lm.report.content import Dataset, Embedding, Training
+from cell_lm.report.numbers import count, interval, percent, score
 from cell_lm.report.svg import to_svg
 
 
@@ -82,6 +86,27 @@ def maps(embedding: Embedding) -> list[Map]:
         keys = legend(panel.categories.tolist(), colours)
         drawn.append(Map(panel.title, panel.caption, to_svg(figure, f"map-{number}", alt), tuple(keys)))
     return drawn
+
+
+def intervals(annotation: Annotation) -> Markup:
+    """Draw the macro-F1 of all methods, and how far the model is ahead of each; those below half of it are left out."""
+    own, *others = annotation.methods
+    shown = [own, *(one for one in others if one.macro_f1.mean >= own.macro_f1.mean / 2)]
+    if len(shown) < 2:
+        return Markup("")
+    names = [one.name for one in shown]
+    with drawing():
+        figure = Figure(figsize=(8.4, 0.85 + 0.34 * len(shown)), layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        draw_intervals(left, names, _bounds([one.macro_f1 for one in shown]), title="Macro-F1")
+        draw_intervals(right, names, _bounds([one.difference for one in shown]), title="Model less baseline", zero=True)
+    alt = "; ".join(f"{one.name} {interval(one.macro_f1)}" for one in shown)
+    return to_svg(figure, "intervals", f"Macro-F1 of each method with its 95 % interval: {alt}")
+
+
+def _bounds(values: Sequence[Interval | None]) -> NDArray[np.float64]:
+    missing = (np.nan, np.nan, np.nan)
+    return np.array([missing if one is None else (one.mean, one.low, one.high) for one in values])
 
 
 def heat_map(annotation: Annotation) -> Markup:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from cell_lm.evaluation.intervals import Interval
 from cell_lm.plots.style import compact
 
 NONE = "–"
@@ -26,6 +27,19 @@ def score(value: float | None, digits: int = 3) -> str:
         return NONE
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.lstrip("-")
+
+
+def interval(value: Interval | None, *, signed: bool = False) -> str:
+    """Write a score with its interval, as ``0.934 (0.921 to 0.946)``; a difference with its sign."""
+    if value is None or _undefined(value.mean):
+        return NONE
+    mean, low, high = (_signed(each) if signed else score(each) for each in (value.mean, value.low, value.high))
+    return f"{mean} ({low} to {high})".replace(" ", _GAP)
+
+
+def _signed(value: float) -> str:
+    text = score(value)
+    return text if text[0] in f"−{NONE}" or not float(text) else f"+{text}"
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -14,10 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from cell_lm.evaluation.annotation_metrics import annotation_scores
 from cell_lm.files import JSON, atomic_file
 from cell_lm.plots.style import natural_order
 from cell_lm.report import illustrations, numbers
-from cell_lm.report.content import Annotation, ReportData
+from cell_lm.report.annotation import Annotation
+from cell_lm.report.content import ReportData
 from cell_lm.report.highlights import cards, findings
 from cell_lm.report.wording import geometry_rows, limits
 
@@ -34,11 +36,11 @@ class ClassRow:
     recall: float
     f1: float
     rival: float
-    """F1 of the first baseline."""
+    """F1 of the strongest baseline."""
     note: str
 
 
-def write_report(data: ReportData, path: Path) -> None:
+def write_report(data: ReportData, path: Path, *, replace: bool = True) -> None:
     """Write the report of a run: one HTML file, whole or not at all.
 
     It loads nothing: style and pictures are in the page. Sections that ``data`` has nothing for are left out.
@@ -48,10 +50,12 @@ def write_report(data: ReportData, path: Path) -> None:
     data
         What to tell.
     path
-        Where; a file that is there is replaced.
+        Where.
+    replace
+        Whether a file that is there is replaced.
     """
     page = render(data)
-    with atomic_file(path) as temporary:
+    with atomic_file(path, replace=replace) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
@@ -76,7 +80,8 @@ def render(data: ReportData) -> str:
         maps=maps,
         heat=illustrations.heat_map(data.annotation) if data.annotation else "",
         classes=_classes(data.annotation) if data.annotation else [],
-        rival=next(iter(data.annotation.baselines), "") if data.annotation else "",
+        rival=_rival(data.annotation) if data.annotation else "",
+        intervals=illustrations.intervals(data.annotation) if data.annotation else "",
         sure=_sure(data.annotation) if data.annotation else [],
         geometry=geometry,
         limits=limits(data),
@@ -96,6 +101,7 @@ def _templates() -> Environment:
         "count": numbers.count,
         "percent": numbers.percent,
         "score": numbers.score,
+        "interval": numbers.interval,
         "width": _width,
         "median": _median,
         "json": _json,
@@ -137,17 +143,21 @@ def _links(data: ReportData, *, curves: bool, maps: bool, geometry: bool) -> lis
 
 def _classes(annotation: Annotation) -> list[ClassRow]:
     """Return the scores by class: those of the truth first, the most frequent first."""
-    rows = []
-    rivals = [baseline.per_class["f1"] for baseline in annotation.baselines.values()][:1]
+    rows, rival = [], _rival(annotation)
+    others = annotation_scores(annotation.truth, annotation.baselines[rival]).per_class["f1"] if rival else None
     for name, row in annotation.scores.per_class.iterrows():
         support = int(row["support"])
-        note = "" if support else "never true here, only predicted"
+        note = annotation.type_notes.get(str(name), "") if support else "never true here, only predicted"
         if annotation.known is not None and str(name) not in annotation.known:
             note = "not among the types it was fitted on"
-        rival = float(rivals[0].get(str(name), np.nan)) if rivals else np.nan
+        other = float(others.get(str(name), np.nan)) if others is not None else np.nan
         precision, recall, f1 = (float(row[key]) for key in ("precision", "recall", "f1"))
-        rows.append(ClassRow(str(name), support, precision, recall, f1, rival, note))
+        rows.append(ClassRow(str(name), support, precision, recall, f1, other, note))
     return sorted(rows, key=lambda row: (-row.support, natural_order(row.name)))
+
+
+def _rival(annotation: Annotation) -> str:
+    return annotation.strongest.name if annotation.strongest else ""
 
 
 def _sure(annotation: Annotation) -> list[tuple[float, float, float]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cell_lm.evaluation.metrics import Geometry
+from cell_lm.evaluation.geometry import Geometry
+from cell_lm.report.annotation import Annotation
 from cell_lm.report.content import ReportData
 from cell_lm.report.numbers import NONE, count, score
 
@@ -54,14 +55,40 @@ def _alignment(measured: list[Geometry]) -> str:
     return f"How far apart two cells of the same label lie. {scale}"
 
 
+def comparison(annotation: Annotation) -> str:
+    """Say in one sentence how the model stands against its strongest baseline; nothing where it has none."""
+    rival = annotation.strongest
+    if rival is None or rival.difference is None:
+        return ""
+    by = rival.difference
+    name, size = f"{rival.name[:1].upper()}{rival.name[1:]}", score(abs(by.mean))
+    against = f"{name}, the strongest baseline, reaches macro-F1 {score(rival.macro_f1.mean)} on the same cells"
+    low, high = score(by.low), score(by.high)
+    interval = f"the 95 % interval of the difference (model less baseline), {low} to {high}"
+    if by.low > 0:
+        return f"{against}: the model is ahead by {size}; {interval}, excludes 0."
+    if by.high < 0:
+        simpler = "the simpler method is the better choice here"
+        return f"{against}: the baseline is ahead by {size}, and {simpler}; {interval}, excludes 0."
+    ahead = "they are level" if not float(size) else f"the {'model' if by.mean > 0 else 'baseline'} is ahead by {size}"
+    return f"{against}: {ahead}, which may be chance; {interval}, includes 0."
+
+
 def limits(data: ReportData) -> list[str]:
     """Return what must not be concluded: what the data says itself, then what follows from its sections."""
     said = [
         *data.limits,
-        "This is one run with one seed. Differences of a hundredth may be chance: repeat with other seeds before "
-        "believing them.",
+        "This is one run with one seed. Another seed gives other figures, by a hundredth or so: repeat before you rely "
+        "on a small difference.",
     ]
     if data.annotation is not None:
+        if annotation_donors := {one.name for one in data.annotation.by_donor}:
+            said.append(
+                f"The intervals are for further cells of these {len(annotation_donors)} donors. Other donors differ "
+                "more: compare the rows of the table by donor."
+            )
+        else:
+            said.append("The intervals are for further cells of the same donors. Other donors differ more.")
         said.append(
             "Cells of other donors of the same study are the easy case. Another laboratory, protocol or tissue is "
             "harder."

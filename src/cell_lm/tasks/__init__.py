@@ -1,18 +1,32 @@
-"""Tasks: what a pretrained model is used for."""
+"""Tasks: what a pretrained model is used for. Every task is an estimator with the habits of scikit-learn."""
 
-from cell_lm.evaluation.linear_head import LinearHead, fit_head
-from cell_lm.tasks.annotation import CellTypeClassifier, CoverageWarning
-from cell_lm.tasks.annotator import Annotator, Coverage, Reference
-from cell_lm.tasks.baselines import LogisticBaseline, MajorityBaseline
+from cell_lm.tasks.annotation import CellTypeClassifier
+from cell_lm.tasks.baselines import (
+    CentroidBaseline,
+    GeneLogisticBaseline,
+    MajorityBaseline,
+    NeighboursBaseline,
+    PCALogisticBaseline,
+)
+from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
+from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
+from cell_lm.tasks.reference import Coverage, Reference
 
 __all__ = [
-    "Annotator",
+    "CACHE",
     "CellTypeClassifier",
+    "CentroidBaseline",
+    "Classifier",
     "Coverage",
     "CoverageWarning",
-    "LinearHead",
-    "LogisticBaseline",
+    "EmbeddingCache",
+    "Estimator",
+    "GeneLogisticBaseline",
     "MajorityBaseline",
+    "NeighboursBaseline",
+    "NotFittedError",
+    "PCALogisticBaseline",
     "Reference",
-    "fit_head",
+    "embed_cells",
 ]

@@ -1,88 +1,184 @@
-"""The rivals that a model has to beat: logistic regression on expression itself, and the most frequent label.
+"""The baselines that a model has to beat, as estimators: they take the same cells, and are saved the same way.
 
-Both fit and predict as :class:`~cell_lm.tasks.annotation.CellTypeClassifier` does, on the same cells.
+Each works on log1p of counts per 10,000 over all genes of the vocabulary; what it does is said in
+:mod:`cell_lm.evaluation.baselines`, where the methods themselves are.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
+from sklearn.neighbors import KNeighborsClassifier
 
-from cell_lm.data.cells import CellData
-from cell_lm.data.loading.tokeniser import PER_CELL
-from cell_lm.evaluation.linear_head import LinearHead, fit_head
-from cell_lm.tasks.annotator import Annotator, Progress
+from cell_lm.data.loading.expression import log_expression
+from cell_lm.data.view import CellView
+from cell_lm.evaluation import baselines as rivals
+from cell_lm.files import JSON
+from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
 
-COMPONENTS = 60
+
+class _Baseline(Classifier):
+    """A classifier of :mod:`cell_lm.evaluation.baselines`.
+
+    Attributes
+    ----------
+    rival_ : Rival
+        It, after the fit.
+    """
+
+    rival_: rivals.Rival
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Attributes of the rival that a fit sets, float64, and their shape in ``classes``, ``genes`` or other words."""
+
+    @abstractmethod
+    def _rival(self) -> rivals.Rival:
+        """Return it, to be fitted."""
+
+    def _learn_labels(
+        self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
+    ) -> None:
+        self.rival_ = self._rival().fit(log_expression(cells), labels, groups)
+        if progress is not None:
+            progress(len(cells))
+
+    def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
+        found = np.empty((len(cells), len(self.classes_)))
+        for places, block in cells.blocks():
+            found[places] = self.rival_.predict_proba(log_expression(block))
+            if progress is not None:
+                progress(len(block))
+        return found
+
+    def _learned(self) -> Fitted:
+        arrays = {name: np.asarray(getattr(self.rival_, name), np.float64) for name in self.shapes}
+        return Fitted({"genes": self.rival_.n_features_in_}, arrays)
+
+    def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
+        rival = self._rival()
+        sizes = {"classes": len(self.classes_), "genes": int(values["genes"]), "one": 1}
+        rival.classes_, rival.n_features_in_ = self.classes_, sizes["genes"]
+        for name, shape in self.shapes.items():
+            setattr(rival, name, checked(arrays, name, tuple(sizes.get(word, -1) for word in shape)))
+        self.rival_ = rival
 
 
-class LogisticBaseline(Annotator):
-    """Logistic regression on expression, with all the care that the head of a model gets.
+class _LogisticBaseline(_Baseline):
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {"coef_": ("classes", "genes"), "intercept_": ("classes",)}
 
-    Features are log1p of counts per 10,000 over all genes of the vocabulary, reduced to their leading components: a
-    truncated singular value decomposition of the *training* cells, whose components keep their variance. Components
-    rather than genes, as they scored higher on unseen donors at a tenth of the time: a rival is to be strong.
+
+class GeneLogisticBaseline(_LogisticBaseline):
+    """Logistic regression on all genes.
+
+    Parameters
+    ----------
+    seed
+        Of the division of the training cells on which the regularisation is chosen.
+    """
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def _rival(self) -> rivals.Rival:
+        return rivals.GeneLogisticRegression(seed=self.seed)
+
+
+class PCALogisticBaseline(_LogisticBaseline):
+    """Logistic regression on the leading principal components of the centred genes.
 
     Parameters
     ----------
     components
         Most components.
     seed
-        Of the decomposition and of the folds.
+        Of the decomposition, and of the division of the training cells.
     """
 
-    def __init__(self, *, components: int = COMPONENTS, seed: int = 0) -> None:
-        super().__init__(seed=seed)
+    def __init__(self, *, components: int = rivals.COMPONENTS, seed: int = 0) -> None:
         self.components = components
-        self._fitted: tuple[TruncatedSVD, LinearHead] | None = None
+        self.seed = seed
 
-    @property
-    def head_(self) -> LinearHead:
-        """The linear head on the components; :class:`ModelError` before the fit."""
-        return self._parts()[1]
+    def _rival(self) -> rivals.Rival:
+        return rivals.PCALogisticRegression(components=self.components, seed=self.seed)
 
-    def _learn(
-        self, cells: CellData, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
+
+class CentroidBaseline(_Baseline):
+    """The class whose mean cell points in the direction most like the cell's own.
+
+    Parameters
+    ----------
+    seed
+        Of the division of the training cells on which the temperature is chosen.
+    """
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "mean_": ("genes",),
+        "centroids_": ("classes", "genes"),
+        "temperature_": ("one",),
+    }
+
+    def __init__(self, *, seed: int = 0) -> None:
+        self.seed = seed
+
+    def _rival(self) -> rivals.Rival:
+        return rivals.NearestCentroid(seed=self.seed)
+
+
+class NeighboursBaseline(_Baseline):
+    """The vote of the nearest training cells, in the space of their leading principal components.
+
+    Parameters
+    ----------
+    neighbours
+        Most neighbours.
+    components
+        Most components.
+    seed
+        Of the decomposition.
+    """
+
+    rival_: rivals.NearestNeighbours
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "mean_": ("genes",),
+        "directions_": ("components", "genes"),
+        "points_": ("cells", "components"),
+    }
+
+    def __init__(
+        self, *, neighbours: int = rivals.NEIGHBOURS, components: int = rivals.COMPONENTS, seed: int = 0
     ) -> None:
-        X = log_expression(cells)
-        most = max(1, min(self.components, len(cells) - 1, len(cells.vocabulary) - 1))
-        components = TruncatedSVD(most, algorithm="arpack", random_state=self.seed)
-        features = components.fit_transform(X)
-        if progress is not None:
-            progress(len(cells))
-        self._fitted = components, fit_head(features, labels, groups=groups, whitening=0.0, seed=self.seed)
+        self.neighbours = neighbours
+        self.components = components
+        self.seed = seed
 
-    def _probabilities(self, cells: CellData, progress: Progress) -> NDArray[np.float64]:
-        components, head = self._parts()
-        probabilities = head.probabilities(components.transform(log_expression(cells)))
-        if progress is not None:
-            progress(len(cells))
-        return probabilities
+    def _rival(self) -> rivals.NearestNeighbours:
+        return rivals.NearestNeighbours(neighbours=self.neighbours, components=self.components, seed=self.seed)
 
-    def _parts(self) -> tuple[TruncatedSVD, LinearHead]:
-        if self._fitted is None:
-            raise self._unfitted()
-        return self._fitted
+    def _learned(self) -> Fitted:
+        rival = self.rival_
+        found = super()._learned()
+        neighbours: dict[str, JSON] = {"neighbours": int(rival.votes_.n_neighbors)}
+        return Fitted({**found.values, **neighbours}, {**found.arrays, "codes_": np.asarray(rival.codes_, np.int64)})
 
-
-class MajorityBaseline(Annotator):
-    """Gives every cell the most frequent label of the reference; probabilities are the shares of the labels."""
-
-    def _learn(
-        self, cells: CellData, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
-    ) -> None:
-        """Learn nothing: the reference has all there is to know."""
-
-    def _probabilities(self, cells: CellData, progress: Progress) -> NDArray[np.float64]:  # noqa: ARG002
-        sizes = np.array(list(self.cells_per_class_.values()), np.float64)
-        return np.tile(sizes / sizes.sum(), (len(cells), 1))
+    def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
+        super()._restore_learned(values, arrays)
+        rival, codes = self.rival_, arrays["codes_"]
+        if rival.points_.shape != (len(codes), len(rival.directions_)):
+            raise ValueError("'points_' are not those of the training cells")
+        if codes.dtype != np.int64 or sorted(set(codes.tolist())) != list(range(len(self.classes_))):
+            raise ValueError("its training cells are not of the classes")
+        votes = KNeighborsClassifier(int(values["neighbours"]), weights="distance", metric="cosine")
+        rival.codes_, rival.votes_ = codes, votes.fit(rival.points_, codes)
 
 
-def log_expression(cells: CellData) -> sparse.csr_matrix:
-    """Return log1p of counts per 10,000, float32 [cells, vocabulary]: what the encoder sees, before it is binned."""
-    X = cells.X
-    totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
-    each = np.repeat(PER_CELL / np.maximum(totals, np.finfo(np.float64).tiny), np.diff(X.indptr))
-    return sparse.csr_matrix((np.log1p(X.data * each).astype(np.float32), X.indices, X.indptr), shape=X.shape)
+class MajorityBaseline(_Baseline):
+    """Gives every cell the most frequent label; probabilities are the shares of the labels."""
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {"shares_": ("classes",)}
+
+    def _rival(self) -> rivals.Rival:
+        return rivals.MajorityClass()

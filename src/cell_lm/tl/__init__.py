@@ -1,10 +1,11 @@
-"""Tools in the manner of scanpy: they take an AnnData and write what they find into it, X excepted.
+"""Tools in the manner of scanpy: they take an AnnData and write their results into it; X is never changed.
 
 Everything is computed before anything is written: after an error the AnnData is as it was.
 """
 
+from cell_lm.tasks.features import weights_hash
 from cell_lm.tl.annotation import annotate, embed
 from cell_lm.tl.attribution import deletion_curve, gene_attribution
-from cell_lm.tl.shared import Shown, weights_hash
+from cell_lm.tl.shared import Shown
 
 __all__ = ["Shown", "annotate", "deletion_curve", "embed", "gene_attribution", "weights_hash"]

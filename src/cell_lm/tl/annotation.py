@@ -3,146 +3,157 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from cell_lm.data.scale.check import Scale
+from cell_lm.config import Precision
+from cell_lm.data.opening import Data
+from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells, embed_cells
-from cell_lm.tl.shared import Shown, about, copy_of, params, record_key, refuse_other_kinds, shown
+from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.features import TOKEN_BUDGET, Device, embed_cells
+from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown, target_of
 
 
 def embed(
-    adata: AnnData,
+    adata: Data,
     model: CellLM | str | Path,
     *,
     key_added: str = "X_cell_lm",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
+    device: Device = None,
+    precision: Precision = "float32",
     copy: bool = False,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> AnnData | None:
     """Embed cells.
 
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as ever when something is written into one.
+        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one. Also
+        the path of a file of cells, or a store (or its path): the result is then a new AnnData.
     model
-        The model, or the path of its folder (or of the run that made it).
+        The model, or the path of its folder (or of the run that made it). It is moved to the device, and stays there.
     key_added
-        Where in ``obsm`` the embedding goes; what is known about it goes to ``uns``, under the same key without ``X_``.
-    layer
-        Which matrix: X by default, the name of a layer, or ``"raw"``.
-    input
-        What it holds: ``"counts"``, or ``"log1p"`` (of counts scaled per cell to any total).
-    gene_column
-        Column of ``var`` with the gene symbols or Ensembl ids; default: ``var_names``.
-    min_overlap
-        Fewest genes of the vocabulary that must be there; by default one in twenty. Lower it for a targeted panel.
+        Where in ``obsm`` the embedding goes; what it was made from goes to ``uns``, under the same key without ``X_``.
     token_budget
         Genes that one forward pass may hold: bounds memory, changes no result.
+    device
+        Where to compute: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
+    precision
+        Arithmetic of the encoder: ``"float32"``, or ``"bfloat16"``, which is faster and differs by its rounding.
     copy
         Return a copy with the embedding and leave ``adata`` as it is.
     progress
-        Show a bar; or a function that is told the number of cells done, a chunk at a time.
+        Show a bar; or a function that is called with the number of further cells that are done.
+    **how
+        How the cells are read: ``layer`` (X by default, the name of a layer, or ``"raw"``), ``scale`` (``"counts"``, or
+        ``"log1p"`` of counts scaled per cell to any total), ``gene_column`` (column of ``var`` with gene symbols or
+        Ensembl ids), ``min_overlap`` (fewest genes of the vocabulary that must be there; lower it for a targeted
+        panel), ``min_genes``; or ``read=`` with a :class:`cell_lm.data.ReadOptions`.
 
     Returns
     -------
     AnnData or None
-        The copy, if one was asked for. Otherwise ``adata`` has two new entries:
+        The copy, if one was asked for; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has two new
+        entries:
 
         ``obsm["X_cell_lm"]``
             float32 [cells, width].
         ``uns["cell_lm"]``
-            ``key``, ``model`` (what kind), ``model_path`` (if it was given), ``weights_sha256`` (as in the model's
-            ``config.json``), ``vocabulary`` (hash), ``genes_given``, ``genes_used``, ``genes_found`` (of the
-            vocabulary), ``coverage`` (share of the vocabulary that was found), ``genes`` (given ones by what became of
-            them), ``input``, ``evidence`` (why the input is believed), ``params``, ``cell_lm_version``.
+            ``key``, ``model`` (its kind), ``model_path`` (if it was given), ``weights_sha256`` (as in the model's
+            ``config.json``), ``device``, ``precision``, ``vocabulary`` (hash), ``genes_given``, ``genes_used``,
+            ``genes_found`` (of the vocabulary), ``coverage`` (share of the vocabulary that was found), ``genes`` (given
+            ones by what became of them), ``scale``, ``evidence`` (what proves the scale), ``params`` (how the cells
+            were read), ``cell_lm_version``. Of a store, ``store`` and ``store_sha256`` instead of genes and scale.
 
     Raises
     ------
     InputError, CountsError, GeneError
         The cells cannot be read as they are; see :func:`cell_lm.data.from_anndata`.
+    ConfigError
+        A keyword is unknown, or there is no such device.
     ModelError
         The model is missing or damaged.
     """
-    refuse_other_kinds(adata)
-    record = record_key(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
+    read = read_options(**how)
+    record = _record(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
     path, model = ("", model) if isinstance(model, CellLM) else (str(model), CellLM.from_pretrained(model))
-    cells = as_cells(
-        adata, model.vocabulary, layer=layer, input=input, gene_column=gene_column, min_overlap=min_overlap
-    )
+    cells = open_target(adata, model.vocabulary, read)
     with shown(progress, len(cells), "embedding") as done:
-        embedding = embed_cells(model, cells, token_budget=token_budget, progress=done)
-    found = about(cells, model) | {
-        "key": key_added,
-        "model_path": path,
-        "params": params(layer, input, gene_column, min_overlap),
-    }
-    target = copy_of(adata) if copy else adata
+        embedding = embed_cells(
+            model, cells, token_budget=token_budget, device=device, precision=precision, progress=done
+        )
+    found = about_cells(cells, read) | about_model(model, device, precision) | {"key": key_added, "model_path": path}
+    target = target_of(adata, cells, copy=copy)
     target.obsm[key_added] = embedding
     target.uns[record] = found
-    return target if copy else None
+    return None if target is adata else target
 
 
 def annotate(
-    adata: AnnData,
-    classifier: CellTypeClassifier | str | Path,
+    adata: Data,
+    classifier: Classifier | str | Path,
     *,
     key_added: str = "cell_lm",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     probabilities: bool = False,
+    device: Device = None,
+    precision: Precision | None = None,
     copy: bool = False,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> AnnData | None:
     """Annotate cells.
 
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as ever when something is written into one.
+        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one. Also
+        the path of a file of cells, or a store (or its path): the result is then a new AnnData.
     classifier
         A fitted classifier, or the path of its folder.
     key_added
         What the names of the new entries begin with.
-    layer, input, gene_column, min_overlap
-        How the cells are read; see :func:`embed`.
     probabilities
         Add the probabilities of all labels, too.
+    device, precision
+        As of :func:`embed`; None: those of the classifier.
     copy
         Return a copy with the annotation and leave ``adata`` as it is.
     progress
-        Show a bar; or a function that is told the number of cells done, a chunk at a time.
+        Show a bar; or a function that is called with the number of further cells that are done.
+    **how
+        How the cells are read; see :func:`embed`.
 
     Returns
     -------
     AnnData or None
-        The copy, if one was asked for. Otherwise ``adata`` has new entries:
+        The copy, if one was asked for; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has new
+        entries:
 
         ``obs["cell_lm_label"]``
-            The most probable label, categorical with all that the classifier knows.
+            The most probable label, categorical with all labels of the classifier.
         ``obs["cell_lm_confidence"]``
             Its probability, float32.
         ``obsm["cell_lm_proba"]``
             float32 [cells, labels], where asked for; the order is that of ``uns["cell_lm_annotation"]["classes"]``.
         ``uns["cell_lm_annotation"]``
-            ``classes``, ``reference`` (file, label column and cells that it was fitted on), ``reference_coverage``
-            (share of the reference's genes that these cells have), and all that :func:`embed` notes.
+            ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and cells that it was fitted on),
+            ``reference_coverage`` (share of the reference's genes that these cells have), and all that :func:`embed`
+            records.
 
     Raises
     ------
     InputError, CountsError, GeneError
         The cells cannot be read as they are; see :func:`cell_lm.data.from_anndata`.
+    ConfigError
+        A keyword is unknown, or there is no such device.
     ModelError
         The classifier is missing, damaged or not fitted.
 
@@ -151,30 +162,28 @@ def annotate(
     CoverageWarning
         The cells have less than half of the genes that the reference had.
     """
-    refuse_other_kinds(adata)
-    record = record_key(adata, key_added, f"{key_added}_annotation")
-    path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
-    classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
+    read = read_options(**how)
+    record = _record(adata, key_added, f"{key_added}_annotation")
+    path = "" if isinstance(classifier, Classifier) else str(classifier)
+    classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
     reference = classifier.reference_
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    if isinstance(classifier, CellTypeClassifier):
+        classifier = classifier.placed(device, precision)
+    cells = open_target(adata, classifier.vocabulary, read)
     with shown(progress, len(cells), "annotating") as done:
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
-    found = about(cells, classifier.model) | {
+    found: dict[str, Any] = about_cells(cells, read)
+    if isinstance(classifier, CellTypeClassifier):
+        found |= about_model(classifier.model, classifier.device, classifier.precision)
+    found |= {
         "key": key_added,
         "classes": np.array(classifier.classes_, dtype=object),
+        "classifier": type(classifier).__name__,
         "classifier_path": path,
         "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
         "reference_coverage": classifier.coverage(cells).share,
-        "params": params(layer, input, gene_column, min_overlap),
     }
-    target = copy_of(adata) if copy else adata
+    target = target_of(adata, cells, copy=copy)
     # By position: names of cells need not be unique.
     target.obs[f"{key_added}_label"] = pd.Categorical.from_codes(
         proba.argmax(axis=1), categories=pd.Index(classifier.classes_, dtype=object)
@@ -183,4 +192,8 @@ def annotate(
     if probabilities:
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
     target.uns[record] = found
-    return target if copy else None
+    return None if target is adata else target
+
+
+def _record(data: Data, key_added: str, record: str) -> str:
+    return record_key(data if isinstance(data, AnnData) else AnnData(), key_added, record)

@@ -1,10 +1,11 @@
-"""Which genes made the calls of a classifier, and deletion curves that check it."""
+"""Which genes led to the predictions of a classifier, and deletion curves that check it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,16 +13,17 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from cell_lm.data.cells import CellData
-from cell_lm.data.scale.check import Scale
+from cell_lm.data.cells import CellData, from_anndata
+from cell_lm.data.obs.labels import read_labels
+from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.attribution import Method, attribute, check_method, choose_cells, deletion_curves, gene_table
 from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
-from cell_lm.tasks.labels import read_labels
-from cell_lm.tasks.reading import TOKEN_BUDGET, as_cells
-from cell_lm.tl.shared import Shown, about, params, record_key, refuse_lost_layer, refuse_other_kinds, shown
+from cell_lm.tasks.features import TOKEN_BUDGET, Device, place
+from cell_lm.tl.shared import Shown, about_cells, about_model, record_key, refuse_lost_layer, refuse_other_kinds, shown
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,34 +48,31 @@ def gene_attribution(
     seed: int = 0,
     key_added: str = "cell_lm_attribution",
     per_cell: bool = False,
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
+    device: Device = None,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
-    """Tell which genes made the calls of a cell type classifier.
+    """Find the genes that led to the predictions of a cell type classifier.
 
-    What is explained is the logit of one class less the mean of the others. A gene is taken away as a token; the
-    expression of the other genes, scaled to the total of the cell, stays as it was. What it means is in
-    ``docs/attribution.md``.
+    Explained is the logit of one class less the mean of the others. A gene is removed as a token; the expression of the
+    other genes, scaled to the total of the cell, stays as it was. ``docs/attribution.md`` says what that means.
 
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as ever when something is written into one.
+        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one.
     classifier
         A fitted classifier, or the path of its folder.
     method
         ``"integrated_gradients"`` (sums to the difference from a cell without genes), ``"gradient"``, ``"occlusion"``
-        (a forward pass a gene: slow) or ``"attention"`` (roll-out; knows no classes, not for ``performer``).
+        (a forward pass a gene: slow) or ``"attention"`` (roll-out; the same for all classes, not for ``performer``).
     target
-        The class to explain: None, that which each cell is called; the name of a class, the same one for all cells; or
-        a column of ``obs`` that holds classes (cells without one are left out).
+        The class to explain: None, the one predicted for each cell; the name of a class, for all cells; or a column of
+        ``obs`` that holds classes (cells without one are left out).
     groupby
         Column of ``obs`` over whose labels attributions are averaged (cells without one are left out); by default the
-        label that cells are called, or the ``target`` where that is a column.
+        predicted label, or the ``target`` where that is a column.
     n_cells
         Most cells of a label that are explained, chosen at random; None: all.
     steps
@@ -84,12 +83,14 @@ def gene_attribution(
         Where in ``uns`` the table goes, and in ``layers`` the single cells.
     per_cell
         Keep the attributions of single cells, too. They replace those of an earlier call, and no other layer.
-    layer, input, gene_column, min_overlap
-        How the cells are read; see :func:`cell_lm.tl.embed`.
     token_budget
         Genes that one pass may hold: bounds memory, changes no result.
+    device
+        Where to compute; see :func:`cell_lm.tl.embed`.
     progress
-        Show a bar; or a function that is told the number of cells done, a chunk at a time.
+        Show a bar; or a function that is called with the number of further cells that are done.
+    **how
+        How the cells are read; see :func:`cell_lm.tl.embed`.
 
     Returns
     -------
@@ -97,13 +98,13 @@ def gene_attribution(
         One row for each label and gene: ``label``, ``gene``, ``attribution`` (mean over the cells of the label, in
         logits; a cell counts as 0 where it does not express the gene, and where the encoder did not read it, as of a
         cell with more than ``max_genes`` only the most highly expressed are read), ``expressed`` (share of the cells
-        that express it, read or not), ``cells`` (explained). The genes of a label begin with the one that speaks most
+        that express it, read or not), ``cells`` (explained). The genes of a label begin with the one that counts most
         for it. ``adata`` has new entries:
 
         ``uns["cell_lm_attribution"]``
             ``table`` (that one), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
             the scores, as a share of it), ``cells`` (explained), ``per_cell``, and all that :func:`cell_lm.tl.embed`
-            notes.
+            records.
         ``layers["cell_lm_attribution"]``
             float32 [cells, genes], sparse, where asked for: 0 for cells that were not chosen and genes that were not
             read; genes that were merged into one share its attribution equally.
@@ -116,21 +117,17 @@ def gene_attribution(
     ModelError
         The classifier is missing, damaged or not fitted.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
     if per_cell:
-        refuse_lost_layer(adata, key_added, layer)
+        refuse_lost_layer(adata, key_added, read.layer)
     path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     check_method(method, classifier)
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    classifier = classifier.placed(device)
+    place(classifier.model, classifier.device)
+    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
         found = attribute(
@@ -144,17 +141,20 @@ def gene_attribution(
         )
     table = gene_table(found.values, asked.cells.X, asked.labels, cells.vocabulary.symbols)
     kept = _to_columns(found.values, asked.rows, cells) if per_cell else None
-    adata.uns[record] = about(cells, classifier.model) | {
-        "key": key_added,
-        "table": table.copy(),
-        "method": method,
-        "target": target or "",
-        "gap": found.gap,
-        "cells": len(asked.rows),
-        "per_cell": per_cell,
-        "classifier_path": path,
-        "params": params(layer, input, gene_column, min_overlap),
-    }
+    adata.uns[record] = (
+        about_cells(CellView.of(cells), read)
+        | about_model(classifier.model, classifier.device, "float32")
+        | {
+            "key": key_added,
+            "table": table.copy(),
+            "method": method,
+            "target": target or "",
+            "gap": found.gap,
+            "cells": len(asked.rows),
+            "per_cell": per_cell,
+            "classifier_path": path,
+        }
+    )
     if kept is not None:
         adata.layers[key_added] = kept
     return table
@@ -171,14 +171,12 @@ def deletion_curve(
     steps: int = STEPS,
     seed: int = 0,
     key_added: str = "cell_lm_deletion",
-    layer: str | None = None,
-    input: Scale = "counts",  # noqa: A002
-    gene_column: str | None = None,
-    min_overlap: int | None = None,
     token_budget: int = TOKEN_BUDGET,
+    device: Device = None,
     progress: Shown = False,
+    **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
-    """Check attributions: take the genes of each cell away in their order, and watch the probability of the call fall.
+    """Check attributions: remove the genes of each cell in their order, and record how the probability falls.
 
     Parameters
     ----------
@@ -189,12 +187,12 @@ def deletion_curve(
     methods
         Methods of :func:`gene_attribution` to check.
     n_cells
-        Most cells of each called label, chosen at random; None: all.
+        Most cells of each predicted label, chosen at random; None: all.
     shares
-        Shares of a cell's genes that are taken away, rising from 0 to 1.
+        Shares of a cell's genes that are removed, rising from 0 to 1.
     seeds
         Random orders that are averaged.
-    steps, seed, layer, input, gene_column, min_overlap, token_budget, progress
+    steps, seed, token_budget, device, progress, **how
         As in :func:`gene_attribution`.
     key_added
         Where in ``uns`` the curves go.
@@ -203,28 +201,24 @@ def deletion_curve(
     -------
     DataFrame
         ``order`` (the methods, then ``random`` and ``random, equally expressed``, which takes as many genes of each
-        expression bin as the first method), ``deleted`` (share of the genes), ``probability`` (of the class that the
-        whole cell is called, mean over the cells), ``area`` (under the whole curve of the order: lower is better).
-        ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what :func:`cell_lm.tl.embed` notes.
+        expression bin as the first method), ``deleted`` (share of the genes), ``probability`` (of the class
+        predicted for the whole cell, mean over the cells), ``area`` (under the curve of the order: lower is better).
+        ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what :func:`cell_lm.tl.embed` records.
 
     Raises
     ------
     InputError, CountsError, GeneError, ModelError
         As :func:`gene_attribution`; or no method, or shares that do not rise from 0 to 1.
     """
+    read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
     classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
     for method in methods:
         check_method(method, classifier)
-    cells = as_cells(
-        adata,
-        classifier.model.vocabulary,
-        layer=layer,
-        input=input,
-        gene_column=gene_column,
-        min_overlap=min_overlap,
-    )
+    classifier = classifier.placed(device)
+    place(classifier.model, classifier.device)
+    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
         orders = {
@@ -251,12 +245,15 @@ def deletion_curve(
         )
     table = curves.table()
     table["area"] = table["order"].map({name: curves.area(name) for name in curves.probability})
-    adata.uns[record] = about(cells, classifier.model) | {
-        "key": key_added,
-        "table": table.copy(),
-        "cells": len(asked.rows),
-        "params": params(layer, input, gene_column, min_overlap),
-    }
+    adata.uns[record] = (
+        about_cells(CellView.of(cells), read)
+        | about_model(classifier.model, classifier.device, "float32")
+        | {
+            "key": key_added,
+            "table": table.copy(),
+            "cells": len(asked.rows),
+        }
+    )
     return table
 
 
@@ -299,7 +296,7 @@ def _targets(
     labels = read_labels(cells.obs, target, where=cells.name)
     strange = sorted(set(labels.text[labels.known]) - set(index))
     if strange:
-        found = f"obs column '{target}' holds {len(strange):,} labels the classifier does not know ('{strange[0]}')"
+        found = f"obs column '{target}' holds {len(strange):,} labels that the classifier lacks ('{strange[0]}')"
         raise InputError(found, where=cells.name, fix=f"Its classes are {', '.join(index)}")
     return np.array([index.get(str(text), -1) for text in labels.text], np.int64), True
 

@@ -1,39 +1,29 @@
-"""What all tools share: what they refuse, how progress is shown, what is noted of a result."""
+"""What all tools share: what they refuse, how progress is shown, what is recorded of a result."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-import safetensors.torch
 from anndata import AnnData
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cell_lm._version import __version__
-from cell_lm.data.cells import CellData
-from cell_lm.data.scale.check import Scale
+from cell_lm.config import Precision
+from cell_lm.data.opening import Data, open_data
+from cell_lm.data.read_options import ReadOptions
+from cell_lm.data.store import Store
+from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
+from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
+from cell_lm.tasks.features import Device, place, weights_hash
 
 Shown: TypeAlias = "bool | Callable[[int], None]"
 _OURS = "cell_lm_version"
 """Key that marks entries of ``uns`` as ours."""
-
-
-def weights_hash(model: CellLM) -> str:
-    """Return the SHA-256 that the weights have as a file, the one in ``config.json`` of the model's folder."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
-
-
-def refuse_other_kinds(adata: object) -> None:
-    """Raise :class:`InputError` for what is no AnnData."""
-    if not isinstance(adata, AnnData):
-        fix = "Read a file with anndata.read_h5ad(path) first"
-        raise InputError(f"expected an AnnData, found {type(adata).__name__}", fix=fix)
 
 
 def record_key(adata: AnnData, key_added: object, record: str) -> str:
@@ -67,28 +57,65 @@ def _wrote_layer(record: object) -> bool:
     return isinstance(record, Mapping) and _OURS in record and bool(record.get("per_cell", False))
 
 
-def about(cells: CellData, model: CellLM) -> dict[str, Any]:
-    """Return what is to be known of a result, in types that h5ad can hold."""
-    config, audit = model.config, cells.audit
-    return {
-        _OURS: __version__,
-        "model": f"{config.attention} attention, {config.layers} layers of width {config.width}",
-        "weights_sha256": weights_hash(model),
-        "vocabulary": model.vocabulary.hash,
+def refuse_other_kinds(adata: object) -> None:
+    """Raise :class:`InputError` for what is no AnnData."""
+    if not isinstance(adata, AnnData):
+        fix = "Read a file with anndata.read_h5ad(path) first"
+        raise InputError(f"expected an AnnData, found {type(adata).__name__}", fix=fix)
+
+
+def about_cells(cells: CellView, read: ReadOptions) -> dict[str, Any]:
+    """Return what is recorded of the cells that a result rests on, in types that h5ad can hold."""
+    dataset = cells.dataset
+    found: dict[str, Any] = {_OURS: __version__, "vocabulary": cells.vocabulary.hash, "params": read.to_json()}
+    if isinstance(dataset, Store):
+        return found | {"store": str(dataset.path), "store_sha256": dataset.hash}
+    audit = dataset.audit
+    return found | {
         "genes_given": len(audit),
         "genes_used": audit.used,
         "genes_found": len(audit.found),
         "coverage": audit.coverage,
         "genes": audit.counts(),
-        "input": cells.scale,
-        "evidence": cells.report.evidence if cells.report else "",
+        "scale": dataset.scale,
+        "evidence": dataset.report.evidence if dataset.report else "",
     }
 
 
-def params(layer: str | None, scale: Scale, gene_column: str | None, min_overlap: int | None) -> dict[str, str | int]:
-    """Return how the cells were read; what was not said is left out, as h5ad holds no None."""
-    said = {"layer": layer, "input": scale, "gene_column": gene_column, "min_overlap": min_overlap}
-    return {name: value for name, value in said.items() if value is not None}
+def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str, Any]:
+    """Return what is recorded of the model behind a result."""
+    config = model.config
+    return {
+        "model": f"{config.attention} attention, {config.layers} layers of width {config.width}",
+        "weights_sha256": weights_hash(model),
+        "device": str(place(model, device)),
+        "precision": precision,
+    }
+
+
+def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) -> CellView:
+    """Read the cells of an AnnData, or of what holds some, all of which get a result.
+
+    Raises
+    ------
+    InputError
+        ``min_genes`` leaves out cells of an AnnData.
+    """
+    cells = open_data(data, vocabulary, read)
+    if isinstance(data, AnnData) and len(cells) != data.n_obs:
+        lost = data.n_obs - len(cells)
+        found = f"{lost:,} of {data.n_obs:,} cells have fewer than {read.min_genes:,} expressed genes of the vocabulary"
+        raise InputError(found, where="adata", fix="Leave them out of the AnnData first, or lower min_genes")
+    return cells
+
+
+def target_of(data: Data, cells: CellView, *, copy: bool) -> AnnData:
+    """Return the AnnData that a result is written into: the given one, a copy, or a new one without X."""
+    if isinstance(data, AnnData):
+        return copy_of(data) if copy else data
+    obs = cells.obs()
+    obs.index = cells.index.astype(str)
+    return AnnData(obs=obs)
 
 
 def copy_of(adata: AnnData) -> AnnData:
@@ -98,7 +125,7 @@ def copy_of(adata: AnnData) -> AnnData:
 
 @contextmanager
 def shown(progress: Shown, cells: int, what: str) -> Iterator[Callable[[int], None] | None]:
-    """Yield what is to be told of the cells done: the caller's function, a bar's, or nothing."""
+    """Yield the function that takes the number of further cells done: the caller's, that of a bar, or none."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress:

@@ -14,7 +14,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
-from cell_lm.data.formats.writable import make_writable
+from cell_lm.data.formats.writable import check_writable, make_writable
 from cell_lm.errors import InputError
 
 
@@ -116,6 +116,17 @@ def test_what_cannot_be_mended_is_refused_by_name(value: object) -> None:
     adata.uns["mine"] = value
     with pytest.raises(InputError, match=r"its uns\['mine'\] cannot be written .* \(del adata\.uns\['mine'\]\)"):
         make_writable(adata)
+
+
+def test_what_cannot_be_written_is_found_without_a_change(tmp_path: Path) -> None:
+    adata = small()
+    adata.var["_index"], adata.obs["a/b"] = list("abc"), 1
+    set_raw(adata)
+    check_writable(adata)
+    assert [*adata.var, *adata.obs, *adata.raw.var] == ["_index", "a/b", "_index"]
+    adata.uns["mine"] = {1, 2}
+    with pytest.raises(InputError, match="mine"):
+        check_writable(adata)
 
 
 def test_what_can_be_written_stays_as_it_is(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cell_lm.data import EpochSampler, split
-from cell_lm.data.loading.sampler import Order, sample
+from cell_lm.data.loading.sampler import Order, random_subset
 from cell_lm.errors import ConfigError
 
 
@@ -117,8 +117,8 @@ def test_true_random_order_keeps_no_neighbours() -> None:
     assert (np.diff(Order().shuffled(10_000, 0, 0).astype(int)) == 1).mean() < 0.01
 
 
-def test_a_sample_is_sorted_and_without_repeats() -> None:
-    cells = sample(1000, 50, 3)
+def test_a_random_subset_is_sorted_and_without_repeats() -> None:
+    cells = random_subset(1000, 50, 3)
     assert (np.diff(cells.astype(int)) > 0).all()
     assert len(cells) == 50
-    assert sample(20, 50, 3).tolist() == list(range(20))
+    assert random_subset(20, 50, 3).tolist() == list(range(20))

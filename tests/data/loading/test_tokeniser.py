@@ -117,7 +117,7 @@ def test_log1p_of_counts_on_any_total_gives_the_tokens_of_the_counts(
     sc.pp.normalize_total(logged, target_sum=total)
     sc.pp.log1p(logged)
     tokenise, index = Tokeniser(6, max_genes), np.arange(adata.n_obs)
-    assert same(tokenise(from_anndata(adata), index), tokenise(from_anndata(logged, input="log1p"), index))
+    assert same(tokenise(from_anndata(adata), index), tokenise(from_anndata(logged, scale="log1p"), index))
 
 
 def test_a_row_that_is_not_there_is_refused_before_compiled_code_reads_it(make_cells: Make) -> None:

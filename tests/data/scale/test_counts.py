@@ -94,7 +94,7 @@ def test_log_normalised_counts_are_named_with_their_total_and_the_fix(
     middle = np.median(counts.toarray().sum(axis=1)) if total is None else total
     assert "natural log1p of" in message
     assert ("CPM" in message) if total == 1e6 else (f"counts normalised to {middle:,.0f} per cell" in message)
-    assert 'input="log1p"' in message
+    assert 'scale="log1p"' in message
 
 
 @pytest.mark.parametrize(("base", "word"), [(2.0, "log2(x + 1)"), (10.0, "log10(x + 1)")])
@@ -103,7 +103,7 @@ def test_another_base_is_named_and_taken_where_the_counts_come_back(
 ) -> None:
     message = refusal(logged(counts, base=base))
     assert word in message
-    assert f'input="log{base:.0f}" (--input log{base:.0f})' in message
+    assert f'scale="log{base:.0f}" (--scale log{base:.0f})' in message
     for stated in (f"log{base:.0f}", "log1p"):
         report = check_scale(logged(counts, base=base), stated, where="file")
         assert word in report.evidence
@@ -120,10 +120,10 @@ def tpm(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 def test_the_advice_on_the_logarithm_of_tpm_can_be_followed(counts: sparse.csr_matrix) -> None:
     X = sparse.csr_matrix(np.log1p(tpm(counts))) / np.log(2)
     for stated in ("counts", "log1p"):
-        assert 'input="log2"' in refusal(X, stated)
+        assert 'scale="log2"' in refusal(X, stated)
     assert check_scale(X, "log2", where="file").proved
     some = sparse.csr_matrix(X[:, ::5])
-    assert 'input="log2"' in refusal(some)
+    assert 'scale="log2"' in refusal(some)
     assert not check_scale(some, "log2", where="file").proved
 
 
@@ -131,10 +131,10 @@ def test_the_advice_on_the_logarithm_of_tpm_can_be_followed(counts: sparse.csr_m
 def test_what_a_refusal_says_to_state_is_then_taken(scale: str, counts: sparse.csr_matrix) -> None:
     base = {"linear": None, "log1p": np.e, "log2": 2, "log10": 10}[scale]
     X = tpm(counts) if base is None else sparse.csr_matrix(np.log1p(tpm(counts)) / np.log(base))
-    assert f'input="{scale}"' in refusal(X)
+    assert f'scale="{scale}"' in refusal(X)
     assert check_scale(X, scale, where="file").scale == scale
     for other in {"linear", "log2", "log10"} - {scale}:
-        assert f'input="{scale}"' in refusal(X, other)
+        assert f'scale="{scale}"' in refusal(X, other)
 
 
 def test_corrected_counts_may_be_rounded_or_called_linear(counts: sparse.csr_matrix) -> None:
@@ -143,7 +143,7 @@ def test_corrected_counts_may_be_rounded_or_called_linear(counts: sparse.csr_mat
     corrected.data[0] = 30.4
     message = refusal(corrected)
     assert "adata.X.round()" in message
-    assert 'input="linear" (--input linear)' in message
+    assert 'scale="linear" (--scale linear)' in message
     assert check_scale(np.rint(corrected), "counts", where="file").proved
     assert not check_scale(corrected, "linear", where="file").proved
 
@@ -183,7 +183,7 @@ def test_estimated_expression_is_named(counts: sparse.csr_matrix) -> None:
     X.data *= np.random.default_rng(0).uniform(0.5, 2.0, X.nnz).astype(np.float32)
     message = refusal(X)
     assert "RSEM" in message
-    assert 'input="linear"' in message
+    assert 'scale="linear"' in message
 
 
 def test_probabilities_are_named(counts: sparse.csr_matrix) -> None:
@@ -215,7 +215,7 @@ def test_a_count_beyond_any_cell_is_refused(counts: sparse.csr_matrix) -> None:
 
 def test_log1p_is_believed_only_as_far_as_it_goes(counts: sparse.csr_matrix) -> None:
     assert "whole" in refusal(counts, "log1p")
-    assert 'input="linear"' in refusal(normalised(counts), "log1p")
+    assert 'scale="linear"' in refusal(normalised(counts), "log1p")
     assert "proportions" in refusal(normalised(counts, 1.0), "log1p")
     assert "NaN" in refusal(changed(logged(counts), np.nan), "log1p")
     odd = np.log1p(np.random.default_rng(0).uniform(0, 900, (50, 40)))

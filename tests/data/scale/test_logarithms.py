@@ -90,8 +90,8 @@ def test_cells_are_read_alike_from_whatever_logarithm_of_their_counts(
     expected = from_anndata(adata).X
     scaled = sparse.diags_array(1e4 / np.asarray(adata.X.sum(axis=1)).ravel()) @ adata.X
     adata.X = sparse.csr_matrix((np.log1p(scaled) / np.log(base)).astype(np.float32))
-    assert (expected != from_anndata(adata, input="log1p").X).nnz == 0
-    assert (expected != from_anndata(adata, input=f"log{base:.0f}").X).nnz == 0
+    assert (expected != from_anndata(adata, scale="log1p").X).nnz == 0
+    assert (expected != from_anndata(adata, scale=f"log{base:.0f}").X).nnz == 0
 
 
 def test_cells_of_tpm_are_read_alike_whether_logged_or_not(make_adata: Callable[..., AnnData]) -> None:
@@ -102,6 +102,6 @@ def test_cells_of_tpm_are_read_alike_whether_logged_or_not(make_adata: Callable[
     found = {}
     for scale, base in (("linear", None), ("log1p", np.e), ("log2", 2.0), ("log10", 10.0)):
         adata.X = tpm if base is None else np.log1p(tpm) / np.log(base)
-        found[scale] = from_anndata(adata, input=scale).X.toarray()
+        found[scale] = from_anndata(adata, scale=scale).X.toarray()
     for scale in ("log1p", "log2", "log10"):
         assert found[scale] == pytest.approx(found["linear"], rel=1e-4)

@@ -12,6 +12,7 @@ from small_store import WORDS, draw, write_store
 from cell_lm.data.store import Store, row_hashes
 from cell_lm.data.store.layout import FILES
 from cell_lm.errors import InputError
+from cell_lm.files import with_checksum
 from cell_lm.genes import Vocabulary
 
 
@@ -23,8 +24,9 @@ def refusal(path: Path, **options: object) -> str:
 
 
 def change(path: Path, **values: object) -> None:
+    """Change the manifest, and its checksum with it."""
     manifest = path / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | values))
+    manifest.write_text(json.dumps(with_checksum(json.loads(manifest.read_text()) | values)))
 
 
 def flip(path: Path, place: int) -> None:
@@ -115,10 +117,15 @@ def test_what_is_no_store_is_refused(tmp_path: Path) -> None:
     [
         ("", "cannot be read"),
         ("{", "cannot be read"),
-        ("[]", "not the manifest of a cell-lm store"),
+        ("[]", "it is not a JSON object"),
         ('{"kind": "other"}', "not the manifest of a cell-lm store"),
-        ('{"kind": "cell-lm store", "format": 1}', "Field required"),
-        ('{"kind": "cell-lm store", "format": "1"}', "format 1"),
+        ('{"kind": "cell-lm store", "format": 1}', "not those that its checksum names"),
+        ('{"kind": "cell-lm store", "format": "1"}', 'format "1", which is none'),
+        ('{"kind": "cell-lm store", "format": true}', "format true, which is none"),
+        ('{"kind": "cell-lm store", "format": 0}', "format 0, which is none"),
+        ('{"kind": "cell-lm store", "format": -3}', "format -3, which is none"),
+        ("[" * 10**5, "nested too deeply"),
+        (f'{{"kind": {"9" * 5_000}}}', "5,000 digits"),
     ],
 )
 def test_a_damaged_manifest_is_one_clear_error(small: Path, content: str, word: str) -> None:
@@ -142,7 +149,7 @@ def test_another_vocabulary_is_refused_where_one_is_asked_for(small: Path) -> No
     assert "vocabulary" in refusal(small, vocabulary=other)
     assert Store.open(small, vocabulary=WORDS).vocabulary == WORDS
     other.save(small / "vocabulary.json")
-    assert "not the vocabulary that manifest.json names" in refusal(small)
+    assert "vocabulary.json: it is damaged" in refusal(small)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -165,21 +172,21 @@ def test_a_flipped_bit_anywhere_is_named_by_verify(small: Path, name: str, place
 def test_a_gene_outside_the_vocabulary_is_found_when_all_is_looked_over(small: Path) -> None:
     flip(small / "shards" / "00000" / "genes.npy", -1)
     with pytest.raises(InputError, match=r"genes\.npy: it is damaged: 1 gene indices"):
-        Store.open(small).shards[0].check()
+        Store.open(small, verify=False).shards[0].check()
 
 
 @pytest.mark.parametrize("place", [128, 128 + 8 * 3 + 7, -1, -8])
 def test_rows_that_point_elsewhere_are_refused_before_anything_compiled_runs(small: Path, place: int) -> None:
     flip(small / "shards" / "00000" / "indptr.npy", place)
     with pytest.raises(InputError, match=r"indptr\.npy: it is damaged"):
-        _ = Store.open(small).shards[0].X
+        _ = Store.open(small, verify=False).shards[0].X
 
 
 def test_an_array_of_another_type_is_refused(small: Path) -> None:
     path = small / "shards" / "00000" / "counts.npy"
     path.write_bytes(path.read_bytes().replace(b"'|u1'", b"'|i1'"))
     with pytest.raises(InputError, match=r"counts\.npy: it is damaged: it holds int8"):
-        _ = Store.open(small).shards[0].X
+        _ = Store.open(small, verify=False).shards[0].X
 
 
 def test_progress_of_verify_adds_up_to_the_size(small: Path) -> None:

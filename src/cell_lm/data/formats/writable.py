@@ -66,6 +66,21 @@ def make_writable(adata: AnnData, *, where: str = "adata") -> tuple[str, ...]:
     return tuple(notes)
 
 
+def check_writable(adata: AnnData, *, where: str = "adata") -> None:
+    """Refuse what cannot be written, nor mended, before it is worked on; nothing of it is changed.
+
+    Raises
+    ------
+    InputError
+        As :func:`make_writable`.
+    """
+    raw = None if adata.raw is None else {"X": adata.raw.X, "var": adata.raw.var, "varm": dict(adata.raw.varm)}
+    parts: dict[str, Any] = {name: dict(getattr(adata, name)) for name in (*_MAPPINGS, "uns")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names of cells that are not unique
+        make_writable(AnnData(adata.X, obs=adata.obs, var=adata.var, raw=raw, **parts), where=where)
+
+
 def _mended(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
     """Return a table that can be written: the same one where it can as it is."""
     names = mended_names([*frame.columns], taken={_RESERVED})

@@ -1,1 +1,1 @@
-"""From datasets to batches of tokens: order, balance, tokenising, making batches in advance."""
+"""From datasets to batches of tokens: order, balance, tokenising, prefetching."""

@@ -1,8 +1,9 @@
-"""Balanced batches: groups of cells, as tumour and normal or the tissues, in shares that are said and not as they come.
+"""Balanced batches: groups of cells, such as tumour and normal or the tissues, in chosen shares of every batch.
 
-A share of a batch need not be a whole number of cells. Each step rounds it down or up, by a sequence that spreads
-evenly (multiples of the golden ratio), so that the shares come out right over any run of steps, and the number of a
-step is all that decides its batch.
+A pass is as many steps as all cells fill, ``ceil(cells / batch_size)``. The sampler decides how many cells each group
+gives in a pass, a whole number, and spreads them evenly over its steps. Each group is read in passes of its own: all
+its cells in a shuffled order, then all of them in another, so every cell of a group is seen before any is seen twice.
+The step alone decides its batch, by a formula: nothing is counted from the start of the run.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from cell_lm.data.loading.sampler import Index, Order, Sampler, mixed
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_ROUNDING = 1e-9
+_ROUNDING = 1e-6
 
 
 def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_strength: float) -> NDArray[np.float64]:
-    """Return how many cells of each group a batch holds on average; the last entry is that of cells of no group.
+    """Return how many cells of each group a batch should hold on average; the last entry is for cells of no group.
 
     Parameters
     ----------
@@ -30,13 +31,14 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_streng
     batch_size
         At most all cells.
     balance_strength
-        1: groups weigh the same; 0: as many cells as they have; between, ``sizes ** (1 - balance_strength)``.
+        1: every group has the same weight; 0: each has as many cells in a batch as it has among all cells; between,
+        the weight is ``sizes ** (1 - balance_strength)``.
 
     Returns
     -------
     ndarray
         float64 [groups + 1], summing to ``batch_size``. No group gives more cells than it has, since a cell that is
-        twice in a batch would be its own negative; what it cannot give, the others give.
+        twice in a batch would be its own negative; the other groups fill what it leaves.
     """
     have = np.append(sizes, loose).astype(np.float64)
     weights = np.append(have[:-1] ** (1 - balance_strength), 0.0)
@@ -52,8 +54,16 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_streng
     return result  # all groups are used up: the batch is all cells
 
 
+def whole_numbers(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Round numbers up or down to whole ones of the same sum, the largest fractions up; the sum must be whole."""
+    result = np.floor(values + _ROUNDING).astype(np.int64)
+    missing = round(float(values.sum())) - int(result.sum())
+    result[np.argsort(result - values, kind="stable")[:missing]] += 1
+    return result
+
+
 class BalancedSampler(Sampler):
-    """Batches in which groups have given shares; each group runs through its own cells, epoch by epoch.
+    """Batches in which groups have chosen shares; within a group, every cell is seen before any is seen twice.
 
     Parameters
     ----------
@@ -62,12 +72,14 @@ class BalancedSampler(Sampler):
     batch_size, seed, order
         As for :class:`~cell_lm.data.loading.sampler.Sampler`; each group is shuffled by itself.
     balance_strength
-        See :func:`quotas`.
+        See :func:`quotas`. With 0, one pass sees every cell.
 
     Attributes
     ----------
-    quotas : ndarray
-        float64 [groups + 1]: cells of each group in a batch, on average; the last entry: of no group.
+    steps_per_pass : int
+        ``ceil(n / batch_size)``.
+    cells_per_pass : ndarray
+        int64 [groups + 1]: cells that each group gives in a pass, at least one; the last entry: cells of no group.
     """
 
     def __init__(
@@ -83,34 +95,122 @@ class BalancedSampler(Sampler):
         sizes = np.bincount(groups[groups >= 0]).astype(np.int64)
         by_group = np.argsort(groups, kind="stable").astype(np.uint32)  # -1 comes first
         loose, *members = np.split(by_group, np.cumsum([self.n - int(sizes.sum()), *sizes[:-1]]))
-        self._members: list[Index] = [*members, loose]
-        self.quotas = quotas(sizes, len(loose), batch_size, balance_strength)
-        self._orders: list[tuple[int, Index]] = [(-1, loose)] * len(self._members)
+        self.steps_per_pass = steps = -(-self.n // batch_size)
+        self.cells_per_pass = whole_numbers(quotas(sizes, len(loose), batch_size, balance_strength) * steps)
+        self._groups = [
+            _Group(cells, seed, number + 1, self.order, -(-int(in_pass) // steps))
+            for number, (cells, in_pass) in enumerate(zip([*members, loose], self.cells_per_pass, strict=True))
+        ]
+        # A step holds cells_per_pass // steps cells of a group, and sometimes one more: the step is a point on a circle
+        # that moves on by nearly the golden section of it, and each group has an arc in which it gives one more.
+        self._arcs = np.concatenate([[0], np.cumsum(self.cells_per_pass % steps)])
+        self._stride = next(k for k in range(round(_GOLDEN * steps), 2 * steps + 1) if math.gcd(k, steps) == 1)
+
+    @property
+    def quotas(self) -> NDArray[np.float64]:
+        """Cells of each group in a batch, on average over a pass, float64 [groups + 1]."""
+        return self.cells_per_pass / self.steps_per_pass
 
     @property
     def repetition(self) -> NDArray[np.float64]:
-        """How many times as often as in a plain pass cells of each group come, float64 [groups + 1]."""
-        sizes = np.array([max(1, len(members)) for members in self._members])
+        """How often a cell of each group is seen for once that it would be without balance, float64 [groups + 1]."""
+        sizes = np.array([max(1, len(group.cells)) for group in self._groups])
         return self.quotas / (self.batch_size * sizes / self.n)
+
+    def counts_before(self, step: int) -> NDArray[np.int64]:
+        """Return how many cells of each group all steps before this one hold together, int64 [groups + 1]."""
+        done, at = divmod(step, self.steps_per_pass)
+        extra = np.diff(_floor_sum(at, self.steps_per_pass, self._stride, self._arcs))
+        return done * self.cells_per_pass + at * (self.cells_per_pass // self.steps_per_pass) + extra
 
     def counts(self, step: int) -> NDArray[np.int64]:
         """Return how many cells of each group a step holds: its quota rounded down or up; they sum to batch_size."""
-        whole = np.floor(self.quotas + _ROUNDING)
-        bounds = np.round(np.concatenate([[0.0], np.cumsum(np.maximum(self.quotas - whole, 0.0))]), 8)
-        extra = np.diff(np.floor(bounds + (step * _GOLDEN) % 1.0))
-        return (whole + extra).astype(np.int64)
+        return self.counts_before(step + 1) - self.counts_before(step)
 
     def batch(self, step: int) -> Index:
         """Return the cells of a step (0, 1, …), [batch_size], all different."""
-        counts = self.counts(step)
-        cells = [self._take(group, int(counts[group]), step) for group in np.flatnonzero(counts).tolist()]
-        return mixed(np.concatenate(cells), self.seed, step)
+        first, stop = self.counts_before(step), self.counts_before(step + 1)
+        chosen = np.flatnonzero(stop > first).tolist()
+        return mixed(
+            np.concatenate([self._groups[g].cells_between(int(first[g]), int(stop[g])) for g in chosen]),
+            self.seed,
+            step,
+        )
 
-    def _take(self, group: int, count: int, step: int) -> Index:
-        """Return cells of a group; within a pass through it none comes twice, so none can within a batch."""
-        members = self._members[group]
-        room = math.ceil(self.quotas[group] - _ROUNDING)
-        epoch, place = divmod(step, max(1, len(members) // room))
-        if self._orders[group][0] != epoch:
-            self._orders[group] = epoch, members[self.order.shuffled(len(members), self.seed, epoch, group + 1)]
-        return self._orders[group][1][place * room : place * room + count]
+
+class _Group:
+    """The cells of one group in an endless order: one shuffled pass after the other.
+
+    A batch can hold the last cells of one pass and the first of the next, and must not hold a cell twice. In a group of
+    many batches, cells that end one pass do not begin the next. A group of only a few batches keeps one order, and each
+    pass shuffles short stretches of it, so that a cell comes back only after at least a batch of others.
+
+    Parameters
+    ----------
+    cells
+        Of the group.
+    seed, stream
+        Of its random numbers.
+    order
+        How a pass is shuffled.
+    most
+        Cells of the group that a batch holds at most; not more than it has.
+    """
+
+    def __init__(self, cells: Index, seed: int, stream: int, order: Order, most: int) -> None:
+        self.cells, self._order, self._key, self._most = cells, order, (seed, stream), most
+        self._edge = max(0, most - 1)
+        self._keeps_order = len(cells) < 3 * self._edge
+        self._cached: tuple[int, Index] = (-1, cells)
+
+    def cells_between(self, first: int, stop: int) -> Index:
+        """Return the cells at the positions ``first`` to ``stop`` (excluded) of the endless order."""
+        number, at = divmod(first, len(self.cells))
+        result = self._pass(number)[at : at + stop - first]
+        left = stop - first - len(result)
+        return np.concatenate([result, self._pass(number + 1)[:left]]) if left else result
+
+    def _pass(self, number: int) -> Index:
+        if self._cached[0] != number:
+            self._cached = number, self._stretches(number) if self._keeps_order else self._separated(number)
+        return self._cached[1]
+
+    def _shuffled(self, number: int) -> Index:
+        seed, stream = self._key
+        return self._order.shuffled(len(self.cells), seed, number, stream)
+
+    def _stretches(self, number: int) -> Index:
+        """Return the one order, each stretch of it shuffled for this pass."""
+        at = self._shuffled(number + 1)
+        stretch = len(self.cells) - self._most + 1
+        return self.cells[self._shuffled(0)[at[np.argsort(at // stretch, kind="stable")]]]
+
+    def _separated(self, number: int) -> Index:
+        """Return a new order in which cells that ended the pass before are exchanged for the first that did not."""
+        edge, result = self._edge, self.cells[self._shuffled(number)]
+        if edge and number:
+            before = self._last_cells(number - 1)
+            inside = result[edge : 2 * edge]  # at least as many of these are free as are needed
+            again = np.flatnonzero(np.isin(result[:edge], before))
+            free = edge + np.flatnonzero(~np.isin(inside, before))[: len(again)]
+            result[again], result[free] = result[free], result[again]
+        return result
+
+    def _last_cells(self, number: int) -> Index:
+        """Return the last cells of a pass, which are never exchanged."""
+        if self._cached[0] == number:
+            return self._cached[1][-self._edge :]
+        return self.cells[self._shuffled(number)[-self._edge :]]
+
+
+def _floor_sum(n: int, divisor: int, slope: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum over i < n of ``(slope * i + start) // divisor`` for each start, as Euclid's algorithm goes."""
+    counts, rests = np.full(len(starts), n, np.int64), starts.astype(np.int64)
+    result = np.zeros(len(starts), np.int64)
+    while counts.any():
+        result += (counts - 1) * counts // 2 * (slope // divisor) + counts * (rests // divisor)
+        slope %= divisor
+        ends = slope * counts + rests % divisor
+        counts, rests = np.where(counts > 0, ends // divisor, 0), ends % divisor
+        slope, divisor = divisor, slope
+    return result

@@ -1,12 +1,13 @@
-"""A batch of cells, packed: the genes of all cells in a row, and where each cell begins; no padding anywhere.
+"""A packed batch of cells: the genes of all cells in one row, and where each cell begins; no padding.
 
 Shapes: C cells, T genes over all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ class CellBatch:
     malignancy : Tensor
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     slots : Tensor
-        int64 [C]: the place of each cell in the global batch. Dropout and masking are functions of it, so a cell keeps
-        its slot when the batch is cut into chunks or spread over ranks.
+        int64 [C]: the position of each cell in the global batch. Dropout and masking are functions of it, so a cell
+        keeps its slot when the batch is cut into chunks or spread over ranks.
     """
 
     genes: Tensor
@@ -79,13 +80,19 @@ class CellBatch:
 
     def keep(self, genes: Tensor) -> CellBatch:
         """Return the same cells with only some of their genes, given as bool [T]; a cell that keeps none keeps all."""
+        return self.take(self.kept(genes.cpu().numpy()))
+
+    def kept(self, genes: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the tokens that :meth:`keep` keeps, in order; on the CPU."""
         cell = np.repeat(np.arange(len(self)), self.lengths)
-        kept = genes.cpu().numpy()
-        left = np.bincount(cell[kept], minlength=len(self))
-        kept = kept | (left == 0)[cell]
-        index = torch.from_numpy(np.flatnonzero(kept)).to(self.genes.device)
-        offsets = np.concatenate([[0], np.cumsum(np.where(left == 0, self.lengths, left))])
-        return replace(self, genes=self.genes[index], bins=self.bins[index], values=self.values[index], offsets=offsets)
+        left = np.bincount(cell[genes], minlength=len(self))
+        return np.flatnonzero(genes | (left == 0)[cell])
+
+    def take(self, tokens: NDArray[np.int64]) -> CellBatch:
+        """Return the same cells with only the given tokens, which are in order."""
+        index, offsets = to_device(tokens, self.genes.device), np.searchsorted(tokens, self.offsets)
+        genes, bins, values = (part.index_select(0, index) for part in (self.genes, self.bins, self.values))
+        return replace(self, genes=genes, bins=bins, values=values, offsets=offsets)
 
     def chunks(self, token_budget: int) -> Iterator[CellBatch]:
         """Cut into runs of consecutive cells of at most ``token_budget`` genes; a longer cell is a chunk of its own."""
@@ -100,16 +107,30 @@ class CellBatch:
         """Return the same cells in the slots ``first``, ``first + 1`` and so on."""
         return replace(self, slots=torch.arange(first, first + len(self), device=self.slots.device))
 
+    def pin(self) -> CellBatch:
+        """Return it in memory from which a GPU copies without the CPU waiting; the offsets stay as they are."""
+        return self._each(lambda tensor: tensor.pin_memory())
+
     def to(self, device: torch.device) -> CellBatch:
-        """Move all but the offsets to a device."""
-        return replace(
-            self,
-            genes=self.genes.to(device, non_blocking=True),
-            bins=self.bins.to(device, non_blocking=True),
-            values=self.values.to(device, non_blocking=True),
-            malignancy=self.malignancy.to(device, non_blocking=True),
-            slots=self.slots.to(device, non_blocking=True),
+        """Move all but the offsets to a device; onto a GPU without waiting for it."""
+        batch = self.pin() if device.type == "cuda" and self.genes.device.type == "cpu" else self
+        return batch._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> CellBatch:
+        return CellBatch(
+            genes=change(self.genes),
+            bins=change(self.bins),
+            values=change(self.values),
+            offsets=self.offsets,
+            malignancy=change(self.malignancy),
+            slots=change(self.slots),
         )
+
+
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device; onto a GPU it is copied without waiting for it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def concatenate(batches: Sequence[CellBatch]) -> CellBatch:

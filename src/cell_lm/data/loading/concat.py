@@ -17,15 +17,15 @@ from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
 from cell_lm.errors import InputError
 
 
-class Fetched(NamedTuple):
-    """Cells of a file that were read: which of its rows, int64, ascending; and the cells."""
+class LoadedRows(NamedTuple):
+    """Rows of a file that are now in memory: which ones, int64, ascending; and their cells, in the same order."""
 
     rows: NDArray[np.int64]
     cells: Cells
 
 
 class ConcatCells:
-    """The cells of several datasets, one after the other, to be tokenised in any mixture.
+    """The cells of several datasets under one running index, to be tokenised in any mixture.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ConcatCells:
             if other.vocabulary.hash != datasets[0].vocabulary.hash:
                 found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"
                 raise InputError(found, where=other.name, fix="Read all datasets with the same vocabulary")
-        self.tokeniser, self._ahead = tokeniser, ReadAhead()
+        self.tokeniser, self._read_ahead = tokeniser, ReadAhead()
         self.parts = tuple(part for dataset in datasets for part in parts_of(dataset))
         self.starts = np.cumsum([0, *map(len, self.parts)], dtype=np.int64)
         self.malignancy = np.concatenate([np.empty(0, np.int8), *(part.malignancy for part in self.parts)])
@@ -78,8 +78,14 @@ class ConcatCells:
         """Whether some cells are read from a file when they are asked for, better many at a time."""
         return any(in_file(part) for part in self.parts)
 
-    def fetch(self, index: NDArray[np.integer[Any]]) -> Mapping[int, Fetched]:
-        """Read those of some cells that are in files, at once and in the order of the files; the others need not be."""
+    def load(self, index: NDArray[np.integer[Any]]) -> Mapping[int, LoadedRows]:
+        """Read the cells at ``index`` that are in files, all at once and in the order of the files.
+
+        Returns
+        -------
+        mapping
+            Number of each part that is a file, to its rows; empty where no part is one.
+        """
         if not self.reads_files:
             return {}
         cells = np.unique(np.asarray(index, np.int64))
@@ -90,29 +96,29 @@ class ConcatCells:
             if in_file(part)
         }
 
-    def _read(self, part: CellsInFile, rows: NDArray[np.int64]) -> Fetched:
-        return Fetched(rows, part.read(rows))
+    def _read(self, part: CellsInFile, rows: NDArray[np.int64]) -> LoadedRows:
+        return LoadedRows(rows, part.read(rows))
 
-    def tokenise(self, index: NDArray[np.integer[Any]], fetched: Mapping[int, Fetched] | None = None) -> CellBatch:
+    def tokenise(self, index: NDArray[np.integer[Any]], loaded: Mapping[int, LoadedRows] | None = None) -> CellBatch:
         """Return the cells at ``index`` ([C], in this order) as a batch, in the slots 0 to C - 1.
 
         Parameters
         ----------
         index
             Of the cells.
-        fetched
-            What :meth:`fetch` returned for these cells, or for more; default: what is in files is read now.
+        loaded
+            What :meth:`load` returned for these cells, or for more; default: cells in files are read now.
         """
         cells = np.asarray(index, np.int64)
-        if fetched is None:
-            fetched = self.fetch(cells)
-        parts, announce = list(self._parts(cells, fetched)), self._ahead.begin()
+        if loaded is None:
+            loaded = self.load(cells)
+        parts, announce = list(self._parts(cells, loaded)), self._read_ahead.begin()
         if announce:
             for part in parts:
                 if hasattr(part.cells, "announce"):
                     part.cells.announce(part.rows)
         batch = self.tokeniser.assemble(parts, len(index))
-        self._ahead.end(len(index))
+        self._read_ahead.end(len(index))
         return batch
 
     def _which(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -121,15 +127,15 @@ class ConcatCells:
             raise IndexError(f"cells {index.min()} to {index.max()} of {len(self)}")
         return which
 
-    def _parts(self, index: NDArray[np.int64], fetched: Mapping[int, Fetched]) -> Iterator[Part]:
+    def _parts(self, index: NDArray[np.int64], loaded: Mapping[int, LoadedRows]) -> Iterator[Part]:
         which = self._which(index)
         order = np.argsort(which, kind="stable")  # one pass over the cells, however many shards there are
         bounds = np.searchsorted(which[order], np.arange(len(self.parts) + 1))
         for number in np.flatnonzero(np.diff(bounds)):
-            places, part = order[bounds[number] : bounds[number + 1]], self.parts[number]
-            rows = index[places] - self.starts[number]
+            positions, part = order[bounds[number] : bounds[number + 1]], self.parts[number]
+            rows = index[positions] - self.starts[number]
             if in_file(part):
-                held = fetched[int(number)]
-                yield Part(held.cells, np.searchsorted(held.rows, rows), places)
+                in_memory = loaded[int(number)]
+                yield Part(in_memory.cells, np.searchsorted(in_memory.rows, rows), positions)
             else:
-                yield Part(cast("Cells", part), rows, places)
+                yield Part(cast("Cells", part), rows, positions)

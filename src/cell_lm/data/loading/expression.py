@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from cell_lm.data.loading.concat import ConcatCells
-from cell_lm.data.loading.sampler import sample
-from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.data.loading.sampler import random_subset
+from cell_lm.data.loading.tokeniser import PER_CELL, Tokeniser
 from cell_lm.data.protocol import Dataset
 
 MOST_CELLS = 20_000
@@ -26,9 +27,9 @@ def expression_matrix(
     datasets
         Aligned to one vocabulary.
     most
-        Cells; of more, so many are drawn.
+        The most cells that are read; of more, so many are chosen at random.
     seed
-        Of the draw.
+        Of the random choice.
 
     Raises
     ------
@@ -37,4 +38,20 @@ def expression_matrix(
     """
     genes = len(datasets[0].vocabulary) if datasets else 1
     pool = ConcatCells(datasets, Tokeniser(2, genes))
-    return pool.tokenise(sample(len(pool.malignancy), most, seed)).expression(genes)
+    return pool.tokenise(random_subset(len(pool.malignancy), most, seed)).expression(genes)
+
+
+class HasCounts(Protocol):
+    """Whatever holds counts of cells in memory."""
+
+    @property
+    def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
+        """Counts, [cells, vocabulary]."""
+
+
+def log_expression(cells: HasCounts) -> sparse.csr_matrix[np.float32]:
+    """Return log1p of counts per 10,000, float32 [cells, vocabulary]: what the encoder sees, before it is binned."""
+    X = cells.X
+    totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
+    each = np.repeat(PER_CELL / np.maximum(totals, np.finfo(np.float64).tiny), np.diff(X.indptr))
+    return sparse.csr_matrix((np.log1p(X.data * each).astype(np.float32), X.indices, X.indptr), shape=X.shape)

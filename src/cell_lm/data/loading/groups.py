@@ -23,14 +23,14 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Groups:
-    """Which group each cell is of.
+    """The group of each cell.
 
     Attributes
     ----------
     names : tuple of str
         Of the groups.
     numbers : ndarray
-        int32 [cells]: place of its group in ``names``; -1: of none.
+        int32 [cells]: index of its group in ``names``; -1: of none.
     """
 
     names: tuple[str, ...]
@@ -71,9 +71,9 @@ def read_groups(datasets: Sequence[Dataset], column: str, malignancy: NDArray[np
         names: tuple[str, ...] = ("normal", "tumour")
     else:
         numbers, names = _number([part for dataset in datasets for part in parts_of(dataset)], column)
-    held = np.bincount(numbers[numbers >= 0], minlength=len(names))
-    if np.count_nonzero(held) < 2:
-        found = f"there is nothing to balance: '{column}' holds {np.count_nonzero(held)} group(s) over all cells"
+    sizes = np.bincount(numbers[numbers >= 0], minlength=len(names))
+    if np.count_nonzero(sizes) < 2:
+        found = f"there is nothing to balance: '{column}' holds {np.count_nonzero(sizes)} group(s) over all cells"
         raise InputError(found, fix="Name another column (data.balance), or leave it out")
     return Groups(names, numbers)
 
@@ -82,17 +82,17 @@ def _number(parts: Sequence[Part], column: str) -> tuple[NDArray[np.int32], tupl
     """Give the values of a column numbers, in the order of the alphabet; part by part, to need little memory."""
     if not any(column in part.columns for part in parts):
         _refuse_absent(parts, column)
-    met: dict[str, int] = {}
+    index: dict[str, int] = {}
     numbered = []
     for part in parts:
         if column not in part.columns:
             numbered.append(np.full(len(part), -1, np.int32))
             continue
         codes, values = pd.factorize(part.column(column))
-        places = [met.setdefault(str(value), len(met)) for value in values]
-        numbered.append(np.array([*places, -1], np.int32)[codes])  # code -1, a missing value, is the last
-    names = sorted(met)
-    rank = np.array([*(names.index(name) for name in met), -1], np.int32)
+        codes_of = [index.setdefault(str(value), len(index)) for value in values]
+        numbered.append(np.array([*codes_of, -1], np.int32)[codes])  # code -1, a missing value, is the last
+    names = sorted(index)
+    rank = np.array([*(names.index(name) for name in index), -1], np.int32)
     return rank[np.concatenate(numbered)], tuple(names)
 
 

@@ -1,4 +1,4 @@
-"""Items made ahead of their use, in a thread: what makes them should release the interpreter's lock."""
+"""Prefetching: a thread prepares items before they are asked for; it helps where that work releases the GIL."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class _End:
 
 
 class Prefetcher(Generic[Item]):
-    """An iterator whose items are made by a thread, a few ahead.
+    """An iterator whose items a thread prepares, a few ahead.
 
-    What making an item raises is raised where the item is asked for. Nothing is left behind after :meth:`close`.
+    An error that preparing an item raises is raised where the item is asked for. :meth:`close` ends the thread.
 
     Parameters
     ----------
     items
-        Makes them; only the thread touches it.
+        Prepares the items; only the thread uses it.
     most
-        How many may wait; at least 1.
+        How many prepared items may wait; at least 1.
     """
 
     def __init__(self, items: Iterator[Item], most: int) -> None:
         self._waiting: queue.Queue[Item | _Failure | _End] = queue.Queue(most)
         self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._make, args=(items,), name="cell-lm reads ahead", daemon=True)
+        self._thread = threading.Thread(target=self._make, args=(items,), name="cell-lm prefetch", daemon=True)
         self._thread.start()
 
     def _make(self, items: Iterator[Item]) -> None:
@@ -64,13 +64,13 @@ class Prefetcher(Generic[Item]):
     def __next__(self) -> Item:
         item = self._waiting.get()
         if isinstance(item, _Failure | _End):
-            self._waiting.put(item)  # asked again, it answers the same
+            self._waiting.put(item)  # the next call gets the same answer
             if isinstance(item, _Failure):
                 raise item.error
             raise StopIteration
         return item
 
     def close(self) -> None:
-        """Stop making items, and wait for the one in the making."""
+        """Stop the thread, and wait until it has finished the item at hand."""
         self._closed.set()
         self._thread.join()

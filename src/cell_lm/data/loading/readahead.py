@@ -16,23 +16,23 @@ _WAITED = 16
 
 
 class ReadAhead:
-    """Judges batch by batch."""
+    """Decides batch by batch whether rows are announced."""
 
     def __init__(self) -> None:
         self._left, self._faults = 0, 0
 
     def begin(self) -> bool:
-        """Begin a batch; say whether to announce its rows."""
+        """Begin a batch; return whether to announce its rows."""
         self._faults = _major_faults()
         self._left = max(0, self._left - 1)
         return self._left > 0
 
     def end(self, cells: int) -> None:
-        """End it."""
+        """End the batch: if it had to wait for the disk, the rows of the next batches are announced."""
         if (_major_faults() - self._faults) * _WAITED > cells:
             self._left = ANNOUNCED + 1
 
 
 def _major_faults() -> int:
-    """Return how often this thread has waited for a page; 0 where that cannot be told."""
+    """Return the major page faults of this thread so far; 0 where the system does not count them."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt if sys.platform == "linux" else 0

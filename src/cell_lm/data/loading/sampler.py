@@ -19,7 +19,7 @@ from cell_lm.errors import ConfigError
 Index: TypeAlias = NDArray[np.integer[Any]]
 """Numbers of cells, of the narrowest type that holds them: 4 bytes a cell up to 4 billion."""
 
-_ORDER, _SPLIT, _BLOCKS, _SAMPLE, _MIX = 0, 1, 2, 3, 4
+_ORDER, _SPLIT, _BLOCKS, _SUBSET, _MIX = 0, 1, 2, 3, 4
 """What random numbers are for; each purpose has numbers of its own."""
 _STRETCH = 1 << 16
 
@@ -33,12 +33,12 @@ def _shuffled(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> I
     """Return the numbers 0 to n - 1 in random order, in 4 bytes each; the 8 that sorting takes go back at once."""
     generator = _generator(seed, epoch, purpose, stream)
     raw = np.frombuffer(mmap.mmap(-1, 8 * max(n, 1)), np.uint64)[:n]  # mapped, not of the heap, which would keep it
-    place = np.uint64((1 << max(1, (n - 1).bit_length())) - 1)
+    low = np.uint64((1 << max(1, (n - 1).bit_length())) - 1)
     for start in range(0, n, _STRETCH):  # the number rides in the low bits, and settles ties
         numbers = np.arange(start, min(start + _STRETCH, n), dtype=np.uint64)
-        raw[start : start + _STRETCH] = generator.random_raw(len(numbers)) & ~place | numbers
+        raw[start : start + _STRETCH] = generator.random_raw(len(numbers)) & ~low | numbers
     raw.sort()
-    raw &= place
+    raw &= low
     return raw.astype(np.uint32 if n <= 2**32 else np.int64)
 
 
@@ -138,10 +138,10 @@ class EpochSampler(Sampler):
 
     def batch(self, step: int) -> Index:
         """Return the cells of a step (0, 1, …), [batch_size], all different."""
-        epoch, place = divmod(step, self.batches_per_epoch)
+        epoch, at = divmod(step, self.batches_per_epoch)
         if epoch != self._epoch:
             self._epoch, self._cells = epoch, self.order.shuffled(self.n, self.seed, epoch)
-        return self._cells[place * self.batch_size : (place + 1) * self.batch_size]
+        return self._cells[at * self.batch_size : (at + 1) * self.batch_size]
 
 
 def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
@@ -169,14 +169,14 @@ def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
     if not 0 <= fraction < 1 or n < 1 or (fraction > 0 and n < 2):
         fix = "Choose a share of 0 to below 1, and at least 2 cells"
         raise ConfigError(f"validation = {fraction} of {n:,} cells", fix=fix)
-    held = min(max(round(n * fraction), 1), n - 1) if fraction > 0 else 0
+    n_valid = min(max(round(n * fraction), 1), n - 1) if fraction > 0 else 0
     order = _shuffled(n, seed, 0, _SPLIT)
-    return np.sort(order[held:]), np.sort(order[:held])
+    return np.sort(order[n_valid:]), np.sort(order[:n_valid])
 
 
-def sample(n: int, most: int, seed: int) -> Index:
-    """Return at most ``most`` of ``n`` cells drawn at random, sorted."""
-    return np.arange(n) if n <= most else np.sort(_shuffled(n, seed, 0, _SAMPLE)[:most])
+def random_subset(n: int, size: int, seed: int) -> Index:
+    """Return ``size`` of ``n`` cells chosen at random without replacement, sorted; all where there are no more."""
+    return np.arange(n) if n <= size else np.sort(_shuffled(n, seed, 0, _SUBSET)[:size])
 
 
 def mixed(cells: Index, seed: int, step: int) -> Index:

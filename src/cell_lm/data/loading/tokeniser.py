@@ -28,11 +28,11 @@ _COMMON, _COUNTED = 32, 64
 
 
 class Part(NamedTuple):
-    """Cells of one dataset and where in the batch they go: ``rows`` and ``places``, both int64 [cells of the part]."""
+    """Rows of one dataset and their positions in the batch, both int64 [cells of the part]."""
 
     cells: Cells
     rows: NDArray[np.int64]
-    places: NDArray[np.int64]
+    positions: NDArray[np.int64]
 
 
 class Tokeniser:
@@ -61,29 +61,29 @@ class Tokeniser:
         return self.assemble([Part(cells, index, np.arange(len(index)))], len(index))
 
     def assemble(self, parts: Iterable[Part], n_cells: int) -> CellBatch:
-        """Tokenise a batch whose cells come from several datasets; together the parts fill all its places.
+        """Tokenise a batch whose cells come from several datasets; together the parts fill every position.
 
         Raises
         ------
         IndexError
             A row that its dataset does not have: compiled code would read foreign memory.
         InputError
-            A row is not what was known of it beforehand: the file it is mapped from was damaged or has changed.
+            A row is not as it was when the file was opened: the file was damaged or has changed.
         """
         parts = list(parts)
         lengths, malignancy = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
-        for cells, rows, places in parts:
+        for cells, rows, positions in parts:
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(cells):
                 raise IndexError(f"rows {rows.min()} to {rows.max()} of the {len(cells)} cells of {cells.name}")
             genes_of = cells.X.indptr[rows + 1] - cells.X.indptr[rows]
-            lengths[places], malignancy[places] = np.minimum(genes_of, self.max_genes), cells.malignancy[rows]
+            lengths[positions], malignancy[positions] = np.minimum(genes_of, self.max_genes), cells.malignancy[rows]
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         genes, bins = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
         values = np.empty(offsets[-1], np.float32)
-        for cells, rows, places in parts:
+        for cells, rows, positions in parts:
             X = cells.X
             limits, whole = (self.max_genes, self.bins, len(cells.vocabulary)), X.data.dtype.kind in "iu"
-            bounds, tokens_of = (offsets[places], offsets[places + 1]), (genes, bins, values)
+            bounds, tokens_of = (offsets[positions], offsets[positions + 1]), (genes, bins, values)
             bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, whole, *limits, *tokens_of)
             if bad >= 0:
                 _refuse_row(cells, int(rows[bad]))
@@ -113,7 +113,7 @@ def _fill(
     bins: NDArray[np.int64],
     values: NDArray[np.float32],
 ) -> int:
-    """Write the tokens of each row between its bounds; return the place of the first row that cannot be, or -1.
+    """Write the tokens of each row between its bounds; return the position of the first row that is damaged, or -1.
 
     The logarithms of the commonest counts are taken once a cell.
     """
@@ -175,15 +175,15 @@ def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
     """Return the least count that is kept, and how many of the genes that have exactly it."""
     if counts.size <= most:
         return -1.0, 0
-    held = np.zeros(_COUNTED, np.int64)
+    histogram = np.zeros(_COUNTED, np.int64)
     whole = True
     for count in counts:
         number = np.int64(count)
         whole &= number == count
-        held[min(max(number, np.int64(0)), np.int64(_COUNTED - 1))] += 1
+        histogram[min(max(number, np.int64(0)), np.int64(_COUNTED - 1))] += 1
     level, above = _COUNTED - 1, 0
-    while above + held[level] < most:
-        above += held[level]
+    while above + histogram[level] < most:
+        above += histogram[level]
         level -= 1
     if whole and level < _COUNTED - 1:
         return float(level), most - above

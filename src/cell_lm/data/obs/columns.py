@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cell_lm.errors import InputError
@@ -66,3 +67,9 @@ def obs_column(obs: pd.DataFrame, name: str, *, where: str, classes: int = 1) ->
         found = f"obs column '{name}' holds one label only, '{labels[0]}' ({series.notna().sum():,} cells)"
         raise InputError(found, where=where, fix=f"At least {classes} different labels are needed")
     return series
+
+
+def as_text(value: object) -> str:
+    """Return a label as the user sees it: 1.0, a whole number in a column with gaps, as 1."""
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

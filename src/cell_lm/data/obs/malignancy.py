@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cell_lm.data.obs.columns import obs_column
+from cell_lm.data.obs.columns import as_text, obs_column
 from cell_lm.errors import ConfigError, InputError
 
 NORMAL, TUMOUR, UNKNOWN = 0, 1, -1
@@ -95,11 +95,6 @@ class MalignancyColumn:
         first = strange.index[0]
         fix = f"Say what each means (tumour, normal or unknown), as in '{first}=unknown'"
         raise InputError(found, where=where, fix=fix)
-
-
-def as_text(value: object) -> str:
-    """Return a label as the user sees it: 1.0 (an integer column with gaps) as 1."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 Malignancy: TypeAlias = MalignancyColumn | Literal["tumour", "normal"] | None

@@ -221,22 +221,22 @@ def _refuse_fractions(case: _Case) -> NoReturn:
 
 _CORRECTED = (
     "If they are counts that were corrected (SoupX, DecontX, CellBender, scVI), round them first "
-    f"(adata.X = adata.X.round()), or say {option('input', 'linear')}"
+    f"(adata.X = adata.X.round()), or say {option('scale', 'linear')}"
 )
 
 
 def _unproved(scan: Findings) -> tuple[str, str]:
     """Name what nothing proves, by its range alone, and what can be done with it."""
     if scan.largest <= 1:
-        fix = f"If they are shares of a cell's counts, say {option('input', 'linear')}"
+        fix = f"If they are shares of a cell's counts, say {option('scale', 'linear')}"
         return "proportions or probabilities (no entry is above 1)", fix
     if scan.largest <= LARGEST_LOG:
-        fix = f"If it is a natural logarithm, say {option('input', 'log1p')}; if of base 2, {option('input', 'log2')}"
+        fix = f"If it is a natural logarithm, say {option('scale', 'log1p')}; if of base 2, {option('scale', 'log2')}"
         return "logarithms of expression (on no scale that could be proved)", f"{fix}. {_CORRECTED}"
     if scan.largest <= _most("log2"):
-        fix = f"If it is log2(x + 1), say {option('input', 'log2')}; if it was not logged (TPM, RSEM), linear"
+        fix = f"If it is log2(x + 1), say {option('scale', 'log2')}; if it was not logged (TPM, RSEM), linear"
         return "log2 of TPM, or estimated or corrected expression", f"{fix}. {_CORRECTED}"
-    fix = f"If it is proportional to expression (TPM, RSEM), say {option('input', 'linear')}"
+    fix = f"If it is proportional to expression (TPM, RSEM), say {option('scale', 'linear')}"
     return "TPM, RSEM or other estimated or corrected expression", f"{fix}. {_CORRECTED}"
 
 
@@ -257,12 +257,12 @@ def _refuse_rounded(case: _Case) -> None:
 
 def _check_scaled(case: _Case, stated: Scale) -> ScaleReport:
     scan, base = case.scan, BASES[stated]
-    said = f'said to be {stated} (input="{stated}")'
+    said = f'said to be {stated} (scale="{stated}")'
     if scan.tally[NEGATIVE]:
         case.refuse(f"{said}, but {_scaled(case)}")
     if not scan.tally[FRACTIONAL] and scan.nonzero:
         found = f"{said}, but all {scan.entries:,} entries are whole, the largest {scan.largest:,.0f}"
-        case.refuse(found, f"Leave {option('input')} out if these are counts")
+        case.refuse(found, f"Leave {option('scale')} out if these are counts")
     guess = case.guess()
     if guess is None and base is not None and scan.largest > _most(stated):
         case.refuse(*_too_large(scan, stated, said))
@@ -282,7 +282,7 @@ def _too_large(scan: Findings, stated: Scale, said: str) -> tuple[str, str]:
     """Say why entries cannot be such a logarithm, and what they may be."""
     base = "e" if stated == "log1p" else stated.removeprefix("log")
     found = f"{said}, but the largest entry is {scan.largest:,.4g}: {base} to that power is no count per 10,000"
-    linear = f"If it was normalised but not yet logged, say {option('input', 'linear')}"
+    linear = f"If it was normalised but not yet logged, say {option('scale', 'linear')}"
     if stated != "log2" and scan.largest <= _most("log2"):
-        return found, f"If it is log2(x + 1), of TPM for example, say {option('input', 'log2')}. {linear}"
+        return found, f"If it is log2(x + 1), of TPM for example, say {option('scale', 'log2')}. {linear}"
     return found, linear

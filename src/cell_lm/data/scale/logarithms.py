@@ -72,7 +72,7 @@ class Guess:
     @property
     def fix(self) -> str:
         """What the user can do with it, short of finding the counts."""
-        return f"Say {option('input', SCALES[self.base])}"
+        return f"Say {option('scale', SCALES[self.base])}"
 
 
 def guess_scale(X: sparse.csr_matrix[Any]) -> Guess | None:

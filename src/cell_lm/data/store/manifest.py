@@ -1,11 +1,10 @@
-"""The manifest: what a store is, from which files, by which settings, and the hash of each of its files.
+"""The manifest: what a store is, from which files, by which settings, the hash of each of its files and its own.
 
 It is written last, so a folder without one is no store.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,10 +14,14 @@ from cell_lm._version import __version__
 from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import FILES, FORMAT, KIND, MANIFEST
 from cell_lm.errors import InputError
-from cell_lm.files import write_json
+from cell_lm.files import CHECKSUM, checksum_holds, with_checksum, write_json
+from cell_lm.reading import MOST_LISTED, read_json_object, reason, refuse_other_format
 
 Count = Annotated[int, Field(ge=0)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+_AGAIN = "Copy the store again, or prepare it anew"
 
 
 class _Record(BaseModel):
@@ -100,9 +103,9 @@ class SourceRecord(_Record):
     notes: list[str] = []
 
     @property
-    def input(self) -> Scale:
+    def scale(self) -> Scale:
         """What its matrix was: ``counts``, ``log1p`` or another of the scales."""
-        return next((scale for scale in get_args(Scale) if scale == self.settings.get("input")), "counts")
+        return next((scale for scale in get_args(Scale) if scale == self.settings.get("scale")), "counts")
 
 
 class DuplicatesRecord(_Record):
@@ -150,7 +153,7 @@ class Manifest(_Record):
 
     def write(self, store: Path) -> None:
         """Write it into a store, atomically."""
-        write_json(store / MANIFEST, self.model_dump(mode="json"))
+        write_json(store / MANIFEST, with_checksum(self.model_dump(mode="json")))
 
 
 def read_manifest(store: Path) -> Manifest:
@@ -163,17 +166,20 @@ def read_manifest(store: Path) -> Manifest:
     """
     path = store / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_object(path, most=MOST_LISTED)
     except (FileNotFoundError, NotADirectoryError):
         raise _absent(store) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, f"it cannot be read ({error})") from None
-    if not isinstance(values, dict) or values.get("kind") != KIND:
+    except (OSError, ValueError) as error:
+        raise _damaged(path, f"it cannot be read ({reason(error)})") from None
+    if values.get("kind") != KIND:
         raise InputError("it is not the manifest of a cell-lm store", where=str(path), fix="Name the folder of a store")
-    version = values.get("format")
-    if not isinstance(version, int) or version > FORMAT:
-        found = f"it has format {version}, and this is cell-lm {__version__} which reads up to {FORMAT}"
-        raise InputError(found, where=str(path), fix="Upgrade cell-lm, or prepare the store again with this version")
+    newer = "Upgrade cell-lm, or prepare the store again with this version"
+    refuse_other_format(values.get("format"), FORMAT, where=str(path), error=InputError, damaged=_AGAIN, newer=newer)
+    if not checksum_holds(values):
+        raise _damaged(
+            path, "its values are not those that its checksum names: damaged, or changed after it was written"
+        )
+    del values[CHECKSUM]
     try:
         return Manifest.model_validate(values)
     except ValidationError as error:
@@ -193,4 +199,4 @@ def _absent(store: Path) -> InputError:
 
 
 def _damaged(path: Path, found: str) -> InputError:
-    return InputError(found, where=str(path), fix="Copy the store again, or prepare it anew")
+    return InputError(found, where=str(path), fix=_AGAIN)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cell_lm.data.scale.check import Scale
+from cell_lm.data.store import verified
 from cell_lm.data.store.layout import (
     CELLS,
     COUNTS,
@@ -70,18 +71,29 @@ class Shard:
         The genes that its indices mean.
     name
         For messages; default: the folder.
+    verify
+        Hash each file before it is used for the first time, unless it is known to be whole.
     """
 
-    def __init__(self, folder: Path, record: ShardRecord, vocabulary: Vocabulary, name: str | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        record: ShardRecord,
+        vocabulary: Vocabulary,
+        name: str | None = None,
+        *,
+        verify: bool = True,
+    ) -> None:
         self.folder, self.record, self.vocabulary = folder, record, vocabulary
-        self.name = name or str(folder)
+        self.name, self.verify = name or str(folder), verify
+        self._whole: set[str] = set()
 
     def __len__(self) -> int:
         return self.record.cells
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the maps behind: a pickled memory map would carry all of its data."""
-        return {key: self.__dict__[key] for key in ("folder", "record", "vocabulary", "name")}
+        return {key: self.__dict__[key] for key in ("folder", "record", "vocabulary", "name", "verify", "_whole")}
 
     @property
     def scale(self) -> Scale:
@@ -141,6 +153,16 @@ class Shard:
             for place, size in zip(start.tolist(), length.tolist(), strict=True):
                 _advise(array, "MADV_WILLNEED", place, size)
 
+    def refuse_damaged(self, name: str, *, again: bool = False) -> None:
+        """Refuse one of its files unless it is what was written; see :mod:`cell_lm.data.store.verified`."""
+        if again or name not in self._whole:
+            verified.refuse_damaged(self.folder.parent.parent, self.folder / name, self.record.files[name], again=again)
+            self._whole.add(name)
+
+    def _refuse_unverified(self, name: str) -> None:
+        if self.verify:
+            self.refuse_damaged(name)
+
     def check(self) -> None:
         """Look over everything in it.
 
@@ -168,6 +190,7 @@ class Shard:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of what is known of the cells."""
+        self._refuse_unverified(CELLS)
         try:
             return tuple(pq.read_schema(self.folder / CELLS).names)
         except Exception as error:  # a damaged file can break pyarrow in any way
@@ -191,6 +214,7 @@ class Shard:
     def table(self, columns: list[str] | None = None) -> pa.Table:
         """Return what :meth:`cells` does as an Arrow table, its labels dictionary-encoded."""
         path = self.folder / CELLS
+        self._refuse_unverified(CELLS)
         try:
             with pq.ParquetFile(path) as file:
                 names = file.schema_arrow.names
@@ -222,6 +246,7 @@ class Shard:
 
     def _map(self, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         path = self.folder / name
+        self._refuse_unverified(name)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError, TypeError) as error:

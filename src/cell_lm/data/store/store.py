@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -12,13 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from cell_lm.data.store.layout import FILES, MANIFEST, SHARDS, VOCABULARY
-from cell_lm.data.store.manifest import FileRecord, Manifest, read_manifest
+from cell_lm.data.store.manifest import Manifest, read_manifest
 from cell_lm.data.store.shard import Shard
+from cell_lm.data.store.verified import refuse_damaged
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.files import sha256
 from cell_lm.genes.vocabulary import Vocabulary
 
 _ADVICE = "Copy the store again, or prepare it anew"
+_THREADS = 4
+"""Files that are hashed at a time."""
 
 
 class Store:
@@ -36,16 +40,19 @@ class Store:
         Its parts, in order; each can be tokenised like :class:`~cell_lm.data.cells.CellData`.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, vocabulary: Vocabulary) -> None:
+    def __init__(self, path: Path, manifest: Manifest, vocabulary: Vocabulary, *, verify: bool = True) -> None:
         self.path, self.manifest, self.vocabulary = path, manifest, vocabulary
         self.shards = tuple(
-            Shard(path / SHARDS / record.name, record, vocabulary, f"{self.name}/{record.name}")
+            Shard(path / SHARDS / record.name, record, vocabulary, f"{self.name}/{record.name}", verify=verify)
             for record in manifest.shards
         )
 
     @classmethod
-    def open(cls, path: str | Path, *, vocabulary: Vocabulary | None = None) -> Store:
-        """Open a store; the sizes of its files are checked, their hashes are not (:meth:`verify` does that).
+    def open(cls, path: str | Path, *, vocabulary: Vocabulary | None = None, verify: bool = True) -> Store:
+        """Open a store.
+
+        The sizes of its files are checked. A file of a shard is hashed before it is used for the first time, unless it
+        was found whole before and has not changed since; :meth:`refuse_damaged` does that for all of them.
 
         Parameters
         ----------
@@ -53,12 +60,14 @@ class Store:
             Its folder.
         vocabulary
             The one it must have, as that of a model; default: any.
+        verify
+            Hash files before they are used. Without it, damage that leaves a file readable changes results unseen.
 
         Raises
         ------
         InputError
             It is no store or an unfinished one, of a newer format, of another vocabulary, or a file is missing or not
-            as long as it was.
+            as long as it was. Using a shard raises it, too, where a file is damaged.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
@@ -66,7 +75,7 @@ class Store:
         if vocabulary is not None and vocabulary.hash != own.hash:
             found = f"its vocabulary ({len(own):,} genes) is not the one that is needed ({len(vocabulary):,} genes)"
             raise InputError(found, where=str(folder), fix="Prepare a store with the vocabulary of the model")
-        store = cls(folder, manifest, own)
+        store = cls(folder, manifest, own, verify=verify)
         for shard in store.shards:
             shard.refuse_other_sizes()
         return store
@@ -97,7 +106,8 @@ class Store:
     @property
     def size(self) -> int:
         """Bytes on disk, but for the manifest."""
-        return self.manifest.vocabulary.size + sum(file.size for _, file in self._files())
+        shards = sum(file.size for shard in self.shards for file in shard.record.files.values())
+        return self.manifest.vocabulary.size + shards
 
     def cells(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """Return what is known of the cells, one row each in the order of the shards.
@@ -132,22 +142,40 @@ class Store:
         InputError
             A file is not what was written; the first such is named.
         """
-        _refuse_other_hash(self.path / VOCABULARY, self.manifest.vocabulary)
-        for path, file in self._files():
-            _refuse_other_hash(path, file)
-            if progress is not None:
-                progress(file.size)
+        self._hash(progress, again=True)
         for shard in self.shards:
             shard.check()
 
-    def _files(self) -> Iterator[tuple[Path, FileRecord]]:
-        for shard in self.shards:
-            for name in FILES:
-                yield shard.folder / name, shard.record.files[name]
+    def refuse_damaged(self, progress: Callable[[int], None] | None = None) -> None:
+        """Hash every file that is not known to be whole, several at a time.
+
+        Parameters
+        ----------
+        progress
+            As for :meth:`verify`.
+
+        Raises
+        ------
+        InputError
+            A file is not what was written; the first such is named.
+        """
+        self._hash(progress, again=False)
+
+    def _hash(self, progress: Callable[[int], None] | None, *, again: bool) -> None:
+        files = [(shard, name) for shard in self.shards for name in FILES]
+        pool = ThreadPoolExecutor(_THREADS)  # hashing leaves the interpreter's lock to others
+        try:
+            whole = pool.map(lambda file: file[0].refuse_damaged(file[1], again=again), files)
+            for (shard, name), _ in zip(files, whole, strict=True):
+                if progress is not None:
+                    progress(shard.record.files[name].size)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _read_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:
     path = folder / VOCABULARY
+    refuse_damaged(folder, path, manifest.vocabulary)
     try:
         vocabulary = Vocabulary.load(path)
     except CellLMError as error:
@@ -155,14 +183,3 @@ def _read_vocabulary(folder: Path, manifest: Manifest) -> Vocabulary:
     if vocabulary.hash != manifest.vocabulary.hash:
         raise InputError(f"it is not the vocabulary that {MANIFEST} names", where=str(path), fix=_ADVICE)
     return vocabulary
-
-
-def _refuse_other_hash(path: Path, wanted: FileRecord) -> None:
-    try:
-        size, found = path.stat().st_size, sha256(path)
-    except OSError as error:
-        raise InputError(f"it cannot be read ({error.strerror})", where=str(path), fix=_ADVICE) from None
-    if size != wanted.size:
-        raise InputError(f"it has {size:,} bytes, and the manifest says {wanted.size:,}", where=str(path), fix=_ADVICE)
-    if found != wanted.sha256:
-        raise InputError(f"it is damaged: its SHA-256 is not that of {MANIFEST}", where=str(path), fix=_ADVICE)

@@ -26,9 +26,9 @@ from cell_lm.data.cells import CellData
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotator import Progress
 from cell_lm.tasks.attribution.explained import Explained, pieces
-from cell_lm.tasks.reading import TOKEN_BUDGET
+from cell_lm.tasks.estimator import Progress
+from cell_lm.tasks.features import TOKEN_BUDGET
 
 RANDOM = "random"
 """The name of genes taken at random."""

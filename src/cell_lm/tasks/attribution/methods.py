@@ -14,12 +14,12 @@ from cell_lm.data.cells import CellData
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import GeneError, InputError
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotator import Progress
 from cell_lm.tasks.attribution.explained import Explained, pieces
 from cell_lm.tasks.attribution.gradients import integrated_gradients, plain_gradient
 from cell_lm.tasks.attribution.occlusion import occlusion
 from cell_lm.tasks.attribution.rollout import attention_rollout, refuse_without_attention
-from cell_lm.tasks.reading import TOKEN_BUDGET
+from cell_lm.tasks.estimator import Progress
+from cell_lm.tasks.features import TOKEN_BUDGET
 
 Method = Literal["integrated_gradients", "gradient", "occlusion", "attention"]
 """How the contribution of a gene is measured.
@@ -144,7 +144,7 @@ def attribute(
     shape = len(cells), len(cells.vocabulary)
     found = sparse.csr_matrix((values, genes, bounds), shape=shape)
     found.sort_indices()
-    return Attributions(found, targets, classifier.classes_, score, nothing, method)
+    return Attributions(found, targets, tuple(classifier.classes_), score, nothing, method)
 
 
 def _values(

@@ -1,0 +1,113 @@
+"""The options of reading cells, the same for every verb that reads some."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+import typer
+
+from cell_lm.cli.options import READING
+
+if TYPE_CHECKING:
+    from cell_lm.data.read_options import ReadOptions
+
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Matrix to read: a layer's name, 'raw' for adata.raw, a genome (10x h5) or object (RData). \\[default: X]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+Scale = Annotated[
+    Literal["counts", "log1p", "log2", "log10", "linear"],
+    typer.Option(
+        "--scale",
+        "--input",
+        help="What the matrix holds: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
+        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. A scan of all entries checks it.",
+        rich_help_panel=READING,
+    ),
+]
+
+GeneColumn = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column of var with gene symbols or Ensembl ids. \\[default: var_names]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+MinOverlap = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Fewest genes of the vocabulary that the data must have; lower it for a targeted panel. "
+        "\\[default: one in twenty]",
+        show_default=False,
+        rich_help_panel=READING,
+    ),
+]
+
+
+def _min_genes(least: int, panel: str) -> Any:
+    with_none = "; with 0 an empty cell is an error" if least == 0 else ""
+    text = f"Leave out cells with fewer expressed genes of the vocabulary{with_none}."
+    return Annotated[int, typer.Option(min=least, metavar="N", help=text, rich_help_panel=panel)]
+
+
+def reads_cells(
+    *, min_genes: int | None = 0, least: int = 0, panel: str = READING
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a verb the options of reading in the place of its parameter ``read``, and pass them on as that one object.
+
+    Parameters
+    ----------
+    min_genes, least
+        Default of ``--min-genes`` (None: the verb has no such option), and the lowest value that it takes.
+    panel
+        Heading of the help under which ``--min-genes`` stands.
+    """
+    options: dict[str, tuple[Any, object]] = {
+        "layer": (Layer, None),
+        "scale": (Scale, "counts"),
+        "gene_column": (GeneColumn, None),
+        "min_overlap": (MinOverlap, None),
+    }
+    if min_genes is not None:
+        options["min_genes"] = _min_genes(least, panel), min_genes
+
+    def decorate(verb: Callable[..., int]) -> Callable[..., int]:
+        @wraps(verb)
+        def with_options(**given: Any) -> int:
+            from cell_lm.data.read_options import ReadOptions
+
+            read: ReadOptions = ReadOptions(**{name: given.pop(name) for name in options})
+            return verb(**given, read=read)
+
+        own = {name: hint for name, hint in inspect.get_annotations(verb).items() if name != "read"}
+        hints = get_type_hints(SimpleNamespace(__annotations__=own), vars(inspect.getmodule(verb)), include_extras=True)
+        parameters = list[inspect.Parameter]()
+        for name, parameter in inspect.signature(verb).parameters.items():
+            if name == "read":
+                parameters += [
+                    inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+                    for option, (hint, default) in options.items()
+                ]
+            else:
+                annotated = parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+                parameters.append(annotated)
+        with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        with_options.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_options
+
+    return decorate

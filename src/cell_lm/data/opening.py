@@ -1,0 +1,135 @@
+"""Open whatever holds cells: an AnnData, a file of any format, a store, or cells that have been read already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+from anndata import AnnData
+
+from cell_lm.data.backed import BackedCells, open_backed
+from cell_lm.data.cells import CellData, align
+from cell_lm.data.formats.readers import read_source
+from cell_lm.data.formats.source import Source, select
+from cell_lm.data.formats.stream import open_cells
+from cell_lm.data.read_options import ReadOptions
+from cell_lm.data.store import Store
+from cell_lm.data.store.layout import MANIFEST, SHARDS
+from cell_lm.data.view import CellView, store_obs
+from cell_lm.errors import InputError
+from cell_lm.genes import Vocabulary
+
+Data: TypeAlias = AnnData | CellData | BackedCells | Store | CellView | str | Path
+"""Whatever holds cells. A path is that of a file of any format, of the folder of a 10x matrix, or of a store."""
+
+BACKED_ABOVE = 4.0
+"""h5ad files of more GB stay on disk unless said otherwise."""
+_MODEL_FILES = ("config.json", "model/config.json", "estimator.json")
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a path is that of a store, finished or not, rather than a file or a folder of one."""
+    return path.is_dir() and ((path / MANIFEST).exists() or (path / SHARDS).is_dir())
+
+
+def stays_on_disk(path: Path, above: float = BACKED_ABOVE) -> bool:
+    """Return whether the cells of a file are read as they are needed: an h5ad file of more than ``above`` GB."""
+    return path.suffix == ".h5ad" and path.is_file() and path.stat().st_size > above * 1e9
+
+
+def refuse_models(path: Path) -> None:
+    """Raise :class:`InputError` for a folder that holds a model or a run rather than cells."""
+    held = next((name for name in _MODEL_FILES if (path / name).is_file()), None)
+    if held is not None:
+        fix = "Give a file of cells, or a store of cell-lm prepare"
+        raise InputError(f"it holds a model ({held}), not cells", where=str(path), fix=fix)
+
+
+class Opened:
+    """Data whose columns are known, before the counts are checked and aligned, which takes longer.
+
+    Parameters
+    ----------
+    data
+        Whatever holds cells; it is only read.
+    read
+        How it is read. Cells that have been read already take no options.
+
+    Raises
+    ------
+    InputError
+        It is something else, a file that cannot be read, a model folder; or options were given for cells that have been
+        read already.
+    """
+
+    def __init__(self, data: Data, read: ReadOptions) -> None:
+        self._read, self._path = read, Path()
+        self._held: Source | CellData | BackedCells | Store | CellView | pd.DataFrame
+        match data:
+            case AnnData():
+                self._held, self.name = select(data, read.layer, name="adata"), "adata"
+            case str() | Path():
+                self._open_path(Path(data))
+            case CellData() | BackedCells() | Store() | CellView():
+                self._held, self.name = data, data.name
+                self._refuse_options()
+            case _:
+                found = f"expected cells, found {type(data).__name__}"
+                fix = "Give an AnnData, the path of a file of cells, or of a store"
+                raise InputError(found, fix=fix)
+
+    def _open_path(self, path: Path) -> None:
+        self._path, self.name = path, path.name
+        refuse_models(path)
+        if is_store(path):
+            self._held = Store.open(path)
+            self._refuse_options()
+        elif stays_on_disk(path):
+            with open_cells(path, layer=self._read.layer) as file:
+                self._held = pd.DataFrame(file.obs)
+        else:
+            self._held = replace(read_source(path, self._read.layer), name=path.name)
+
+    def _refuse_options(self) -> None:
+        given = self._read.changed
+        if given:
+            found = f"{' and '.join(given)} given for cells that have been read already"
+            raise InputError(found, where=self.name, fix="Give it where they are read, or pass the AnnData or file")
+
+    def obs(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return what is known of the cells: at least the named columns, as far as they exist."""
+        match self._held:
+            case pd.DataFrame():
+                return self._held
+            case CellView():
+                return self._held.obs(columns)
+            case Store():
+                return store_obs(self._held, columns)
+            case _:
+                return pd.DataFrame(self._held.obs)
+
+    def cells(self, vocabulary: Vocabulary | None = None) -> CellView:
+        """Check the counts and align them to a vocabulary (default: the human protein-coding genes).
+
+        Raises
+        ------
+        InputError, CountsError, GeneError
+            The cells cannot be read as they are; see :func:`cell_lm.data.from_anndata`.
+        """
+        match self._held:
+            case CellView():
+                return self._held
+            case Source():
+                return CellView.of(align(self._held, self._read, vocabulary))
+            case pd.DataFrame():
+                return CellView.of(open_backed(self._path, vocabulary=vocabulary, read=self._read))
+            case _:
+                return CellView.of(self._held)
+
+
+def open_data(data: Data, vocabulary: Vocabulary | None = None, read: ReadOptions | None = None) -> CellView:
+    """Return the cells of whatever holds some, aligned to a vocabulary; see :class:`Opened`."""
+    return Opened(data, read or ReadOptions()).cells(vocabulary)

@@ -1,0 +1,162 @@
+"""Some cells of a dataset, wherever it is: chosen by row, read block by block, in the order of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+
+from cell_lm.data.backed import BackedCells, ReadCells
+from cell_lm.data.cells import CellData
+from cell_lm.data.store import Shard, Store
+from cell_lm.genes import Vocabulary
+
+Aligned: TypeAlias = CellData | BackedCells | Store
+"""Cells that are aligned to a vocabulary: in memory, in an h5ad file, in a store."""
+
+BLOCK = 2_048
+"""Cells that are in memory at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellView:
+    """Some cells of a dataset. Choosing cells copies nothing; counts are read block by block.
+
+    Attributes
+    ----------
+    dataset : CellData, BackedCells or Store
+        Where the cells are.
+    rows : ndarray
+        int64 [cells]: their places in it, in any order.
+    """
+
+    dataset: Aligned
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, dataset: Aligned) -> CellView:
+        """Return all cells of a dataset."""
+        return cls(dataset, np.arange(len(dataset)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, cells: NDArray[Any] | slice) -> CellView:
+        """Return some of the cells: a boolean mask, an array of positions, or a slice."""
+        return replace(self, rows=self.rows[cells])
+
+    @property
+    def name(self) -> str:
+        """Of the dataset, for messages."""
+        return self.dataset.name
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The genes."""
+        return self.dataset.vocabulary
+
+    @property
+    def genes(self) -> NDArray[np.int64]:
+        """Genes of the vocabulary that the dataset has, int64, ascending; of a store those that any cell expresses."""
+        if not isinstance(self.dataset, Store):
+            return self.dataset.audit.found
+        return _expressed(self.dataset)
+
+    @property
+    def index(self) -> pd.Index[Any]:
+        """Names of the cells: the index of ``obs``, or the barcodes of a store."""
+        if isinstance(self.dataset, Store):
+            names: pd.Index[Any] = pd.Index(self.dataset.cells(["barcode"])["barcode"].to_numpy(object))
+        else:
+            names = self.dataset.obs.index
+        chosen: pd.Index[Any] = names.take(self.rows)
+        return chosen
+
+    def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return what is known of the cells, one row each: at least the named columns, as far as they exist."""
+        if not isinstance(self.dataset, Store):
+            return self.dataset.obs.iloc[self.rows]
+        return store_obs(self.dataset, columns).iloc[self.rows]
+
+    def read(self, rows: slice) -> ReadCells:
+        """Return the cells at some of the places, with their counts in memory."""
+        wanted = self.rows[rows]
+        match self.dataset:
+            case Store():
+                return _of_store(self.dataset, wanted)
+            case BackedCells():
+                once, places = np.unique(wanted, return_inverse=True)
+                read = self.dataset.read(once)
+                return read if len(once) == len(wanted) and (once == wanted).all() else read[places]
+            case CellData():
+                cells = self.dataset
+                return ReadCells(self.name, self.vocabulary, cells.malignancy[wanted], cells.X[wanted])
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, ReadCells]]:
+        """Yield all cells, ``size`` at a time, each block with its places."""
+        for places in _spans(len(self), size):
+            yield places, self.read(places)
+
+    @property
+    def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
+        """Counts of all cells, float32 [cells, vocabulary]; all of them are read into memory."""
+        if isinstance(self.dataset, CellData):
+            return self.dataset.X[self.rows]
+        empty = sparse.csr_matrix(np.empty((0, len(self.vocabulary)), np.float32))
+        return sparse.csr_matrix(sparse.vstack([empty, *(cells.X for _, cells in self.blocks())], format="csr"))
+
+
+def store_obs(store: Store, columns: Sequence[str] | None) -> pd.DataFrame:
+    """Return columns of a store; where one does not exist, the names of all columns and no cell, for a message."""
+    if columns is None:
+        return store.cells()
+    there = dict.fromkeys(name for shard in store.shards for name in shard.columns)
+    if any(column not in there for column in columns):
+        return pd.DataFrame(columns=list(there))
+    return store.cells(list(dict.fromkeys(columns)))
+
+
+@lru_cache(maxsize=4)
+def _expressed(store: Store) -> NDArray[np.int64]:
+    """Return the genes that any cell of a store expresses; it takes a pass over all of its genes."""
+    expressed = np.zeros(len(store.vocabulary), bool)
+    for shard in store.shards:
+        for block in _spans(len(shard.X.indices), 1 << 24):
+            expressed[shard.X.indices[block]] = True
+    return np.flatnonzero(expressed)
+
+
+def _spans(length: int, size: int) -> Iterator[slice]:
+    for start in range(0, length, size):
+        yield slice(start, min(start + size, length))
+
+
+def _of_store(store: Store, rows: NDArray[np.int64]) -> ReadCells:
+    starts = np.cumsum([0, *map(len, store.shards)])
+    which = np.searchsorted(starts, rows, side="right") - 1
+    order = np.argsort(which, kind="stable")
+    X, malignancy = list[Any](), list[NDArray[np.int8]]()
+    for number in np.unique(which):
+        shard, own = store.shards[number], rows[order[which[order] == number]] - starts[number]
+        X.append(_rows_of(shard, own))
+        malignancy.append(shard.malignancy[own])
+    back = np.argsort(order, kind="stable")
+    stacked = X[0] if len(X) == 1 else sparse.csr_matrix(sparse.vstack(X, format="csr"))
+    if not np.array_equal(order, np.arange(len(order))):
+        stacked = stacked[back]
+    return ReadCells(store.name, store.vocabulary, np.concatenate(malignancy)[back], stacked)
+
+
+def _rows_of(shard: Shard, rows: NDArray[np.int64]) -> sparse.csr_matrix[np.float32]:
+    """Return rows of a shard, float32 [rows, vocabulary], copied out of its memory maps."""
+    first, last = (shard.indptr[rows + after].astype(np.int64) for after in (0, 1))
+    indptr = np.concatenate([[0], np.cumsum(last - first)])
+    entries = np.repeat(first - indptr[:-1], last - first) + np.arange(indptr[-1])
+    data, indices = shard.X.data[entries].astype(np.float32), shard.X.indices[entries].astype(np.int32)
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), len(shard.vocabulary)))

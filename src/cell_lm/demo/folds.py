@@ -1,0 +1,153 @@
+"""Every donor left out once: three folds, each without one donor of the pancreas and one of the ovarian cancer.
+
+In a fold, encoder and classifiers see the cells of the other four donors only, and label the two that are left out
+once. What is chosen in a fit (the strength of the regularisation) is chosen among the four donors.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from cell_lm.config import PretrainConfig
+from cell_lm.data.cells import CellData
+from cell_lm.evaluation.saved_splits import Splits, cells_hash
+from cell_lm.evaluation.splits import Split, leave_one_group_out, refuse_leakage
+from cell_lm.model import CellLM
+from cell_lm.pretraining import RunResult, pretrain
+from cell_lm.pretraining.run import initial_model
+from cell_lm.tasks.annotation import CellTypeClassifier
+from cell_lm.tasks.baselines import (
+    CentroidBaseline,
+    GeneLogisticBaseline,
+    MajorityBaseline,
+    NeighboursBaseline,
+    PCALogisticBaseline,
+)
+from cell_lm.tasks.classifier import Classifier
+
+LABEL, DONOR, DATASET = "cell_type", "donor", "dataset"
+MARK = ".cell-lm-demo"
+"""An empty file that says that a folder is a demo's."""
+METHOD = "cell-lm: frozen encoder, linear head"
+UNTRAINED = "the same encoder before pretraining"
+FEW = 20
+"""Training cells of a fold below which a type is named as rare."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """What one fold gave."""
+
+    split: Split
+    run: RunResult
+    classifier: CellTypeClassifier
+    predicted: dict[str, NDArray[np.object_]]
+    """The labels that each method gave the cells left out."""
+    confidence: NDArray[np.float64]
+    """Probability of the label that :data:`METHOD` gave."""
+
+
+def leave_donors_out(cells: AnnData) -> Splits:
+    """Return the folds: the first donors of all data sets together, then the second ones, and so on."""
+    donors, dataset = cells.obs[DONOR].astype(str), cells.obs[DATASET].astype(str)
+    by_dataset = [sorted(donors[dataset == name].unique()) for name in dataset.unique()]
+    together = {donor: " + ".join(group) for group in zip(*by_dataset, strict=True) for donor in group}
+    types = cells.obs[LABEL].astype(str).to_numpy()
+    splits = []
+    for split in leave_one_group_out(donors.map(together)):
+        refuse_leakage(split, donor=donors)
+        splits.append(replace(split, rare=tuple(few_cells(types, split))))
+    return Splits(tuple(splits), cells_hash(cells.obs_names, cells.X))
+
+
+def few_cells(types: NDArray[np.object_], split: Split) -> dict[str, int]:
+    """Return the tested types with fewer than :data:`FEW` training cells, and how many they have."""
+    sizes = {str(name): int((types[split.train] == name).sum()) for name in np.unique(types[split.test])}
+    return {name: size for name, size in sizes.items() if size < FEW}
+
+
+def donors_left_out(split: Split, cells: AnnData) -> list[str]:
+    """Return the donors that test."""
+    return sorted(cells.obs[DONOR].astype(str).iloc[split.test].unique())
+
+
+def run_fold(
+    split: Split, cells: CellData, datasets: Sequence[CellData], config: PretrainConfig, out: Path, *, mark: Path
+) -> Fold:
+    """Pretrain on the training cells of a fold, fit all methods to them, and label the cells that are left out.
+
+    Parameters
+    ----------
+    split
+        Rows of ``cells``.
+    cells
+        All cells.
+    datasets
+        The same cells by data set.
+    config
+        Of the pretraining.
+    out
+        The run folder.
+    mark
+        File to make after the first step, so that a demo that is cut off later can be replaced.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It was interrupted in the pretraining.
+    """
+    left_out = cells.obs[DONOR].iloc[split.test].unique()
+    seen = [one[~one.obs[DONOR].isin(left_out).to_numpy()] for one in datasets]
+
+    def after_step() -> bool:
+        mark.touch()
+        return False
+
+    run = pretrain(seen, config, out, stop=after_step)
+    if run.interrupted:
+        raise KeyboardInterrupt
+    seed = config.training.seed
+    ours = CellTypeClassifier(CellLM.from_pretrained(out), seed=seed)
+    predicted = {}
+    for name, method in _methods(ours, initial_model(seen, config), seed):
+        probabilities = method.fit(cells[split.train], LABEL, groups=DONOR).predict_proba(cells[split.test])
+        predicted[name] = method.classes_[probabilities.to_numpy().argmax(axis=1)]
+        if method is ours:
+            confidence = probabilities.to_numpy().max(axis=1)
+    return Fold(split, run, ours, predicted, confidence)
+
+
+def _methods(ours: CellTypeClassifier, untrained: CellLM, seed: int) -> Iterator[tuple[str, Classifier]]:
+    yield METHOD, ours
+    yield "logistic regression on the genes", GeneLogisticBaseline(seed=seed)
+    yield "logistic regression on principal components", PCALogisticBaseline(seed=seed)
+    yield "nearest centroid", CentroidBaseline(seed=seed)
+    yield "15 nearest neighbours", NeighboursBaseline(seed=seed)
+    yield UNTRAINED, CellTypeClassifier(untrained, seed=seed)
+    yield "always the most frequent type", MajorityBaseline()
+
+
+def forget(out: Path) -> None:
+    """Leave of a fold its settings, its cells in numbers and its log."""
+    for name in ("checkpoints", "model", "tensorboard"):
+        shutil.rmtree(out / name, ignore_errors=True)
+
+
+def pool(folds: Sequence[Fold], cells: int) -> tuple[dict[str, NDArray[np.object_]], pd.DataFrame]:
+    """Put the folds together: the labels that each method gave every cell; and fold and confidence of each cell."""
+    predicted = {name: np.empty(cells, object) for name in folds[0].predicted}
+    number, confidence = np.zeros(cells, np.int64), np.zeros(cells)
+    for position, fold in enumerate(folds, 1):
+        rows = fold.split.test
+        number[rows], confidence[rows] = position, fold.confidence
+        for name, labels in fold.predicted.items():
+            predicted[name][rows] = labels
+    return predicted, pd.DataFrame({"fold": number, "confidence": confidence})

@@ -1,0 +1,109 @@
+"""Calibration: whether a confidence of 80 % means that 80 % are right.
+
+The expected calibration error (ECE; Guo et al. 2017, arXiv 1706.04599, equation 3) sorts cells by confidence into bins
+of equal width and averages, weighted by cells, how far the share that is right is from the mean confidence. The
+temperature (the same paper, section 4.2) is what logits are divided by, so that left-out cells have the least log loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+
+from cell_lm.errors import InputError
+from cell_lm.evaluation.labels import Labels, as_labels
+
+Floats: TypeAlias = NDArray[np.float64]
+
+BINS = 15
+"""Bins of the paper."""
+_SUMS_TO_ONE = 1e-3
+_COLDEST, _HOTTEST = np.log(0.02), np.log(50.0)
+
+
+def calibration_error(
+    truth: Labels,
+    probabilities: ArrayLike,
+    classes: Sequence[str] | NDArray[np.object_],
+    *,
+    bins: int = BINS,
+    classwise: bool = False,
+) -> float:
+    """Return the expected calibration error, 0 to 1.
+
+    Parameters
+    ----------
+    truth
+        One label a cell. A label that is not among ``classes`` counts as never right.
+    probabilities
+        [cells, classes], rows sum to 1.
+    classes
+        The name of each column.
+    bins
+        Bins of equal width over 0 to 1, closed on the right.
+    classwise
+        The mean over classes of the error of each class's own probability (Nixon et al. 2019, arXiv 1904.01685, static
+        calibration error) instead of that of the most probable label.
+
+    Raises
+    ------
+    InputError
+        Another number of cells or classes, missing labels, or rows that are not probabilities.
+    """
+    p, true = _probabilities(probabilities), as_labels(truth, where="true labels")
+    if p.shape != (len(true), len(classes)):
+        found = f"probabilities of shape {p.shape} for {len(true)} cells and {len(classes)} classes"
+        raise InputError(found, where="calibration error", fix="Pass one row a cell and one column a class")
+    names = np.asarray(classes, dtype=object).astype(str)
+    if classwise:
+        return float(np.mean([_error(p[:, k], true == name, bins) for k, name in enumerate(names)]))
+    top = p.argmax(axis=1)
+    return _error(p[np.arange(len(p)), top], names[top] == true, bins)
+
+
+def _probabilities(values: ArrayLike) -> Floats:
+    p = np.asarray(values, np.float64)
+    if p.ndim != 2 or not np.isfinite(p).all() or (p < 0).any() or (abs(p.sum(axis=1) - 1) > _SUMS_TO_ONE).any():
+        found = "rows that are not probabilities: some are negative, missing, or do not sum to 1"
+        raise InputError(found, where="calibration error", fix="Pass what predict_proba returns")
+    return p
+
+
+def _error(confidence: Floats, right: NDArray[np.bool_], bins: int) -> float:
+    """Return the error over all cells: the sum over bins of |right - confidence|, each a sum over the bin's cells."""
+    number = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+    gap = np.bincount(number, right.astype(np.float64) - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Return the logarithms of the probabilities of logits [cells, classes]; -inf stays -inf."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+
+
+def best_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
+    """Return the temperature of least log loss, from .02 to 50.
+
+    One cell more, of which nothing is known (any class, equally likely), keeps it above zero where all are right.
+
+    Parameters
+    ----------
+    logits
+        [cells, classes], of cells left out of the fit; -inf for a class that was not there.
+    truth
+        The column of the class of each cell, int64.
+    """
+    finite = np.isfinite(logits)
+    rows = np.arange(len(truth))
+
+    def loss(log_temperature: float) -> float:
+        log = log_softmax(logits / np.exp(log_temperature))
+        unknown = float(np.mean(log[finite]))
+        return -float(log[rows, truth].sum()) - unknown
+
+    return float(np.exp(minimize_scalar(loss, bounds=(_COLDEST, _HOTTEST), method="bounded").x))

@@ -1,0 +1,289 @@
+"""What every task has in common: it reads cells from anywhere, learns a column of ``obs``, and is saved as a folder.
+
+The habits are those of scikit-learn: the constructor only stores its parameters, so that ``get_params``, ``set_params``
+and ``clone`` work; ``fit`` sets attributes that end in ``_``. What is learned decides the layer above:
+:class:`~cell_lm.tasks.classifier.Classifier` for labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias, Unpack
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError as SklearnNotFittedError
+
+from cell_lm.data.obs.labels import read_groups
+from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.view import CellView
+from cell_lm.errors import GeneError, ModelError
+from cell_lm.files import JSON
+from cell_lm.genes import Vocabulary
+from cell_lm.model import CellLM
+from cell_lm.tasks import folder
+from cell_lm.tasks.reference import Coverage, Reference
+
+Progress: TypeAlias = "Callable[[int], None] | None"
+"""Called with the number of further cells that are done."""
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+
+LEAST_COVERAGE = 0.5
+"""Share of the genes of the reference below which :class:`CoverageWarning` is given.
+
+Below it accuracy falls, while confidence hardly does.
+"""
+
+
+class CoverageWarning(UserWarning):
+    """The cells lack many genes that those of the fit had: predictions for them may be worth little."""
+
+
+class NotFittedError(ModelError, SklearnNotFittedError):  # type: ignore[misc]
+    """Something was asked of an estimator that only a fit gives."""
+
+
+class Target(NamedTuple):
+    """What is learned of cells: a value for each, and which are known, bool [cells]."""
+
+    values: NDArray[Any]
+    known: NDArray[np.bool_]
+
+
+class Fitted(NamedTuple):
+    """What a fit gave, as it is saved: plain values and arrays."""
+
+    values: Mapping[str, JSON]
+    arrays: Arrays
+
+
+class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
+    """Learns a column of ``obs`` from cells.
+
+    ``data`` of every method may be an AnnData, the path of a file of cells or of a store, or cells that have been read
+    (:func:`cell_lm.data.read_cells`, :func:`cell_lm.data.backed.open_backed`, :class:`cell_lm.data.Store`). It is only
+    read; files above 4 GB and stores are read a few thousand cells at a time.
+
+    Attributes
+    ----------
+    reference_ : Reference
+        What it was fitted on.
+    """
+
+    reference_: Reference
+
+    kinds: ClassVar[dict[str, type[Estimator]]] = {}
+    """All estimators that can be saved and loaded, by the name that their folder has them under."""
+    unsaved: ClassVar[tuple[str, ...]] = ()
+    """Parameters that are not part of ``estimator.json``: the model, which is a folder, and what a machine decides."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if not cls.__name__.startswith("_"):
+            Estimator.kinds.setdefault(cls.__name__, cls)
+
+    @abstractmethod
+    def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
+        """Read a column; :class:`InputError` where it cannot be learned from (or, else, compared with)."""
+
+    @abstractmethod
+    def _learn(self, cells: CellView, values: NDArray[Any], groups: NDArray[np.object_] | None, run: Progress) -> None:
+        """Learn from cells that all have a value; attributes are set last, so that a failed fit leaves the former."""
+
+    @abstractmethod
+    def _fitted(self) -> Fitted:
+        """Return what the fit gave, besides the reference."""
+
+    @abstractmethod
+    def _restore(self, fitted: Fitted) -> None:
+        """Take what :meth:`_fitted` returned; ValueError, KeyError or TypeError where it does not fit together."""
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The vocabulary that AnnData and files are aligned to; None: the human protein-coding genes."""
+        return None
+
+    def fit(
+        self,
+        data: Data,
+        label: str,
+        *,
+        groups: str | None = None,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> Self:
+        """Learn from labelled cells.
+
+        Parameters
+        ----------
+        data
+            The reference.
+        label
+            Column of ``obs`` with what is learned. Cells without a value are left out.
+        groups
+            Column of ``obs`` with the donors or samples. Name it where there is one: what is tuned in the fit is then
+            tuned by leaving out whole donors, as the cells to predict will come from other donors.
+        progress
+            Called with the number of further cells that are done.
+        **how
+            How the cells are read: ``layer``, ``scale``, ``gene_column``, ``min_overlap``, ``min_genes``, or ``read=``
+            with a :class:`cell_lm.data.ReadOptions`.
+
+        Raises
+        ------
+        InputError
+            No such column, no value at all, a single label; a labelled cell without donor, or a single donor; or the
+            cells cannot be read.
+        """
+        opened = Opened(data, read_options(**how))
+        self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before all that takes time
+        cells = opened.cells(self.vocabulary)
+        target, donors = self._columns(cells.obs(_named(label, groups)), label, groups, cells.name)
+        self._refuse_other_vocabulary(cells, self.vocabulary)
+        self._learn(cells[target.known], target.values[target.known], donors, progress)
+        self.reference_ = Reference(
+            name=cells.name,
+            label=label,
+            groups=groups,
+            cells=int(target.known.sum()),
+            unlabelled=int((~target.known).sum()),
+            genes=cells.genes,
+            vocabulary=cells.vocabulary.hash,
+        )
+        return self
+
+    def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
+        """Return how many of the genes of the reference these cells were measured for."""
+        genes = self.reference_.genes
+        found = open_data(data, self.vocabulary, read_options(**how)).genes
+        return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
+
+    def save(self, path: str | Path) -> None:
+        """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, where there is one, ``model/``.
+
+        It is written whole or not at all, and nothing in it can execute.
+
+        Parameters
+        ----------
+        path
+            The folder. An estimator that is there is replaced; anything else is not.
+
+        Raises
+        ------
+        NotFittedError
+            It has not been fitted.
+        InputError
+            There is something else at ``path``.
+        OutputError
+            It could not be written; what was there before is whole.
+        """
+        reference, fitted = self.reference_, self._fitted()
+        params = {name: value for name, value in self.get_params(deep=False).items() if name not in self.unsaved}
+        folder.write(
+            Path(path),
+            folder.Content(
+                estimator=type(self).__name__,
+                params=params,
+                reference=reference,
+                values=fitted.values,
+                arrays=fitted.arrays,
+                model=getattr(self, "model", None),
+            ),
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` wrote. ``Estimator.load`` reads every kind, a class only its own.
+
+        Raises
+        ------
+        ModelError
+            There is no estimator or one of another kind; a part is missing, damaged or of another estimator; or it was
+            written by a newer version.
+        """
+        manifest = folder.read_manifest(Path(path))
+        kind = cls.kinds.get(manifest.estimator)
+        if kind is None:
+            fix = "Upgrade cell-lm, or import the module that defines it first"
+            raise ModelError(f"it holds a {manifest.estimator}, which is unknown here", where=str(path), fix=fix)
+        if not issubclass(kind, cls):
+            fix = f"Load it with {kind.__name__}.load, or name the folder of a {cls.__name__}"
+            raise ModelError(f"it holds a {kind.__name__}, not a {cls.__name__}", where=str(path), fix=fix)
+        content = folder.read_content(Path(path), manifest)
+        with folder.refusing(Path(path)):
+            estimator = kind(**content.params, **({} if content.model is None else {"model": content.model}))
+            estimator._restore(Fitted(content.values, content.arrays))
+        estimator.reference_ = content.reference
+        return estimator
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return the parameters in one line, without addresses of objects."""
+        values = self.get_params(deep=False).items()
+        return f"{type(self).__name__}({', '.join(f'{name}={_short(value)}' for name, value in values)})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_") and not name.startswith("_"):
+            fix = "Call fit(data, label) first"
+            raise NotFittedError("it has not been fitted", where=type(self).__name__, fix=fix)
+        raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
+
+    def __sklearn_clone__(self) -> Self:
+        """Return an unfitted copy; both share the model, which a fit does not change."""
+        return type(self)(**self.get_params(deep=False))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Return whether it was fitted."""
+        return "reference_" in vars(self)
+
+    def _columns(
+        self, obs: pd.DataFrame, label: str, groups: str | None, where: str
+    ) -> tuple[Target, NDArray[np.object_] | None]:
+        target = self._read_target(obs, label, where=where, training=True)
+        return target, None if groups is None else read_groups(obs, groups, target.known, where=where)
+
+    def _open(self, data: Data, how: ReadKeywords) -> CellView:
+        """Read cells to predict; they must be aligned to the vocabulary of the fit."""
+        _ = self.reference_
+        return self._ready(Opened(data, read_options(**how)))
+
+    def _ready(self, opened: Opened) -> CellView:
+        cells = opened.cells(self.vocabulary)
+        if cells.vocabulary.hash != self.reference_.vocabulary:
+            found = "the cells are aligned to another vocabulary than those of the fit"
+            raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
+        coverage = self.coverage(cells)
+        if coverage.share < LEAST_COVERAGE:
+            advice = "Give all measured genes, or fit on a reference cut to the genes of these cells"
+            warnings.warn(f"{cells.name}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=4)
+        return cells
+
+    def _refuse_other_vocabulary(self, cells: CellView, vocabulary: Vocabulary | None) -> None:
+        if vocabulary is not None and cells.vocabulary.hash != vocabulary.hash:
+            found = f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's"
+            raise GeneError(found, where=cells.name, fix="Read them with vocabulary=model.vocabulary")
+
+
+def _named(*columns: str | None) -> list[str]:
+    return [column for column in columns if column is not None]
+
+
+def _short(value: object) -> str:
+    if not isinstance(value, CellLM):
+        return repr(value)
+    config = value.config
+    return f"<{config.attention} model, {config.layers} layers of width {config.width}>"
+
+
+def checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return an array of a folder; ValueError where it is not finite float64 of this shape (-1: any length)."""
+    array = arrays[name]
+    fits = len(array.shape) == len(shape) and all(w in (-1, n) for n, w in zip(array.shape, shape, strict=True))
+    if not fits or array.dtype != np.float64 or not np.isfinite(array).all():
+        raise ValueError(f"'{name}' is {array.dtype} {array.shape}, not finite float64 {shape}")
+    return array

@@ -1,0 +1,204 @@
+"""The folder of an estimator: settings, arrays, and the encoder where there is one. Nothing that is read can execute.
+
+``estimator.json`` holds the SHA-256 of every other file, and that of its own settings: a part that was damaged, edited
+or exchanged is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+
+from cell_lm import model_folder
+from cell_lm._version import __version__
+from cell_lm.errors import ModelError
+from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
+from cell_lm.model import CellLM
+from cell_lm.reading import read_json_object, reason, refuse_other_format
+from cell_lm.tasks.reference import Reference
+
+MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
+KIND: Literal["cell-lm estimator"] = "cell-lm estimator"
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused."""
+_GENES = "reference.genes"
+_AGAIN = "Copy the folder again, or fit the estimator anew"
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """What a folder holds: an estimator's name, parameters, reference, what the fit gave, and its encoder."""
+
+    estimator: str
+    params: Mapping[str, JSON]
+    reference: Reference
+    values: Mapping[str, JSON]
+    arrays: Mapping[str, NDArray[Any]]
+    model: CellLM | None = None
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReferenceRecord(_Record):
+    """What the estimator was fitted on; its genes are an array."""
+
+    name: str
+    label: str
+    groups: str | None
+    cells: int
+    unlabelled: int
+    vocabulary: Hash
+
+
+class Manifest(_Record):
+    """``estimator.json``."""
+
+    kind: Literal["cell-lm estimator"]
+    format: int
+    estimator: str
+    """Name of the class."""
+    cell_lm_version: str
+    scikit_learn_version: str
+    params: dict[str, Any]
+    """Parameters of its constructor."""
+    reference: ReferenceRecord
+    values: dict[str, Any]
+    """What the fit gave, besides arrays."""
+    files: dict[str, Hash]
+    """All other files of the folder: path to SHA-256."""
+    checksum: Hash
+    """SHA-256 of all of the above; see :func:`cell_lm.files.with_checksum`."""
+
+
+def write(path: Path, content: Content) -> None:
+    """Write an estimator; one that is there is replaced, anything else is not.
+
+    Raises
+    ------
+    InputError
+        There is something else at ``path``.
+    OutputError
+        It could not be written; what was there before is whole.
+    """
+    refuse_to_replace(path, kind="an estimator", mark=MANIFEST, names={MANIFEST, ARRAYS, MODEL})
+    with atomic_directory(path) as folder:
+        if content.model is not None:
+            content.model.save_pretrained(folder / MODEL)
+        arrays = {**content.arrays, _GENES: content.reference.genes}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        safetensors.numpy.save_file(contiguous, folder / ARRAYS)
+        reference = {name: getattr(content.reference, name) for name in ReferenceRecord.model_fields}
+        files = sorted(item for item in folder.rglob("*") if item.is_file())
+        settings: dict[str, JSON] = {
+            "kind": KIND,
+            "format": FORMAT,
+            "estimator": content.estimator,
+            "cell_lm_version": __version__,
+            "scikit_learn_version": version("scikit-learn"),
+            "params": dict(content.params),
+            "reference": reference,
+            "values": dict(content.values),
+            "files": {item.relative_to(folder).as_posix(): sha256(item) for item in files},
+        }
+        write_json(folder / MANIFEST, with_checksum(settings))
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read ``estimator.json``, and check it against its own hash.
+
+    Raises
+    ------
+    ModelError
+        It is missing, damaged, edited, of something else or of a newer version.
+    """
+    where = str(path / MANIFEST)
+    if not (path / MANIFEST).is_file():
+        found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
+        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
+    try:
+        values = read_json_object(path / MANIFEST)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"it cannot be read ({reason(error)})", where=where, fix=_AGAIN) from None
+    if values.get("kind") != KIND:
+        raise ModelError("it does not describe a cell-lm estimator", where=where, fix=_AGAIN)
+    refuse_other_format(values.get("format"), FORMAT, where=where, error=ModelError, damaged=_AGAIN)
+    if not checksum_holds(values):
+        raise ModelError("its settings are not those of its checksum: damaged or edited", where=where, fix=_AGAIN)
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelError(f"it is damaged: '{key}' {first['msg']}", where=where, fix=_AGAIN) from None
+
+
+def read_content(path: Path, manifest: Manifest) -> Content:
+    """Read all parts of an estimator, after checking that they are whole and of one another.
+
+    Raises
+    ------
+    ModelError
+        A part is missing, damaged or of another estimator.
+    """
+    for name, expected in manifest.files.items():
+        _check(path / name, expected)
+    model = None
+    if any(name.startswith(f"{MODEL}/") for name in manifest.files):
+        _check_presence(path / MODEL)
+        model = CellLM.from_pretrained(path / MODEL)
+        if model.vocabulary.hash != manifest.reference.vocabulary:
+            found = f"it has another vocabulary than that of its {MODEL}/"
+            raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN)
+    arrays = _read_arrays(path / ARRAYS)
+    with refusing(path):
+        genes = arrays.pop(_GENES)
+        if genes.ndim != 1 or genes.dtype != np.int64:
+            raise ValueError("its genes are not whole numbers in a row")
+    reference = Reference(**manifest.reference.model_dump(), genes=genes)
+    return Content(manifest.estimator, manifest.params, reference, manifest.values, arrays, model)
+
+
+@contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turn parts that do not fit together into one line."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ModelError(f"its parts do not fit together ({reason(error)})", where=str(path), fix=_AGAIN) from None
+
+
+def _check_presence(folder: Path) -> None:
+    """Look before :meth:`CellLM.from_pretrained` does: what it does not find here, it might look for on the hub."""
+    for name in (model_folder.CONFIG, model_folder.WEIGHTS, model_folder.VOCABULARY):
+        if not (folder / name).is_file():
+            raise ModelError("it is missing", where=str(folder / name), fix=_AGAIN)
+
+
+def _check(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise ModelError("it is missing", where=str(path), fix=_AGAIN)
+    if sha256(path) != expected:
+        found = f"its SHA-256 is not the one in {MANIFEST}: truncated, damaged or of another estimator"
+        raise ModelError(found, where=str(path), fix=_AGAIN)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    if not path.is_file():
+        raise ModelError("it is missing", where=str(path), fix=_AGAIN)
+    try:
+        return dict(safetensors.numpy.load_file(path))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"it cannot be read ({reason(error)})", where=str(path), fix=_AGAIN) from None

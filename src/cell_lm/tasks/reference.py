@@ -1,0 +1,64 @@
+"""What an estimator was fitted on, and how far other cells were measured for the same genes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The cells of a fit.
+
+    Attributes
+    ----------
+    name : str
+        Of the file.
+    label : str
+        Column of ``obs`` with what was learned.
+    groups : str or None
+        Column of ``obs`` with the donors.
+    cells : int
+        Labelled cells, those of the fit.
+    unlabelled : int
+        Cells without a label, which were left out.
+    genes : ndarray
+        int64: genes of the vocabulary that the file had, as indices, sorted.
+    vocabulary : str
+        Hash of the vocabulary.
+    """
+
+    name: str
+    label: str
+    groups: str | None
+    cells: int
+    unlabelled: int
+    genes: NDArray[np.int64]
+    vocabulary: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many of the genes of the reference other cells have.
+
+    Attributes
+    ----------
+    reference : int
+        Genes of the vocabulary in the reference.
+    shared : int
+        Those of them that the other cells have, too.
+    """
+
+    reference: int
+    shared: int
+
+    @property
+    def share(self) -> float:
+        """Share of the genes of the reference, 0 to 1."""
+        return self.shared / self.reference if self.reference else 0.0
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        return f"{self.shared:,} of {self.reference:,} genes of the reference ({100 * self.share:.0f} %)"

@@ -29,11 +29,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("genes",),
     ("plots",),
-    ("config", "reading", "files", "partials", "terminal", "errors", "_version"),
+    ("config", "reading", "remedies", "files", "partials", "terminal", "errors", "_version"),
 )
 """From the top down: the rooms of the package, a folder or a module each. The package itself only names its parts."""
 
-TOGETHER = ({"model", "model_folder"}, {"config", "reading", "files", "partials", "terminal", "errors", "_version"})
+TOGETHER = ({"model", "model_folder"}, set(LAYERS[-1]))
 """Rooms of one layer that may import each other; the façades, evaluation and engine may not."""
 
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

@@ -6,19 +6,34 @@ the others with the run that made them.
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from cell_lm.errors import ConfigError
+from cell_lm.reading import read_toml, reason
 
 Attention = Literal["full", "latent", "performer"]
 Precision = Literal["float32", "bfloat16"]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=2**40)]
+Width = Annotated[int, Field(gt=0, le=2**14)]
+"""Width of a layer or vector, or a number of heads, latents or features: 16,384 at most, many times what is used."""
+Depth = Annotated[int, Field(gt=0, le=2**9)]
+"""A number of layers: 512 at most."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 Weight = Annotated[float, Field(ge=0.0)]
+_LEAST_MEMORY = 10_000_000
+
+
+def _with_a_unit(memory: ByteSize) -> ByteSize:
+    if memory < _LEAST_MEMORY:
+        raise ValueError(f"is {memory:,} bytes: name the unit, as in {memory}GB")
+    return memory
+
+
+Memory = Annotated[ByteSize, AfterValidator(_with_a_unit)]
+"""Bytes, written as ``"8GB"``; fewer than 10 MB are a unit that was left out."""
 GENE_VECTORS = ("network", "network+coexpression", "coexpression", "random")
 """What ``training.gene_vectors`` may say; anything else is the path of a file."""
 
@@ -32,31 +47,31 @@ class EncoderConfig(_Section):
 
     attention: Attention = "latent"
     """``full``: exact, over packed cells; ``latent``: a few learned latents read the genes; ``performer``: FAVOR+."""
-    width: Positive = 128
+    width: Width = 128
     """Width of a token."""
-    layers: Positive = 4
+    layers: Depth = 4
     """Transformer layers (for ``latent``: layers among the latents)."""
-    heads: Positive = 4
+    heads: Width = 4
     """Attention heads."""
-    head_width: Positive = 32
+    head_width: Width = 32
     """Width of one head; ``heads x head_width`` need not equal ``width``."""
-    feedforward: Positive = 512
+    feedforward: Annotated[int, Field(gt=0, le=2**16)] = 512
     """Width of the hidden layer of the feed-forward blocks."""
     dropout: Fraction = 0.1
     """Dropout after the embedding and on every residual branch; it also makes the two contrastive views differ."""
-    gene_width: Positive = 128
+    gene_width: Width = 128
     """Width of the gene vectors; projected to ``width`` where it differs."""
     expression: Literal["bins", "continuous"] = "bins"
     """``bins``: the paper's rounded log expression, a vector for each bin; ``continuous``: a network of the value."""
     bins: Annotated[int, Field(ge=2, le=64)] = 6
     """Number of expression bins: 0 to ``bins - 1``, the last one a ceiling."""
-    max_genes: Positive = 4096
+    max_genes: Annotated[int, Field(gt=0, le=2**20)] = 4096
     """Most genes of one cell that are read; past it the most highly expressed are kept."""
-    latents: Positive = 32
+    latents: Width = 32
     """``latent`` only: number of latents; the first one is CLS."""
-    cross_attentions: Positive = 1
+    cross_attentions: Depth = 1
     """``latent`` only: cross-attentions from the latents to the genes, spread evenly over the layers."""
-    features: Positive = 256
+    features: Width = 256
     """``performer`` only: random features a head."""
     redraw_every: Positive = 1000
     """``performer`` only: optimiser steps after which the random features are drawn anew."""
@@ -95,7 +110,7 @@ class ContrastiveConfig(_Section):
     """Temperature of the softmax over cosine similarities."""
     gene_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """Share of a cell's genes that each view reads, drawn anew for each; 1: all (the paper), only dropout differs."""
-    projection: Annotated[int, Field(ge=0)] = 128
+    projection: Annotated[int, Field(ge=0, le=2**14)] = 128
     """Width of the two-layer projection head on CLS; 0: CLS itself."""
 
 
@@ -118,13 +133,13 @@ class TrainingConfig(_Section):
 
     steps: Positive = 1000
     """Optimiser steps; a resumed run may have more or fewer: the learning rate then follows the new number."""
-    batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2, le=2**24)] = 256
     """Cells a step over all ranks; the contrastive negatives span all of them, whatever the memory."""
-    memory: ByteSize | None = None
+    memory: Memory | None = None
     """Memory a process may take, as ``"8GB"`` (on CUDA: of the device); default: half of what is free (CUDA: 90 %)."""
     token_budget: Positive | Literal["auto"] = "auto"
     """Genes (over both views) that one chunk of divide and conquer may hold; ``auto``: what ``memory`` allows."""
-    retain_graphs: Annotated[int, Field(ge=0)] | Literal["auto"] = "auto"
+    retain_graphs: Annotated[int, Field(ge=0, le=2**20)] | Literal["auto"] = "auto"
     """Chunks whose graph is kept from the first pass, not computed again; ``auto``: as many as ``memory`` allows."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     """Peak learning rate of AdamW."""
@@ -176,7 +191,7 @@ class DataConfig(_Section):
     """Balance every batch over ``malignancy`` (tumour, normal) or a column of the cells; ``none``: as they come."""
     balance_strength: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
     """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - this)."""
-    prefetch: Annotated[int, Field(ge=0)] = 2
+    prefetch: Annotated[int, Field(ge=0, le=2**10)] = 2
     """Batches made ahead, in a thread, while the step is computed; 0: each when it is needed. Changes no result."""
     backed_above: Weight = 4.0
     """An h5ad file larger than this, in GB, stays on disk and is read as it is needed; 0: every one does."""
@@ -185,19 +200,19 @@ class DataConfig(_Section):
 class GraphMAEConfig(_Section):
     """Gene vectors from networks by a graph masked autoencoder (``cell-lm genes pretrain``)."""
 
-    dim: Positive = 512
+    dim: Width = 512
     """Width of the gene vectors."""
     encoder: Literal["gin", "gat"] = "gin"
     """``gin``: sums over neighbours, weighted by score; ``gat``: attention that sees the score (slow on a CPU)."""
-    layers: Positive = 2
+    layers: Depth = 2
     """Layers of the encoder."""
-    hidden: Positive = 512
+    hidden: Width = 512
     """Width of its hidden layers."""
-    heads: Positive = 4
+    heads: Width = 4
     """``gat`` only: attention heads; must divide ``hidden``."""
     features: Literal["structure", "random"] = "structure"
     """What a gene is described by: NetMF of the networks (and co-expression, where cells are given), or noise."""
-    window: Positive = 10
+    window: Depth = 10
     """NetMF: steps of a walk that count as company."""
     negative: Annotated[float, Field(gt=0.0)] = 1.0
     """NetMF: number of negative samples."""
@@ -277,10 +292,11 @@ PRESETS: dict[str, EncoderConfig] = {
 }
 """``tiny`` for tests; ``small`` for a laptop; ``base`` the paper's size (10 layers of width 512, > 50 M parameters)."""
 
+_DOCS = "docs/configuration.md"
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def parse(kind: type[_Model], values: object, *, where: str, docs: str = "docs/configuration.md") -> _Model:
+def parse(kind: type[_Model], values: object, *, where: str, docs: str = _DOCS) -> _Model:
     """Check ``values`` against ``kind``; the first thing wrong becomes one :class:`ConfigError` that names its key."""
     try:
         return kind.model_validate(values)
@@ -288,6 +304,7 @@ def parse(kind: type[_Model], values: object, *, where: str, docs: str = "docs/c
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or kind.__name__
         message = "is not a known setting" if first["type"] == "extra_forbidden" else first["msg"]
+        message = message.removeprefix("Value error, ")
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise ConfigError(f"'{key}' {message}{more}", where=where, fix=f"See {docs} for all settings") from None
 
@@ -324,9 +341,10 @@ def resolve_config(
     values: dict[str, Any] = {"preset": preset, "encoder": PRESETS[preset].model_dump()}
     if file is not None:
         try:
-            values = _merge(values, tomllib.loads(file.read_text(encoding="utf-8")))
-        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"cannot be read as TOML ({error})", where=str(file)) from None
+            values = _merge(values, read_toml(file))
+        except (OSError, ValueError) as error:
+            found = f"cannot be read as TOML ({reason(error)})"
+            raise ConfigError(found, where=str(file), fix=f"See {_DOCS} for an example") from None
     values = _merge(values, overrides or {})
     if values["preset"] != preset:
         found = f"'preset' is '{values['preset']}' here, and '{preset}' where the run was started"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cell_lm.data.cells import CellData
 from cell_lm.data.cells import align as align
 from cell_lm.data.cells import gene_names as gene_names
-from cell_lm.data.formats.readers import read_source
+from cell_lm.data.formats.readers import find_faults, read_source
 from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.source import Matrix, Source, select
 from cell_lm.data.obs.columns import find_column
@@ -150,6 +150,8 @@ def check(
         read = replace(read, malignancy=MalignancyColumn(MALIGNANCY))
     if source is None:
         return CheckReport(name, problems)
+    faults, notes = ([], ()) if isinstance(adata, AnnData) else find_faults(adata)
+    problems += faults
     trial = _Trial(source, read, vocabulary or Vocabulary.human())
     cells = _attempt(problems, trial.align)
     parts = _Parts(cells.audit, cells.report, cells.malignancy) if cells else trial.apart(problems)
@@ -162,7 +164,7 @@ def check(
         genes=source.X.shape[1],
         place=source.place,
         layers=source.elsewhere,
-        remarks=source.remarks,
+        remarks=(*source.remarks, *notes),
         obs_columns=tuple(map(str, source.obs.columns)),
         audit=parts.audit,
         scale=parts.scale,
@@ -245,8 +247,8 @@ class _Trial(NamedTuple):
 
     def _audit(self, names: list[object]) -> GeneAudit:
         source = self.source
-        least = self.read.min_overlap
-        return resolve_genes(names, self.vocabulary, where=source.where, min_overlap=least, var=source.var)
+        least, cells = self.read.min_overlap, source.obs.index
+        return resolve_genes(names, self.vocabulary, where=source.where, min_overlap=least, var=source.var, cells=cells)
 
     def _prove(self, names: list[object] | None) -> ScaleReport:
         source, cells = self.source, self.source.obs.index

@@ -13,7 +13,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.files import JSON
@@ -104,6 +104,48 @@ def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UnreadableError(f"byte {error.start + 1:,} is not UTF-8") from None
+
+
+class BoundedReader:
+    """What is in an archive, up to a number of bytes: a file object for reading.
+
+    Parameters
+    ----------
+    file
+        What unpacks it.
+    name
+        The archive, for messages.
+    most
+        Bytes after which it is refused.
+    """
+
+    def __init__(self, file: IO[bytes], name: str, most: int) -> None:
+        self._file, self._name, self._most, self._done = file, name, most, 0
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, fewer at the end; :class:`~cell_lm.errors.InputError` where there are too many."""
+        return self._counted(self._file.read(self._most + 1 if size < 0 else size))
+
+    def readline(self, size: int = -1) -> bytes:
+        """Return a line, or so many bytes of it; raises as :meth:`read`."""
+        return self._counted(self._file.readline(size))
+
+    def readable(self) -> bool:
+        """Tell that it can be read from."""
+        return True
+
+    def close(self) -> None:
+        """Close the archive."""
+        self.closed = True
+        self._file.close()
+
+    def _counted(self, content: bytes) -> bytes:
+        self._done += len(content)
+        if self._done > self._most:
+            found = f"the archive unpacks to more than {self._most:,} bytes, many times what is usual"
+            raise InputError(found, where=self._name, fix="Check where it comes from; if it is right, unpack it first")
+        return content
 
 
 def parse_json(text: str) -> JSON:

@@ -168,7 +168,7 @@ def predict(
     with naming(cells), says.progress("annotating", len(data)) as done:
         made = tl.annotate(data, classifier, read=read, device=device, precision=precision, progress=done)
     adata: AnnData = data if made is None else made
-    write_cells_file(adata, copy, force=force)
+    write_cells_file(adata, copy, says, force=force)
     _show_types(adata, says)
     if labels is not None:
         _show_scores(adata, labels, says)

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
+from cell_lm.cli.console import Messages
 from cell_lm.data import ReadOptions, Store, from_anndata, read_anndata
+from cell_lm.data.formats.writable import check_writable, make_writable
 from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.opening import is_store, refuse_models
 from cell_lm.data.view import store_obs
@@ -67,6 +69,7 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
     if is_store(path):
         raise InputError("it is a store, and a file of cells is needed here", where=str(path), fix="Name a file")
     adata = read_anndata(path, read.layer)
+    check_writable(adata, where=str(path))
     if not read.min_genes:
         return adata
     adata.obs[_ROW] = np.arange(adata.n_obs)  # names of cells need not be unique
@@ -79,6 +82,11 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
     return adata[rows].copy() if kept.dropped else adata
 
 
-def write_cells_file(adata: AnnData, path: Path, *, force: bool = False) -> None:
-    """Write an h5ad file, whole or not at all; one that appeared since the work began is replaced only by force."""
+def write_cells_file(adata: AnnData, path: Path, says: Messages, *, force: bool = False) -> None:
+    """Write an h5ad file, whole or not at all; one that appeared since the work began is replaced only by force.
+
+    Names and columns that h5ad cannot hold are changed, and said to be.
+    """
+    for note in make_writable(adata, where=str(path)):
+        says.note(note)
     write_h5ad(adata, path, replace=force)

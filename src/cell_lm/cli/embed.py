@@ -75,7 +75,7 @@ def embed(
     with naming(cells), says.progress("embedding", len(data)) as done:
         made = tl.embed(data, encoder, read=read, key_added=key, device=device, precision=precision, progress=done)
     adata: AnnData = data if made is None else made
-    write_cells_file(adata, copy, force=force)
+    write_cells_file(adata, copy, says, force=force)
     about = adata.uns[key.removeprefix("X_")]
     says.result(f"embedded {adata.n_obs:,} cells: obsm {key}, {adata.obsm[key].shape[1]} numbers a cell")
     says.note(f"on {about['device']}, in {about['precision']}")

@@ -26,12 +26,12 @@ Layer = Annotated[
 ]
 
 Scale = Annotated[
-    Literal["counts", "log1p"],
+    Literal["counts", "log1p", "log2", "log10", "linear"],
     typer.Option(
         "--scale",
         "--input",
-        help="What the matrix holds: raw counts, or the natural log1p of counts scaled to one total per cell. A scan "
-        "of all entries checks it.",
+        help="What the matrix holds: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
+        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. A scan of all entries checks it.",
         rich_help_panel=READING,
     ),
 ]

@@ -23,13 +23,14 @@ from scipy import sparse
 
 from cell_lm.data.cells import canonical, gene_names, refuse_empty
 from cell_lm.data.formats.hdf5 import guarded
+from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.data.formats.source import RAW, X
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.obs.malignancy import read_malignancy
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.scale.check import Scale, ScaleCheck, ScaleReport
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
@@ -135,9 +136,9 @@ def open_backed(path: str | Path, *, vocabulary: Vocabulary | None = None, **how
         matrix = _Matrix(path, _key(file, read.layer), len(file.var))
         cell_malignancy = read_malignancy(read.malignancy, file.obs, where=path.name)
         names = gene_names(file, read.gene_column)
-        audit = resolve_genes(names, vocabulary, where=file.where, min_overlap=read.min_overlap, var=file.var)
-        where, elsewhere = file.where, file.elsewhere
-        scan = _Scan(ScaleCheck(read.scale, where=where, cells=file.obs.index, genes=names, elsewhere=elsewhere))
+        where, elsewhere, cells = file.where, file.elsewhere, file.obs.index
+        audit = resolve_genes(names, vocabulary, where=where, min_overlap=read.min_overlap, var=file.var, cells=cells)
+        scan = _Scan(ScaleCheck(read.scale, where=where, cells=cells, genes=names, elsewhere=elsewhere))
         for block in file.blocks(_BLOCK):
             scan.add(block, audit, read.scale)
         report = scan.check.report(partial(file.blocks, _BLOCK))
@@ -163,7 +164,7 @@ def _key(file: CellFile, layer: str | None) -> str:
 
 
 def _align(block: sparse.csr_matrix[Any], audit: GeneAudit, scale: Scale) -> sparse.csr_matrix[np.float32]:
-    return canonical(audit.aggregate(undo_log1p(block) if scale == "log1p" else block))
+    return canonical(audit.aggregate(to_linear(block, scale)))
 
 
 class _Scan:
@@ -221,13 +222,14 @@ class _Matrix:
 
     def _block(self, first: int, last: int) -> sparse.csr_matrix[Any]:
         if self._indptr is None:
-            return sparse.csr_matrix(self._node[first:last])
+            return sparse.csr_matrix(plain_numbers(self._node[first:last]))
         bounds = self._indptr[first : last + 1]
         span, shape = slice(bounds[0], bounds[-1]), (last - first, self.genes)
         indices = self._node["indices"][span]
         if len(indices) and not 0 <= indices.min() <= indices.max() < self.genes:
             raise InputError("its sparse index is damaged", where=str(self.path), fix="Restore the file from a copy")
-        return sparse.csr_matrix((self._node["data"][span], indices, bounds - bounds[0]), shape=shape)
+        values = plain_numbers(self._node["data"][span])
+        return sparse.csr_matrix((values, plain_index(indices), bounds - bounds[0]), shape=shape)
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

@@ -20,9 +20,10 @@ from cell_lm.data.obs.columns import find_column
 from cell_lm.data.obs.malignancy import MalignancyColumn, read_malignancy
 from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
 from cell_lm.data.scale.check import Scale, ScaleReport, check_scale
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
+from cell_lm.remedies import option
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class CellData:
         if lost == len(self):
             most = self.genes_per_cell.max()
             found = f"none of its {lost:,} cells has {min_genes:,} expressed genes of the vocabulary (at most {most:,})"
-            raise InputError(found, where=self.name, fix="Lower min_genes (--min-genes)")
+            raise InputError(found, where=self.name, fix=f"Lower {option('min_genes')}")
         return replace(self[enough], dropped=self.dropped + lost) if lost else self
 
 
@@ -188,11 +189,13 @@ def align(source: Source, read: ReadOptions, vocabulary: Vocabulary | None = Non
     vocabulary, scale = vocabulary or Vocabulary.human(), read.scale
     cell_malignancy = read_malignancy(read.malignancy, source.obs, where=source.name)
     names = gene_names(source, read.gene_column)
-    audit = resolve_genes(names, vocabulary, where=source.where, min_overlap=read.min_overlap, var=source.var)
+    audit = resolve_genes(
+        names, vocabulary, where=source.where, min_overlap=read.min_overlap, var=source.var, cells=source.obs.index
+    )
     report = check_scale(
         source.X, scale, where=source.where, cells=source.obs.index, genes=names, elsewhere=source.elsewhere
     )
-    linear = undo_log1p(sparse.csr_matrix(source.X)) if scale == "log1p" else source.X
+    linear = to_linear(sparse.csr_matrix(source.X), scale) if scale != "counts" else source.X
     X = canonical(audit.aggregate(linear))
     cells = CellData(
         source.name,
@@ -235,5 +238,5 @@ def refuse_empty(genes_per_cell: NDArray[np.int64], names: pd.Index[Any], where:
             found, where=where, fix="Check what the matrix holds, and whether another layer holds the counts"
         )
     found = f"{len(empty):,} of {cells:,} cells have no count in any gene of the vocabulary"
-    fix = "Leave them out with scanpy.pp.filter_cells(adata, min_genes=200) (command line: --min-genes 1)"
+    fix = f"Leave them out: say {option('min_genes', 1)}, or scanpy.pp.filter_cells(adata, min_genes=1)"
     raise InputError(f"{found} (the first: '{names[empty[0]]}')", where=where, fix=fix)

@@ -25,8 +25,9 @@ class ReadOptions:
     layer: str | None = None
     """Which matrix: ``X`` (None), the name of a layer, or ``"raw"`` for ``adata.raw``."""
     scale: Scale = "counts"
-    """What the matrix holds: ``"counts"``, or ``"log1p"`` for the natural log1p of counts scaled per cell to any total.
-    Both give the same tokens for the same cells."""
+    """What the matrix holds: ``"counts"``; ``"log1p"`` (natural), ``"log2"`` or ``"log10"`` of 1 + counts scaled per
+    cell to any total; ``"linear"`` for what was scaled, estimated or corrected, and not logged. All give the same
+    tokens for the same cells, where their counts come back."""
     gene_column: str | None = None
     """Column of ``var`` with gene symbols or Ensembl ids; None: ``var_names``."""
     min_overlap: int | None = None
@@ -80,7 +81,7 @@ class ReadKeywords(TypedDict, total=False):
     layer: str | None
     """Which matrix: ``X`` (None), the name of a layer, or ``"raw"``."""
     scale: Scale
-    """What the matrix holds: ``"counts"`` or ``"log1p"``."""
+    """What the matrix holds: ``"counts"``, ``"log1p"``, ``"log2"``, ``"log10"`` or ``"linear"``."""
     gene_column: str | None
     """Column of ``var`` with gene symbols or Ensembl ids; None: ``var_names``."""
     min_overlap: int | None

@@ -11,7 +11,9 @@ A name is read by the first rule that knows it:
 5. it is a spreadsheet's date (``2-Sep``), and the names it may have been are, by the strongest kind, one gene;
 6. it is an approved symbol with the punctuation of R (``HLA.A``) or of Seurat (``C4B-2``);
 7. it is another name of the input and the number that ``make.unique`` (``CD3D.1``) or AnnData (``CD3D-1``) appended;
-8. it is one gene's name in other letters: capitals (``C1ORF112``); never as a mouse's gene is written (``Cd3d``).
+8. it is one gene's name in other letters: capitals (``C1ORF112``); never as a mouse's gene is written (``Cd3d``);
+9. it is an approved symbol and the number of ``make.unique``, where the input lacks the symbol itself (``UQCR11.1`` of
+   a file from which the other of two columns was taken out). The names of clones (``RP11-34P13.7``) hold no symbol.
 
 White space around a name never counts. What two rules read differently, where neither is plainly right, is ambiguous.
 """
@@ -66,7 +68,7 @@ class NameReader:
     vocabulary
         Where the genes go.
     given
-        All names of the input: a number after a name marks a duplicate only if the bare name is there too.
+        All names of the input: a number after any other name than a symbol marks a duplicate only if that is there too.
     """
 
     def __init__(self, vocabulary: Vocabulary, given: Iterable[str]) -> None:
@@ -111,7 +113,7 @@ class NameReader:
         if len(text) > LONGEST:
             return _unknown(f"too long for the name of a gene: {len(text):,} characters")
         named = (self._known, self._identified, self._prefixed, self._dated)
-        guessed = (self._repunctuated, self._made_unique, self._respelled)
+        guessed = (self._repunctuated, self._made_unique, self._respelled, self._numbered)
         findings = (finding for rule in (*named, *guessed) if (finding := rule(text)) is not None)
         return next(findings, _unknown(""))
 
@@ -183,6 +185,13 @@ class NameReader:
             return None
         finding = self.find(base)
         return Finding(finding.symbols, finding.kind, _join(finding.how, f"made unique from {base}"))
+
+    def _numbered(self, name: str) -> Finding | None:
+        """Read a name that is an approved symbol and a number after a point, though the symbol alone is not there."""
+        base, point, _ = name.rpartition(".")
+        if not point or made_unique_from(name) != base or base not in self.names.types:
+            return None
+        return Finding((base,), SPELLING, f"{APPROVED}, with the number of a duplicate whose twin is not there")
 
     def _respelled(self, name: str) -> Finding | None:
         """Read a name in other letters than HGNC's, if it is plainly human: a mouse's Cd3d is not read as CD3D."""

@@ -98,7 +98,8 @@ _FORMS: tuple[tuple[Callable[[str], object], str, str], ...] = (
     (
         _NUMBER.fullmatch,
         "numbers, not gene names",
-        "The names probably sit in a column of adata.var; name it: adata.var_names = adata.var['gene_symbols']",
+        "If they are Entrez (NCBI) ids, map them to symbols first (for example with mygene, or NCBI's gene_info); if "
+        "they only count the columns, take the names from the file that the matrix was made from",
     ),
     (
         _TRANSCRIPT.fullmatch,

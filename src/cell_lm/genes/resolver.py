@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -13,7 +14,9 @@ from cell_lm.genes.reader import NameReader
 from cell_lm.genes.refusals import find_problem
 from cell_lm.genes.spelling import as_text
 from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.remedies import option
 
+_SOME = 20_000
 MIN_SHARE = 0.2
 """Least share of the input genes that must be in the vocabulary: files of 60,000 annotated human genes have 0.3."""
 
@@ -25,6 +28,7 @@ def resolve_genes(
     where: str | None = None,
     min_overlap: int | None = None,
     var: pd.DataFrame | None = None,
+    cells: Iterable[object] | None = None,
 ) -> GeneAudit:
     """Map the gene names of a file onto the vocabulary.
 
@@ -41,6 +45,8 @@ def resolve_genes(
         Lower it for a targeted panel.
     var
         ``adata.var``; where ``names`` do not fit, the error then tells which of its columns does.
+    cells
+        Names of the cells; where they are the genes, the error says that the matrix is transposed.
 
     Raises
     ------
@@ -55,7 +61,8 @@ def resolve_genes(
     fewest = max(1, len(vocabulary) // 20) if min_overlap is None else min_overlap
     problem = find_problem(audit, min_overlap=fewest, min_share=MIN_SHARE)
     if problem:
-        raise GeneError(problem.found, where=where, fix=_better_column(var, vocabulary, audit) or problem.fix)
+        fix = _transposed(cells, vocabulary, audit) or _better_column(var, vocabulary, fewest) or problem.fix
+        raise GeneError(problem.found, where=where, fix=fix)
     return audit
 
 
@@ -71,14 +78,23 @@ def _audit(given: Sequence[str], vocabulary: Vocabulary) -> GeneAudit:
     return GeneAudit(table.astype({"gene": object, "symbol": object, "how": object}), len(vocabulary))
 
 
-def _better_column(var: pd.DataFrame | None, vocabulary: Vocabulary, refused: GeneAudit) -> str | None:
-    """Advise to take the names from the column of ``var`` that holds most genes, where it has far more of them."""
+def _transposed(cells: Iterable[object] | None, vocabulary: Vocabulary, refused: GeneAudit) -> str | None:
+    """Advise to transpose a matrix whose cells, not its columns, are named as genes."""
+    names = [as_text(name) for name in itertools.islice(() if cells is None else cells, _SOME)]
+    used = _audit(names, vocabulary).used if names else 0
+    if used < MIN_SHARE * len(names) or used <= refused.used:
+        return None
+    return f"Its cells are named as genes ({used:,} of {len(names):,}), so the matrix is transposed: give adata.T"
+
+
+def _better_column(var: pd.DataFrame | None, vocabulary: Vocabulary, fewest: int) -> str | None:
+    """Advise to take the names from the column of ``var`` that holds most genes, where it could be used."""
     if var is None:
         return None
     texts = var.select_dtypes(include=["object", "category", "string"])
-    found = {str(name): len(_audit([as_text(x) for x in texts[name]], vocabulary).found) for name in texts.columns}
-    best = max(found, key=lambda name: found[name], default=None)
-    if best is None or found[best] <= 2 * len(refused.found):
+    audits = {str(name): _audit([as_text(x) for x in texts[name]], vocabulary) for name in texts.columns}
+    best = max(audits, key=lambda name: len(audits[name].found), default=None)
+    if best is None or find_problem(audits[best], min_overlap=fewest, min_share=MIN_SHARE):
         return None
-    use = f"adata.var_names = adata.var['{best}'].astype(str)"
-    return f"The column '{best}' of adata.var holds {found[best]:,} genes of the vocabulary: {use}"
+    found = len(audits[best].found)
+    return f"Its column '{best}' of var holds {found:,} genes of the vocabulary: say {option('gene_column', best)}"

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from safetensors.numpy import save_file
 from cell_lm.errors import GeneError, InputError, ModelError
 from cell_lm.files import JSON, atomic_file
 from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.reading import parse_json
 
 FORMAT = 1
 """Version of the file; a newer one is refused."""
@@ -105,12 +107,12 @@ def read(path: Path) -> Stored:
 
 def _stored(path: Path, texts: Mapping[str, str], half: NDArray[np.float16]) -> Stored:
     try:
-        listed, about = json.loads(texts["symbols"]), json.loads(texts["about"])
+        listed, about = parse_json(texts["symbols"]), parse_json(texts["about"])
         if not isinstance(about, dict) or not isinstance(listed, list):
             raise ValueError("no JSON object or list")
         symbols = tuple(map(str, listed))
         vocabulary = _vocabulary(texts, symbols)
-    except (ValueError, TypeError, RecursionError, GeneError) as error:
+    except (ValueError, TypeError, GeneError) as error:
         raise _damaged(path, f"its metadata cannot be read ({error})") from None
     rows = np.array([vocabulary.find(symbol) for symbol in symbols], np.int64)
     if len(rows) != len(half) or len(set(symbols)) != len(symbols) or (rows < 0).any():
@@ -127,7 +129,8 @@ def _vocabulary(texts: Mapping[str, str], symbols: tuple[str, ...]) -> Vocabular
         return Vocabulary.human()
     if "vocabulary" not in texts:
         return Vocabulary(symbols, ("",) * len(symbols))
-    names, identifiers = json.loads(texts["vocabulary"])
+    pair: Any = parse_json(texts["vocabulary"])
+    names, identifiers = pair
     vocabulary = Vocabulary(tuple(map(str, names)), tuple(map(str, identifiers)))
     if vocabulary.hash != texts["vocabulary_hash"]:
         raise ValueError("its vocabulary is not the one that its hash names")

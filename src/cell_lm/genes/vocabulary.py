@@ -7,7 +7,6 @@ the order of their approved symbols by code point (``A1BG``, ``A1CF``, …, ``ZZ
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -16,9 +15,11 @@ from pathlib import Path
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import JSON, write_json
 from cell_lm.genes.nomenclature import CODING, ENSEMBL, RELEASE, Nomenclature
+from cell_lm.reading import read_json_object, reason, refuse_other_format
 
 FORMAT = 1
 """Version of the file that :meth:`Vocabulary.save` writes."""
+_AGAIN = "Copy the model folder again, or save the model anew"
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,12 @@ class Vocabulary:
             its hash names.
         """
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_object(path)
         except FileNotFoundError:
             raise ModelError("there is no vocabulary", where=str(path), fix="Give a whole model folder") from None
         except (OSError, ValueError) as error:
-            raise _damaged(path, f"it cannot be read as JSON ({type(error).__name__})") from None
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise _damaged(path, f"it is no vocabulary of format {FORMAT}")
+            raise _damaged(path, f"it cannot be read as JSON ({reason(error)})") from None
+        refuse_other_format(content.get("format"), FORMAT, where=str(path), error=ModelError, damaged=_AGAIN)
         try:
             vocabulary = cls(_strings(content.get("symbols")), _strings(content.get("ensembl")))
         except GeneError as error:
@@ -122,4 +122,4 @@ def _strings(value: object) -> tuple[str, ...]:
 
 
 def _damaged(path: Path, found: str) -> ModelError:
-    return ModelError(found, where=str(path), fix="Copy the model folder again, or save the model anew")
+    return ModelError(found, where=str(path), fix=_AGAIN)

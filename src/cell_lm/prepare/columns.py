@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,8 +21,10 @@ from cell_lm.data.obs.malignancy import MALIGNANCY_WORDS, MalignancyColumn
 from cell_lm.data.scale.check import Scale
 from cell_lm.data.store.layout import LABELS
 from cell_lm.errors import ConfigError
+from cell_lm.reading import read_toml, reason
 
 _RESERVED = {*LABELS, "malignancy", "source", "row", "barcode", "mitochondrial"}
+_DOCS = "docs/store.md"
 OtherName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -171,7 +172,8 @@ def read_columns(path: Path) -> Columns:
         It cannot be read, is no TOML, or has an unknown key or value.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"it cannot be read as TOML ({error})", where=str(path)) from None
-    return parse(Columns, values, where=str(path), docs="docs/store.md")
+        values = read_toml(path)
+    except (OSError, ValueError) as error:
+        found, fix = f"it cannot be read as TOML ({reason(error)})", f"See {_DOCS} for an example"
+        raise ConfigError(found, where=str(path), fix=fix) from None
+    return parse(Columns, values, where=str(path), docs=_DOCS)

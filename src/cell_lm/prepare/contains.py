@@ -13,7 +13,7 @@ from cell_lm.data.cells import gene_names
 from cell_lm.data.formats.stream import open_cells
 from cell_lm.data.read_options import ReadKeywords, ReadOptions, read_options
 from cell_lm.data.scale.check import ScaleCheck
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.data.store import Store, row_hashes
 from cell_lm.data.store.manifest import SourceRecord
 from cell_lm.genes import resolve_genes
@@ -88,7 +88,7 @@ def _hashes(store: Store, path: Path, read: ReadOptions) -> NDArray[np.uint64]:
         for block in cells.blocks(_BLOCK):
             check.add(block)
             if not check.spoilt:
-                found = gather(undo_log1p(block) if scale == "log1p" else block)
+                found = gather(to_linear(block, scale))
                 rows = row_hashes(found.genes, found.counts, np.concatenate([[0], np.cumsum(found.lengths)]))
                 hashes.append(rows[found.lengths > 0])
         check.report(lambda: cells.blocks(_BLOCK))

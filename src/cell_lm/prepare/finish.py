@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 
 from cell_lm.data.store.layout import VOCABULARY
 from cell_lm.data.store.manifest import Manifest, ShardRecord, SourceRecord, VocabularyRecord, read_manifest
-from cell_lm.errors import ConfigError
+from cell_lm.errors import ConfigError, InputError
 from cell_lm.files import JSON, sha256, write_json
 from cell_lm.genes import Vocabulary
 from cell_lm.prepare.disk import writing
@@ -19,6 +18,7 @@ from cell_lm.prepare.identity import identify
 from cell_lm.prepare.join import Kept, Part
 from cell_lm.prepare.part import FOUND
 from cell_lm.prepare.plan import PrepareSettings, SourcePlan
+from cell_lm.reading import MOST_LISTED, read_json_object, reason
 
 _JOIN = "join.json"
 
@@ -95,7 +95,7 @@ def refuse_other_join(unfinished: Path, parts: Sequence[Part], settings: Prepare
     plan["sources"] = sources
     path = unfinished / _JOIN
     if path.exists():
-        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        before = _read_join(path)
         changed = [key for key in plan if plan[key] != before.get(key)]
         if changed:
             key = changed[0]
@@ -108,6 +108,14 @@ def refuse_other_join(unfinished: Path, parts: Sequence[Part], settings: Prepare
             )
     with writing(path):
         write_json(path, plan)
+
+
+def _read_join(path: Path) -> dict[str, Any]:
+    try:
+        return read_json_object(path, most=MOST_LISTED)
+    except (OSError, ValueError) as error:
+        found, fix = f"it cannot be read ({reason(error)})", "Remove the unfinished store and prepare it anew"
+        raise InputError(found, where=str(path), fix=fix) from None
 
 
 def same_store(store: Path, plans: Sequence[SourcePlan], settings: PrepareSettings, vocabulary: Vocabulary) -> Manifest:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from cell_lm.data.formats.zarr_folder import is_zarr
 from cell_lm.data.store.manifest import FileRecord
 from cell_lm.errors import InputError
 from cell_lm.files import sha256
+from cell_lm.reading import refuse_irregular
 
 _MATRIX = re.compile(r"(.*?)(?:matrix)?\.mtx(?:\.\w+)?", re.IGNORECASE)
 _LIST = re.compile(r"(?:genes|features|barcodes)\.\w+(?:\.\w+)?", re.IGNORECASE)
@@ -49,10 +51,14 @@ def identify(path: Path) -> Identity:
     InputError
         It is not there, or cannot be read.
     """
+    if not path.is_dir():
+        refuse_irregular(path)
     try:
         files = _files(path)
         stamps = _stamps(files)
-        records = {file.name: FileRecord(size=file.stat().st_size, sha256=sha256(file)) for file in files}
+        records = {
+            name: FileRecord(size=file.stat().st_size, sha256=sha256(file)) for name, file in sorted(files.items())
+        }
     except OSError as error:
         raise InputError(f"it cannot be read ({error.strerror})", where=str(path), fix="Check the path") from None
     if not files:
@@ -81,13 +87,20 @@ def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
 def size(path: Path) -> int:
     """Return the bytes of a source, 0 where it is not there."""
     try:
-        return sum(file.stat().st_size for file in _files(path))
+        return sum(file.stat().st_size for file in _files(path).values())
     except OSError:
         return 0
 
 
-def _files(path: Path) -> list[Path]:
-    """Return the files of a source: all in a folder, and with a matrix of 10x the lists of its genes and barcodes."""
+def _files(path: Path) -> dict[str, Path]:
+    """Return the files of a source by name; those of a zarr folder, which lie in folders in it, by their paths."""
+    if is_zarr(path):
+        return {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    return {file.name: file for file in _flat_files(path)}
+
+
+def _flat_files(path: Path) -> list[Path]:
+    """Return all files in a folder; with a matrix of 10x the lists of its genes and barcodes."""
     matrix = _MATRIX.fullmatch(path.name)
     if matrix and not path.is_dir():
         lists = [item for item in path.parent.iterdir() if _LIST.fullmatch(item.name.removeprefix(matrix[1]))]
@@ -97,6 +110,6 @@ def _files(path: Path) -> list[Path]:
     return sorted(item for item in path.iterdir() if item.is_file() and not item.name.startswith("."))
 
 
-def _stamps(files: list[Path]) -> dict[str, tuple[int, int, int, int]]:
-    stats = {file.name: file.stat() for file in files}
+def _stamps(files: dict[str, Path]) -> dict[str, tuple[int, int, int, int]]:
+    stats = {name: file.stat() for name, file in files.items()}
     return {name: (it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in stats.items()}

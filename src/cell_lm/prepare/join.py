@@ -6,7 +6,6 @@ of processes, and those that a killed run left whole are not built again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from cell_lm.data.store.layout import CELLS, COUNT_TYPES, COUNTS, GENE_TYPE, GENES, HASHES, INDPTR, LABELS, count_type
 from cell_lm.data.store.manifest import DuplicatesRecord, ShardRecord
@@ -25,6 +23,7 @@ from cell_lm.files import atomic_directory, write_json
 from cell_lm.prepare.disk import writing
 from cell_lm.prepare.duplicates import find_duplicates
 from cell_lm.prepare.part import PartRecord
+from cell_lm.reading import MOST_LISTED, read_json
 
 _COPIED = 4_096
 _FIRST = ("malignancy", "source", "row", "barcode", "mitochondrial", *LABELS)
@@ -148,8 +147,8 @@ def _cut(pieces: Iterator[Slice], shard_cells: int) -> Iterator[list[Slice]]:
 def built(task: ShardTask) -> ShardRecord | None:
     """Return what the manifest is to say of a shard that is whole already."""
     try:
-        found = ShardRecord.model_validate(json.loads(task.record.read_text(encoding="utf-8")))
-    except (OSError, ValueError, ValidationError):
+        found = ShardRecord.model_validate(read_json(task.record, most=MOST_LISTED))
+    except (OSError, ValueError):
         return None
     whole = all((task.folder / name).is_file() for name in found.files)
     return found if whole and all((task.folder / n).stat().st_size == f.size for n, f in found.files.items()) else None

@@ -51,7 +51,10 @@ def read_size(text: str) -> int:
     ConfigError
         It is no size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().casefold())
+    match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]?)(?:i?b)?", text.strip().casefold())
     if match is None:
         raise ConfigError(f"'{text}' is no size", where="--memory", fix="Write it as 1.5G or 800M")
-    return int(float(match[1]) * _UNITS[match[2]])
+    size = int(float(match[1]) * _UNITS[match[2]])
+    if not match[2] and size < 10_000_000:
+        raise ConfigError(f"'{text}' is {size:,} bytes", where="--memory", fix=f"Name the unit, as in {match[1]}G")
+    return size

@@ -6,7 +6,6 @@ measured, and a *piece*, in the form of a shard, for each type of counts.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,14 +15,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from scipy import sparse
 
 from cell_lm._version import __version__
 from cell_lm.data.cells import gene_names
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.scale.check import ScaleCheck
-from cell_lm.data.scale.logarithms import undo_log1p
+from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.data.store.hashes import row_hashes
 from cell_lm.data.store.layout import COUNT_TYPES, LABELS
 from cell_lm.data.store.manifest import CellsRecord, GenesRecord
@@ -35,6 +34,7 @@ from cell_lm.prepare.disk import writing
 from cell_lm.prepare.identity import Identity, identify, refuse_changed
 from cell_lm.prepare.plan import SourcePlan
 from cell_lm.prepare.quality import Gathered, Gatherer
+from cell_lm.reading import read_json
 
 PART, FOUND = "part.json", "found.npy"
 _LISTED = 5
@@ -65,10 +65,10 @@ class PartRecord(BaseModel):
 def read_part(folder: Path) -> PartRecord | None:
     """Return what a finished part holds, nothing where it is not finished."""
     try:
-        return PartRecord.model_validate(json.loads((folder / PART).read_text(encoding="utf-8")))
+        return PartRecord.model_validate(read_json(folder / PART))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, ValidationError):
+    except (OSError, ValueError):
         found, fix = "it cannot be read", "Remove the unfinished store and prepare it anew"
         raise InputError(found, where=str(folder / PART), fix=fix) from None
 
@@ -140,8 +140,9 @@ class _Reading:
     def __init__(self, plan: SourcePlan, cells: CellFile, vocabulary: Vocabulary) -> None:
         self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
         names = gene_names(cells, plan.read.gene_column)
+        least, where, barcodes = plan.read.min_overlap, cells.where, cells.obs.index
         self.audit: GeneAudit = resolve_genes(
-            names, vocabulary, where=cells.where, min_overlap=plan.read.min_overlap, var=cells.var
+            names, vocabulary, where=where, min_overlap=least, var=cells.var, cells=barcodes
         )
         self.notes = list(cells.remarks)
         self._described = self._describe()
@@ -179,7 +180,7 @@ class _Reading:
 
     def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
         """Judge the cells of a block and write those that pass, each where the narrowest type holds its counts."""
-        cells = self._gather(undo_log1p(block) if self.plan.read.scale == "log1p" else block)
+        cells = self._gather(to_linear(block, self.plan.read.scale))
         share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
         few = cells.lengths < self.plan.read.min_genes
         poor = ~few & (share > self.plan.max_mito)

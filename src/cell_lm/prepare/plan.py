@@ -18,6 +18,7 @@ from cell_lm.data.read_options import ReadOptions
 from cell_lm.data.scale.check import Scale
 from cell_lm.errors import ConfigError
 from cell_lm.prepare.columns import Columns, MalignancyRule, Mapping
+from cell_lm.reading import refuse_irregular
 
 _READING = ("layer", "scale", "gene_column", "min_genes", "min_overlap")
 """Settings that are options of reading."""
@@ -98,12 +99,14 @@ def plan_sources(
     ConfigError
         There is no file, or one is named twice.
     InputError
-        A file is none of the samples.
+        There is no such file, it is a pipe or device, or it is none of the samples.
     """
     if not paths:
         raise ConfigError("there is no file of cells", fix="Name at least one")
     seen: set[Path] = set()
     for path in paths:
+        if not path.is_dir():
+            refuse_irregular(path)
         if path.resolve() in seen:
             raise ConfigError("the file is named twice", where=str(path), fix="Name it once")
         seen.add(path.resolve())

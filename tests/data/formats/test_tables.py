@@ -89,7 +89,7 @@ def test_a_column_of_text_in_the_middle_is_named(cells: AnnData, tmp_path: Path)
     table = frame(cells)
     table.insert(30, "stage", "late")
     table.to_csv(tmp_path / "t.csv")
-    assert "1 columns among the numbers hold text in line 2 ('stage')" in refusal(tmp_path / "t.csv")
+    assert "1 columns among the counts hold none in line 2 ('stage')" in refusal(tmp_path / "t.csv")
 
 
 def test_a_line_of_another_length_is_named(lines: list[str], tmp_path: Path) -> None:

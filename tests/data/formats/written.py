@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -203,7 +204,40 @@ def rds_v3(cells: AnnData, folder: Path) -> Path:
     return folder / "v3.rds"
 
 
+def h5mu(cells: AnnData, folder: Path) -> Path:
+    """As MuData writes it: the expression of genes, and proteins beside it."""
+    cells.write_h5ad(folder / "rna.h5ad")
+    proteins = AnnData(np.ones((cells.n_obs, 2), np.float32), obs=cells.obs[[]], var=pd.DataFrame(index=["CD3", "CD4"]))
+    proteins.write_h5ad(folder / "prot.h5ad")
+    with h5py.File(folder / "my.h5mu", "w") as file:
+        for name in ("rna", "prot"):
+            with h5py.File(folder / f"{name}.h5ad") as part:
+                file.require_group("mod")
+                part.copy(part["/"], file["mod"], name=name)
+        with h5py.File(folder / "prot.h5ad") as part:
+            part.copy("obs", file)
+            part.copy("var", file)
+    return folder / "my.h5mu"
+
+
+def zarr_folder(cells: AnnData, folder: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the version of zarr that is to be the next default
+        cells.write_zarr(folder / "my.zarr")
+    return folder / "my.zarr"
+
+
+def parse(cells: AnnData, folder: Path) -> Path:
+    """As split-pipe of Parse Biosciences writes it: cells x genes, and lists with headers."""
+    (folder / "DGE.mtx").write_bytes(mtx_text(sparse.csr_matrix(cells.X.T), kind="real"))
+    genes = pd.DataFrame({"gene_id": ids(cells.var_names), "gene_name": list(cells.var_names), "genome": "hg38"})
+    genes.to_csv(folder / "all_genes.csv", index=False)
+    about = pd.DataFrame({"bc_wells": list(cells.obs_names), "sample": "a", "gene_count": 9})
+    about.to_csv(folder / "cell_metadata.csv", index=False)
+    return folder
+
+
 WRITERS: tuple[Written, ...] = (
     csr, csc, dense, dense_by_gene, tenx_v2, tenx_v3, mtx_v2, mtx_v3, mtx_geo, mtx_transposed, loom, csv_cells,
-    tsv_genes, table_of_r, table_of_floats, csv_with_text, rdata_v2, rdata_v3, rds_v3,
+    tsv_genes, table_of_r, table_of_floats, csv_with_text, rdata_v2, rdata_v3, rds_v3, h5mu, zarr_folder, parse,
 )  # fmt: skip

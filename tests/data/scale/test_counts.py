@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.data import check_scale
+from cell_lm.data.formats.source import select
 from cell_lm.data.scale import scan as scan_module
 from cell_lm.data.scale.check import ScaleCheck
 from cell_lm.errors import CountsError
@@ -97,11 +98,54 @@ def test_log_normalised_counts_are_named_with_their_total_and_the_fix(
 
 
 @pytest.mark.parametrize(("base", "word"), [(2.0, "log2(x + 1)"), (10.0, "log10(x + 1)")])
-def test_another_base_is_named(base: float, word: str, counts: sparse.csr_matrix) -> None:
+def test_another_base_is_named_and_taken_where_the_counts_come_back(
+    base: float, word: str, counts: sparse.csr_matrix
+) -> None:
+    message = refusal(logged(counts, base=base))
+    assert word in message
+    assert f'scale="log{base:.0f}" (--scale log{base:.0f})' in message
+    for stated in (f"log{base:.0f}", "log1p"):
+        report = check_scale(logged(counts, base=base), stated, where="file")
+        assert word in report.evidence
+        assert report.proved
+
+
+def tpm(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """What a genes' length makes of counts: no whole ones come back, all cells sum to a million."""
+    lengths = np.random.default_rng(1).uniform(0.5, 9.0, counts.shape[1])
+    X = counts.toarray() / lengths
+    return sparse.csr_matrix(1e6 * X / X.sum(axis=1, keepdims=True))
+
+
+def test_the_advice_on_the_logarithm_of_tpm_can_be_followed(counts: sparse.csr_matrix) -> None:
+    X = sparse.csr_matrix(np.log1p(tpm(counts))) / np.log(2)
     for stated in ("counts", "log1p"):
-        message = refusal(logged(counts, base=base), stated)
-        assert word in message
-        assert f"{np.log(base):.6f}" in message
+        assert 'scale="log2"' in refusal(X, stated)
+    assert check_scale(X, "log2", where="file").proved
+    some = sparse.csr_matrix(X[:, ::5])
+    assert 'scale="log2"' in refusal(some)
+    assert not check_scale(some, "log2", where="file").proved
+
+
+@pytest.mark.parametrize("scale", ["linear", "log1p", "log2", "log10"])
+def test_what_a_refusal_says_to_state_is_then_taken(scale: str, counts: sparse.csr_matrix) -> None:
+    base = {"linear": None, "log1p": np.e, "log2": 2, "log10": 10}[scale]
+    X = tpm(counts) if base is None else sparse.csr_matrix(np.log1p(tpm(counts)) / np.log(base))
+    assert f'scale="{scale}"' in refusal(X)
+    assert check_scale(X, scale, where="file").scale == scale
+    for other in {"linear", "log2", "log10"} - {scale}:
+        assert f'scale="{scale}"' in refusal(X, other)
+
+
+def test_corrected_counts_may_be_rounded_or_called_linear(counts: sparse.csr_matrix) -> None:
+    corrected = counts.copy()
+    corrected.data = np.maximum(corrected.data - np.random.default_rng(0).uniform(0, 0.4, counts.nnz), 0)
+    corrected.data[0] = 30.4
+    message = refusal(corrected)
+    assert "adata.X.round()" in message
+    assert 'scale="linear" (--scale linear)' in message
+    assert check_scale(np.rint(corrected), "counts", where="file").proved
+    assert not check_scale(corrected, "linear", where="file").proved
 
 
 def test_logarithms_among_many_dense_zeros_are_named_too(make_counts: Callable[..., sparse.csr_matrix]) -> None:
@@ -139,7 +183,7 @@ def test_estimated_expression_is_named(counts: sparse.csr_matrix) -> None:
     X.data *= np.random.default_rng(0).uniform(0.5, 2.0, X.nnz).astype(np.float32)
     message = refusal(X)
     assert "RSEM" in message
-    assert "numpy.log1p" in message
+    assert 'scale="linear"' in message
 
 
 def test_probabilities_are_named(counts: sparse.csr_matrix) -> None:
@@ -171,7 +215,7 @@ def test_a_count_beyond_any_cell_is_refused(counts: sparse.csr_matrix) -> None:
 
 def test_log1p_is_believed_only_as_far_as_it_goes(counts: sparse.csr_matrix) -> None:
     assert "whole" in refusal(counts, "log1p")
-    assert "not yet logged" in refusal(normalised(counts), "log1p")
+    assert 'scale="linear"' in refusal(normalised(counts), "log1p")
     assert "proportions" in refusal(normalised(counts, 1.0), "log1p")
     assert "NaN" in refusal(changed(logged(counts), np.nan), "log1p")
     odd = np.log1p(np.random.default_rng(0).uniform(0, 900, (50, 40)))
@@ -185,6 +229,16 @@ def test_the_advice_names_the_likeliest_other_layer(counts: sparse.csr_matrix) -
     assert 'layer="raw_counts"' in message
     assert "scaled, raw_counts" in message
     assert "start from the raw counts" in refusal(logged(counts)).lower()
+
+
+def test_a_layer_that_holds_no_counts_is_not_recommended(counts: sparse.csr_matrix) -> None:
+    adata = AnnData(logged(counts))
+    adata.layers["raw_counts"] = np.log1p(adata.X)  # logged twice, whatever it is called
+    message = refusal(adata.X, elsewhere=select(adata, None, name="a").elsewhere)
+    assert "layer" not in message
+    adata.layers["other"] = counts
+    message = refusal(adata.X, elsewhere=select(adata, None, name="a").elsewhere)
+    assert 'layer="other" (--layer other)' in message
 
 
 def test_a_matrix_of_zeros_is_no_lie() -> None:

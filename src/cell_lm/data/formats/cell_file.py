@@ -12,6 +12,7 @@ from scipy import sparse
 
 from cell_lm.data.formats.source import Source, X, plain, sparse_damage
 from cell_lm.errors import InputError
+from cell_lm.remedies import option
 
 MOST_ENTRIES = 1 << 22
 """Most entries that a format reads at once: 32 to 64 MB; a block ends early where its cells hold more."""
@@ -103,4 +104,4 @@ def only_matrix(layer: str | None, name: str) -> None:
     """Refuse the choice of a layer where the format knows none."""
     if layer not in (None, X):
         found = f"it has no layer '{layer}': a file of this format holds one matrix"
-        raise InputError(found, where=name, fix="Leave layer= (--layer) out")
+        raise InputError(found, where=name, fix=f"Leave {option('layer')} out")

@@ -13,6 +13,7 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded
+from cell_lm.data.formats.numbers import number_type, plain_numbers
 from cell_lm.data.formats.transpose import Blocks, Chunk, buckets
 from cell_lm.errors import InputError
 
@@ -47,7 +48,7 @@ def dense_blocks(
     most = max(1, MOST_ENTRIES // shape[1])
     height, _ = _chunk(array, transposed=transposed)
     if height > _TALL * most:
-        with buckets(array.dtype, where=where) as sorter:
+        with buckets(number_type(array.dtype), where=where) as sorter:
             for chunk in _by_gene(array, shape, transposed, where):
                 sorter.add(chunk)
             yield sorter.blocks(shape)
@@ -82,7 +83,7 @@ def _by_cell(
     for start in range(0, shape[0], step):
         with guarded(where):
             slab = _slab(array, slice(start, min(start + step, shape[0])), slice(None), transposed)
-        yield sparse.csr_matrix(slab)
+        yield sparse.csr_matrix(plain_numbers(slab))
 
 
 def _by_gene(array: h5py.Dataset, shape: tuple[int, int], transposed: bool, where: str) -> Iterator[Chunk]:
@@ -96,4 +97,4 @@ def _by_gene(array: h5py.Dataset, shape: tuple[int, int], transposed: bool, wher
             with guarded(where):
                 slab = _slab(array, slice(top, top + high), slice(left, left + broad), transposed)
             cells, genes = np.nonzero(slab)
-            yield Chunk(cells + top, genes + left, slab[cells, genes])
+            yield Chunk(cells + top, genes + left, plain_numbers(slab[cells, genes]))

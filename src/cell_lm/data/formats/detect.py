@@ -7,15 +7,19 @@ from typing import Literal
 
 import h5py
 
+from cell_lm.data.formats.foreign import foreign_hdf5, refuse_foreign_file, refuse_own_folder
 from cell_lm.data.formats.h5ad import is_h5ad
+from cell_lm.data.formats.h5mu import is_h5mu
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded, opened
 from cell_lm.data.formats.loom import is_loom
 from cell_lm.data.formats.tenx import is_tenx
 from cell_lm.data.formats.text import archive, intact, opened_bytes
+from cell_lm.data.formats.zarr_folder import is_zarr
 from cell_lm.errors import InputError
+from cell_lm.reading import refuse_irregular
 
-Format = Literal["h5ad", "10x h5", "10x mtx", "loom", "table", "RData"]
-KNOWN = "h5ad, 10x h5 or mtx, loom, csv or tsv, or RData"
+Format = Literal["h5ad", "h5mu", "zarr", "10x h5", "10x mtx", "loom", "table", "RData"]
+KNOWN = "h5ad, h5mu, zarr, 10x h5 or mtx, loom, csv or tsv, or RData"
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _R = (b"RDX2\n", b"RDX3\n", b"RDA2\n", b"RDA3\n", b"RDB2\n", b"RDB3\n", b"X\n", b"A\n", b"B\n")
@@ -34,12 +38,11 @@ def detect(path: str | Path) -> Format:
     """
     path, name = Path(path), str(path)
     if path.is_dir():
-        return "10x mtx"
+        refuse_own_folder(path)
+        return "zarr" if is_zarr(path) else "10x mtx"
     head = _head(path)
     if h5py.is_hdf5(path) or head.startswith(_HDF5):
         return _detect_hdf5(path)
-    if head.startswith(b"PK"):
-        raise InputError("it is a zip archive", where=name, fix="Unpack it first")
     packed = archive(head)
     if packed:
         with opened_bytes(path) as file, intact(name):
@@ -53,10 +56,7 @@ def detect(path: str | Path) -> Format:
 
 def _head(path: Path) -> bytes:
     name = str(path)
-    if not path.exists():
-        raise InputError("there is no such file", where=name, fix="Check the path")
-    if not path.is_file():
-        raise InputError("it is a device, not a file", where=name, fix="Name a file")
+    refuse_irregular(path)
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -70,18 +70,19 @@ def _head(path: Path) -> bytes:
 def _detect_hdf5(path: Path) -> Format:
     name = str(path)
     with opened(path) as file, guarded(name):
+        if is_h5mu(file, name):
+            return "h5mu"
         if is_h5ad(file, name):
             return "h5ad"
         if is_loom(file, name):
             return "loom"
         if is_tenx(file, name):
             return "10x h5"
-        holds = ", ".join(list(file)[:5]) or "nothing"
-        found = f"it is an HDF5 file of another kind, no h5ad, 10x or loom file (it holds: {holds})"
-        raise InputError(found, where=name, fix="Write it as .h5ad with anndata")
+        raise foreign_hdf5(file, name)
 
 
 def _detect_rest(head: bytes, name: str) -> Format:
+    refuse_foreign_file(head, name)
     if head.lower().startswith(b"%%matrixmarket"):
         return "10x mtx"
     if head.startswith(_R):

@@ -7,32 +7,31 @@ that nothing outside the file is ever read. Backed files are never handed to ann
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import anndata
 import h5py
+import numpy as np
 import pandas as pd
+from anndata.experimental import read_dispatched
+from numpy.typing import NDArray
+from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.dense import dense_blocks
-from cell_lm.data.formats.hdf5 import (
-    DAMAGED,
-    guarded,
-    holds,
-    opened,
-    refuse_outside,
-    refuse_outside_at,
-    refuse_unwritten,
-    unreadable,
-)
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, unreadable
+from cell_lm.data.formats.hdf5_survey import survey
+from cell_lm.data.formats.numbers import number_type, plain_index, plain_numbers
 from cell_lm.data.formats.rows import compressed_blocks
-from cell_lm.data.formats.source import RAW, Source, X, choose, plain
+from cell_lm.data.formats.source import RAW, Place, Source, X, choose, plain
 from cell_lm.errors import InputError
 
 _MATRICES = ("array", "csr_matrix", "csc_matrix")
+_SAMPLE = 1 << 14
+_PARTS = ("X", "obs", "var", "obsm", "varm", "obsp", "varp", "layers", "uns", "raw")
 _COMPRESSED = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "csc"}
 
 
@@ -59,26 +58,67 @@ def read_h5ad_source(path: Path, layer: str | None) -> Source:
 @contextmanager
 def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
     """Open one matrix to be read a block at a time."""
-    name = str(path)
-    with opened(path) as file:
-        with guarded(name):
-            parts = _find(file, layer, name)
-            where, shape = f"{name}, {parts.place}", (len(parts.obs), len(parts.var))
-            node = file[parts.key]
-        form = _COMPRESSED.get(encoding(node))
-        blocks = dense_blocks(node, shape, where=where) if form is None else compressed_blocks(node, form, shape, where)
-        with blocks as read:
-            yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
+    with opened(path) as file, open_h5ad_in(file, str(path), layer) as cells:
+        yield cells
+
+
+@contextmanager
+def open_h5ad_in(file: h5py.Group, name: str, layer: str | None) -> Iterator[CellFile]:
+    """Open one matrix of an AnnData that is all of a file, or a group in it."""
+    with guarded(name):
+        parts = _find(file, layer, name)
+        where, shape = f"{name}, {parts.place}", (len(parts.obs), len(parts.var))
+        node = file[parts.key]
+    form = _COMPRESSED.get(encoding(node))
+    blocks = dense_blocks(node, shape, where=where) if form is None else compressed_blocks(node, form, shape, where)
+    with blocks as read:
+        yield CellFile(name, parts.place, parts.obs, parts.var, parts.elsewhere, read)
 
 
 def read_h5ad_whole(path: Path) -> anndata.AnnData:
     """Read all of a file, with the same checks; a damaged matrix is found when it is used."""
     with opened(path) as file, guarded(str(path)):
         _refuse_other_layouts(file, str(path))
-        refuse_outside(file, str(path), set())
+        survey(file, "/", str(path))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*names are not unique", category=UserWarning)
-            return anndata.read_h5ad(path)
+            warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
+            return _read_all(file) if _has_odd_types(file) else anndata.read_h5ad(path)
+
+
+def _has_odd_types(file: h5py.File) -> bool:
+    """Tell whether a sparse matrix of the file is of a type that scipy has not, so that anndata could not read it."""
+    odd = False
+
+    def look(_: str, node: object) -> None:
+        nonlocal odd
+        if isinstance(node, h5py.Group) and encoding(node) in _COMPRESSED and "data" in node:
+            odd = odd or node["data"].dtype != number_type(node["data"].dtype)
+
+    file.visititems(look)
+    return odd
+
+
+def _read_all(file: h5py.File) -> anndata.AnnData:
+    """Read all of a file by anndata, but sparse matrices by :func:`_read_compressed`."""
+
+    def read(func: Callable[[Any], Any], name: str, node: Any, iospec: Any) -> Any:
+        if iospec.encoding_type in _COMPRESSED:
+            return _read_compressed(node)
+        if name in ("", "/"):
+            parts = {key: read_dispatched(node[key], read) for key in node}
+            return anndata.AnnData(**{key: part for key, part in parts.items() if key in _PARTS})
+        return func(node)
+
+    return read_dispatched(file, read)
+
+
+def _read_compressed(group: h5py.Group) -> sparse.csr_matrix[Any] | sparse.csc_matrix[Any]:
+    """Read a sparse matrix of any type of numbers."""
+    rows, columns = group.attrs.get("shape", group.attrs.get("h5sparse_shape"))
+    build = sparse.csr_matrix if _COMPRESSED[encoding(group)] == "csr" else sparse.csc_matrix
+    parts = plain_numbers(group["data"][:]), plain_index(group["indices"][:]), plain_index(group["indptr"][:])
+    return build(parts, shape=(int(rows), int(columns)))
 
 
 def is_h5ad(file: h5py.File, name: str) -> bool:
@@ -92,7 +132,7 @@ def encoding(node: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
+def _find(file: h5py.Group, layer: str | None, name: str) -> _Parts:
     """Choose a matrix, check it as far as that needs no reading, and read its tables."""
     _refuse_other_layouts(file, name)
     layers = list(file["layers"]) if holds(file, "layers", name) else []
@@ -100,13 +140,28 @@ def _find(file: h5py.File, layer: str | None, name: str) -> _Parts:
     has_x = holds(file, X, name) and encoding(file[X]) != "null"
     place, elsewhere = choose(layer, layers, has_x=has_x, has_raw=has_raw, name=name)
     root = f"{RAW}/" if place == RAW else ""
-    obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
     key = f"{root}X" if place in (X, RAW) else f"layers/{layer}"
+    survey(file, ("obs", f"{root}var", key), name)
+    obs, var = (_read_frame(file, key, name) for key in ("obs", f"{root}var"))
     _check_matrix(file, key, name)
-    return _Parts(place, key, obs, var, elsewhere)
+    seen = tuple(Place.seen(other, _some_entries(file, other, layers, name)) for other in elsewhere)
+    return _Parts(place, key, obs, var, seen)
 
 
-def _refuse_other_layouts(file: h5py.File, name: str) -> None:
+def _some_entries(file: h5py.Group, place: str, layers: Sequence[str], name: str) -> NDArray[Any] | None:
+    """Return some entries of a matrix; None where it cannot be read, which is no concern of whoever reads another."""
+    key = f"layers/{place}" if place in layers else {X: "X", RAW: "raw/X"}[place]
+    try:
+        survey(file, [key], name)
+        node = file[key]
+        if isinstance(node, h5py.Dataset):
+            return np.asarray(node[: max(1, _SAMPLE // max(node.shape[1], 1))]).ravel()
+        return np.asarray(node["data"][:_SAMPLE])
+    except Exception:  # a damaged part can break h5py in any way
+        return None
+
+
+def _refuse_other_layouts(file: h5py.Group, name: str) -> None:
     """Recognise files from before 2020, and files that lack a part."""
     for key in ("obs", "var"):
         if not holds(file, key, name):
@@ -117,8 +172,7 @@ def _refuse_other_layouts(file: h5py.File, name: str) -> None:
             raise InputError("it was written by an anndata before 0.7", where=name, fix=fix)
 
 
-def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
-    refuse_outside_at(file, key, name)
+def _read_frame(file: h5py.Group, key: str, name: str) -> pd.DataFrame:
     frame = _read_element(file, key, name)
     if not isinstance(frame, pd.DataFrame):
         found = f"its {key} is no table of anndata ({encoding(file[key]) or 'unmarked'})"
@@ -126,20 +180,19 @@ def _read_frame(file: h5py.File, key: str, name: str) -> pd.DataFrame:
     return frame
 
 
-def _check_matrix(file: h5py.File, key: str, name: str) -> None:
-    refuse_outside_at(file, key, name)
+def _check_matrix(file: h5py.Group, key: str, name: str) -> None:
     kind = encoding(file[key])
     if kind not in (*_MATRICES, *_COMPRESSED) and not isinstance(file[key], h5py.Dataset):
         found = f"its {key} is stored as '{kind or 'something unmarked'}'"
         raise InputError(found, where=name, fix=f"It must be one of {', '.join(_MATRICES)}")
-    refuse_unwritten(file[key], name)
 
 
-def _read_element(file: h5py.File, key: str, name: str) -> object:
+def _read_element(file: h5py.Group, key: str, name: str) -> object:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*without encoding metadata")  # old files are as good
         try:
-            return anndata.io.read_elem(file[key])
+            odd = encoding(file[key]) in _COMPRESSED and file[key]["data"].dtype != number_type(file[key]["data"].dtype)
+            return _read_compressed(file[key]) if odd else anndata.io.read_elem(file[key])
         except MemoryError:
             raise
         except Exception as error:  # a damaged file can break h5py and anndata in any way

@@ -1,7 +1,7 @@
 """HDF5 files that may be anything: cut off, damaged, hostile. Each ends in one clear line.
 
-Data that lie outside the file (links, external storage, virtual datasets) are refused before anything is read, so that
-a file can never make us read another one.
+A link is refused where it is met, so that a file can never make us read another one; what else may lie outside, and how
+much it would fill, :mod:`~cell_lm.data.formats.hdf5_survey` finds out before anything is read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 
@@ -62,34 +61,3 @@ def holds(parent: h5py.Group, key: str, name: str) -> bool:
         found = f"{parent.name.rstrip('/')}/{key} is a link to {target}, not data"
         raise InputError(found, where=name, fix="Links are not followed: write the file again with its data inside")
     return True
-
-
-def refuse_outside_at(file: h5py.File, key: str, name: str) -> None:
-    """Check every step of a path, then all that hangs below it."""
-    parent: h5py.Group = file
-    for part in key.split("/"):
-        if not isinstance(parent, h5py.Group) or not holds(parent, part, name):
-            raise InputError(f"it has no {key}", where=name, fix=DAMAGED)
-        parent = parent[part]
-    refuse_outside(parent, name, set())
-
-
-def refuse_outside(node: h5py.Group | h5py.Dataset, name: str, seen: set[Any]) -> None:
-    """Refuse links, external storage and virtual datasets anywhere below a node."""
-    if node in seen:
-        return
-    seen.add(node)
-    if isinstance(node, h5py.Group):
-        for key in node:
-            if holds(node, key, name):
-                refuse_outside(node[key], name, seen)
-    elif isinstance(node, h5py.Dataset) and (node.external or node.is_virtual):
-        found = f"the data of {node.name} lie in another file"
-        raise InputError(found, where=name, fix="Write the file again with its data inside")
-
-
-def refuse_unwritten(matrix: h5py.Group | h5py.Dataset, name: str) -> None:
-    """Refuse arrays that were announced, at any size, but have no bytes: HDF5 would make up zeros."""
-    for array in matrix.values() if isinstance(matrix, h5py.Group) else [matrix]:
-        if isinstance(array, h5py.Dataset) and array.size and not array.id.get_storage_size():
-            raise InputError(f"the data of {array.name} were never written", where=name, fix=DAMAGED)

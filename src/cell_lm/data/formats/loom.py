@@ -11,7 +11,8 @@ import pandas as pd
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.dense import dense_blocks
-from cell_lm.data.formats.hdf5 import guarded, holds, opened, refuse_outside_at, refuse_unwritten
+from cell_lm.data.formats.hdf5 import guarded, holds, opened
+from cell_lm.data.formats.hdf5_survey import survey
 from cell_lm.data.formats.orient import gene_share
 from cell_lm.data.formats.source import X, choose
 from cell_lm.data.formats.text import refuse_repeated
@@ -37,10 +38,8 @@ def open_loom(path: Path, layer: str | None) -> Iterator[CellFile]:
             layers = [str(key) for key in file["layers"]] if holds(file, "layers", name) else []
             place, elsewhere = choose(layer, layers, has_x=True, has_raw=False, name=name)
             key = _MATRIX if place == X else f"layers/{layer}"
-            for part in (key, "row_attrs", "col_attrs"):
-                refuse_outside_at(file, part, name)
+            survey(file, (key, "row_attrs", "col_attrs"), name)
             array = file[key]
-            refuse_unwritten(array, name)
             genes, cells = (int(n) for n in array.shape)
             var, obs = _read_table(file["row_attrs"], genes), _read_table(file["col_attrs"], cells)
             var, obs = _named_genes(var, name), _named_cells(obs, name)

@@ -23,9 +23,15 @@ from cell_lm.data.formats.transpose import buckets
 from cell_lm.errors import InputError
 
 _MATRIX = re.compile(r"\.mtx(\.gz|\.bz2|\.xz)?$", re.IGNORECASE)
-_LISTS = {"genes": ("features", "genes"), "barcodes": ("barcodes",)}
+_LISTS = {"genes": ("features", "genes", "all_genes"), "barcodes": ("barcodes", "cell_metadata")}
+_HEADERS = {"gene_id": "gene_ids", "gene_name": "name", "genome": "genome", "gene_names": "name"}
+_BARCODES = ("bc_wells", "barcode", "barcodes", "cell_barcode", "cell_id", "cell")
+"""First fields of the lists that have a header, as those of Parse Biosciences (split-pipe) do."""
 _ENDS = (".tsv", ".txt", ".csv")
 _PACKED = ("", ".gz", ".bz2", ".xz")
+_MANY, _FEW = 100_000, 1_000
+_MOST_GENES, _MOST_CELLS = 1 << 20, 1 << 23
+"""Most lines of the lists: 10x writes 6.8 million barcodes where no cell was left out."""
 
 
 class _Files(NamedTuple):
@@ -40,10 +46,11 @@ def open_mtx(path: Path, layer: str | None) -> Iterator[CellFile]:
     name = str(path)
     only_matrix(layer, name)
     files = _find(path)
-    var, obs = _read_genes(files.genes), _read_barcodes(files.barcodes)
     where = str(files.matrix)
     with opened_bytes(files.matrix) as text, buckets(np.dtype(np.float64), where=where) as sorter:
         header = read_header(text, where)
+        most = 2 * max(header.rows, header.columns) + _FEW
+        var, obs = _read_genes(files.genes, most), _read_barcodes(files.barcodes, most)
         transposed = _is_transposed(header, len(var), len(obs), files)
         for chunk in read_entries(text, header, where, transposed=transposed):
             sorter.add(chunk)
@@ -103,21 +110,32 @@ def _find_list(matrix: Path, prefixes: list[str], words: tuple[str, ...]) -> Pat
     return None
 
 
-def _read_fields(path: Path) -> list[list[str]]:
+def _read_fields(path: Path, most: int) -> Iterator[list[str]]:
+    """Yield the fields of each line of a list."""
     separator = "," if ".csv" in path.name else "\t"
-    return [split_fields(line, separator) for line in read_lines(path)]
+    for number, line in enumerate(read_lines(path), start=1):
+        if number > most:
+            found = f"it has more than {most:,} lines, far more than its matrix has rows or columns"
+            raise InputError(found, where=str(path), fix="Put the three files of one sample together")
+        yield split_fields(line, separator)
 
 
-def _read_genes(path: Path) -> pd.DataFrame:
+def _read_genes(path: Path, most: int) -> pd.DataFrame:
     """Return the genes: the index is the symbol (the second column), or the only column there is."""
-    rows = _read_fields(path)
+    rows = list(_read_fields(path, min(most, _MOST_GENES)))
     if not rows:
         raise InputError("it is empty", where=str(path), fix="Copy or download it again")
+    header = [field.casefold() for field in rows[0]]
     width = len(rows[0])
     for number, row in enumerate(rows, start=1):
         if len(row) != width:
             found = f"line {number:,} has {len(row)} columns, line 1 has {width}"
             raise InputError(found, where=str(path), fix="Copy or download it again")
+    if header[0] in _HEADERS and len(header) > 1 and len(rows) > 1:
+        table = pd.DataFrame(rows[1:], columns=[_HEADERS.get(name, name) for name in header], dtype=object)
+        return table.set_index(table["name" if "name" in table else "gene_ids"].rename(None)).drop(
+            columns="name", errors="ignore"
+        )
     table = pd.DataFrame(rows, dtype=object)
     if width == 1:
         return pd.DataFrame(index=pd.Index(table[0].tolist(), dtype=object))
@@ -127,10 +145,22 @@ def _read_genes(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(table[1].tolist(), dtype=object))
 
 
-def _read_barcodes(path: Path) -> pd.DataFrame:
-    names = [row[0] for row in _read_fields(path)]
+def _read_barcodes(path: Path, most: int) -> pd.DataFrame:
+    names, header, others = list[str](), list[str](), list[list[str]]()
+    for row in _read_fields(path, min(most, _MOST_CELLS)):
+        if not names and not header and len(row) > 1 and row[0].casefold() in _BARCODES:
+            header = row
+            continue
+        if header and len(row) == len(header):
+            others.append(row[1:])
+        names.append(row[0] if row else "")
+        if len(names) == _MANY:  # what repeats in a million lines does so in the first ones, too
+            refuse_repeated(names, "barcodes", str(path))
     refuse_repeated(names, "barcodes", str(path))
-    return pd.DataFrame(index=pd.Index(names, dtype=object))
+    index = pd.Index(names, dtype=object)
+    if header and len(others) == len(names) and len(set(header)) == len(header):
+        return pd.DataFrame(others, index=index, columns=header[1:], dtype=object)
+    return pd.DataFrame(index=index)
 
 
 def _is_transposed(header: Header, genes: int, cells: int, files: _Files) -> bool:

@@ -16,27 +16,37 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import rdata
 from numpy.typing import NDArray
-from rdata.parser import DEFAULT_ALTREP_MAP, RObject, RObjectInfo, RObjectType
+from rdata.parser import RObject, RObjectType
 from scipy import sparse
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.orient import genes_are_rows, remark
+from cell_lm.data.formats.rdata_parser import parse_bounded
 from cell_lm.data.formats.source import X, sparse_damage
-from cell_lm.data.formats.text import intact, opened_bytes, refuse_repeated
+from cell_lm.data.formats.text import archive, intact, opened_bytes, refuse_repeated
 from cell_lm.errors import CellLMError, InputError
+from cell_lm.remedies import option
 
 _CLASS, _PREFERRED = "dgCMatrix", "sm"
 _AGAIN = "Copy or download it again"
 _SAVE = "Save one sparse matrix with its names from R: sm <- as(counts, 'dgCMatrix'); save(sm, file='my.RData')"
+_OBJECT_FIXES = {
+    "Seurat": "In R: sm <- SeuratObject::LayerData(x, assay = 'RNA', layer = 'counts'); save(sm, file = 'my.RData')",
+    "SingleCellExperiment": "In R: sm <- as(SingleCellExperiment::counts(x), 'dgCMatrix'); save(sm, file = 'my.RData')",
+    "matrix": "In R: sm <- as(x, 'dgCMatrix'); save(sm, file = 'my.RData')",
+    "data.frame": "In R: write.csv(x, 'my.csv'), with genes or cells as the names of its rows",
+}
+"""What to do with an object of another class, by that class."""
 _PIECE = 1 << 24
-_LARGE, _RATIO = 1 << 28, 200
-"""An archive that holds more than 256 MB, and 200 times its size, holds no counts: those pack 10 to 40 times."""
+_OBJECTS = 1 << 16
+"""Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
+_LARGE, _RATIO = 1 << 26, 100
+"""An archive that unpacks to more than 64 MB, and 100 times its size, holds no counts: those pack 10 to 40 times."""
 
 
 class Matrix(NamedTuple):
@@ -77,9 +87,7 @@ def _parse(path: Path) -> dict[str, RObject]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the parser does not know: only a dgCMatrix is looked at
-            parsed = rdata.parser.parse_data(
-                data, extension=".rda" if named else ".rds", altrep_constructor_dict=_BOUNDED
-            )
+            parsed = parse_bounded(data, most_objects=_OBJECTS + path.stat().st_size // 16)
     except MemoryError:
         raise InputError("it does not fit into memory", where=name, fix="Cut it into several files") from None
     except CellLMError:
@@ -87,37 +95,23 @@ def _parse(path: Path) -> dict[str, RObject]:
     except Exception as error:  # a damaged file can break the parser in any way
         found = f"it is no whole file of R, or one of a kind that is not read ({type(error).__name__}: {error})"
         raise InputError(found[:300], where=name, fix=_AGAIN) from None
-    return _members(parsed.object) if named else {"": parsed.object}
+    return _members(parsed) if named else {"": parsed}
 
 
 def _unpacked(path: Path) -> bytes:
-    """Read a file whole; an archive that was blown up on purpose is not."""
-    limit = max(_LARGE, _RATIO * path.stat().st_size)
+    """Read a file whole, within bounds."""
     pieces, size = list[bytes](), 0
-    with opened_bytes(path) as file:
+    with opened_bytes(path, large=_LARGE, ratio=_RATIO) as file:
         while True:
             with intact(str(path), f" after {size:,} bytes"):
                 piece = file.read(_PIECE)
             if not piece:
-                return b"".join(pieces)
+                break
             pieces.append(piece)
             size += len(piece)
-            if size > limit:
-                found = f"its {path.stat().st_size:,} bytes unpack to more than {limit:,}, as no counts do"
-                raise InputError(found, where=str(path), fix="Check where it comes from")
-
-
-def _bounded(state: RObject, name: bytes) -> tuple[RObjectInfo, Any]:
-    """Expand a sequence that is stored as its length, but not one of a length that was made up."""
-    if float(state.value[0]) > 1 << 28:
-        raise ValueError(f"a sequence of {float(state.value[0]):,.0f} numbers")
-    return cast("tuple[RObjectInfo, Any]", DEFAULT_ALTREP_MAP[name](state))
-
-
-_BOUNDED: dict[bytes, Any] = dict(DEFAULT_ALTREP_MAP) | {
-    b"compact_intseq": lambda state: _bounded(state, b"compact_intseq"),
-    b"compact_realseq": lambda state: _bounded(state, b"compact_realseq"),
-}
+    if archive(pieces[0] if pieces else b""):
+        raise InputError("it is an archive inside an archive", where=str(path), fix="Unpack it once (gunzip)")
+    return b"".join(pieces)
 
 
 def _members(node: RObject) -> dict[str, RObject]:
@@ -174,14 +168,16 @@ def _choose(objects: dict[str, RObject], layer: str | None, name: str) -> str:
     if not matrices:
         held = ", ".join(f"{key}: {_class(node)}" if key else _class(node) for key, node in objects.items())
         found = f"it holds no sparse matrix ({_CLASS}) but {held[:300] or 'nothing'}"
-        raise InputError(found, where=name, fix=_SAVE)
+        kinds = {_class(node) for node in objects.values()}
+        fix = next((fix for kind, fix in _OBJECT_FIXES.items() if kind in kinds), _SAVE)
+        raise InputError(found, where=name, fix=fix)
     wanted = None if layer in (None, X) else layer
     if wanted in matrices:
         return str(wanted)
     if wanted is None and (len(matrices) == 1 or _PREFERRED in matrices):
         return matrices[0] if len(matrices) == 1 else _PREFERRED
     found = f"it has no matrix '{wanted}'" if wanted else f"it holds {len(matrices)} matrices"
-    raise InputError(found, where=name, fix=f"Choose with layer= (--layer); there is: {', '.join(matrices)}")
+    raise InputError(found, where=name, fix=f"Choose with {option('layer')}; there is: {', '.join(matrices)}")
 
 
 def _read_matrix(node: RObject, where: str) -> Matrix:

@@ -12,7 +12,8 @@ from cell_lm.data.formats.h5ad import read_h5ad_source, read_h5ad_whole
 from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.formats.source import Source, X
 from cell_lm.data.formats.stream import open_cells
-from cell_lm.errors import InputError
+from cell_lm.data.formats.writable import make_writable
+from cell_lm.errors import CellLMError, InputError
 
 
 def read_source(path: str | Path, layer: str | None = None, *, samples: SampleSheet | None = None) -> Source:
@@ -49,6 +50,29 @@ def read_h5ad(path: str | Path) -> AnnData:
     if kind != "h5ad":
         raise InputError(f"it is no h5ad file but one of another format ({kind})", where=str(path), fix="Give an h5ad")
     return read_h5ad_whole(Path(path))
+
+
+def find_faults(path: str | Path) -> tuple[list[str], tuple[str, ...]]:
+    """Look for what would stop a command that reads all of a file and writes it again, with more in it, as h5ad.
+
+    Parameters
+    ----------
+    path
+        A file of any format; of one that is no h5ad only one matrix is read, and there is nothing else to find.
+
+    Returns
+    -------
+    faults : list of str
+        What would be refused, as the error would say it; none, or the first of it.
+    notes : tuple of str
+        What would be changed in what is written; see :func:`~cell_lm.data.formats.writable.make_writable`.
+    """
+    try:
+        if detect(path) != "h5ad":
+            return [], ()
+        return [], make_writable(read_h5ad_whole(Path(path)), where=str(path))
+    except CellLMError as error:
+        return [str(error)], ()
 
 
 def read_anndata(path: str | Path, layer: str | None = None) -> AnnData:

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES
 from cell_lm.data.formats.hdf5 import DAMAGED, guarded
+from cell_lm.data.formats.numbers import number_type, plain_index, plain_numbers
 from cell_lm.data.formats.transpose import Blocks, Chunk, buckets, refuse_outside
 from cell_lm.errors import InputError
 
@@ -47,7 +48,7 @@ def compressed_blocks(group: h5py.Group, form: str, shape: tuple[int, int], wher
     if form == "csr":
         yield lambda cells: _by_cell(group, indptr, shape[1], cells, where)
     else:
-        with buckets(group["data"].dtype, where=where) as sorter:
+        with buckets(number_type(group["data"].dtype), where=where) as sorter:
             for chunk in _by_gene(group, indptr, shape[0], where):
                 sorter.add(chunk)
             yield sorter.blocks(shape)
@@ -110,7 +111,8 @@ def _read_rows(group: h5py.Group, indptr: NDArray[np.int64], genes: int, where: 
     indices = group["indices"][span]
     refuse_outside(indices, genes, where)
     rows = (indptr - indptr[0]).astype(np.int32)
-    return sparse.csr_matrix((group["data"][span], indices.astype(np.int32), rows), shape=(len(rows) - 1, genes))
+    values = plain_numbers(group["data"][span])
+    return sparse.csr_matrix((values, indices.astype(np.int32), rows), shape=(len(rows) - 1, genes))
 
 
 def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], size: int, where: str) -> Iterator[Chunk]:
@@ -118,7 +120,7 @@ def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], size: int, where: str
     for begin in range(0, int(indptr[-1]), MOST_ENTRIES):
         end = min(begin + MOST_ENTRIES, int(indptr[-1]))
         with guarded(where):
-            cells, values = group["indices"][begin:end], group["data"][begin:end]
+            cells, values = plain_index(group["indices"][begin:end]), plain_numbers(group["data"][begin:end])
         refuse_outside(cells, size, where)
         first = int(np.searchsorted(indptr, begin, side="right")) - 1
         last = int(np.searchsorted(indptr, end, side="left"))

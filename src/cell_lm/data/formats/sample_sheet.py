@@ -9,6 +9,7 @@ CellLM: every cell of a tumour sample counts as a tumour cell.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cell_lm.errors import InputError
 
 SAMPLE, MALIGNANCY = "sample", "malignancy"
 _SAMPLE_COLUMNS = ("sample", "sampleid", "samplename", "sampleaccession", "samplenumber", "sampletitle")
+_MOST_BYTES = 1 << 24
 _MALIGNANCY_NAMES = {1: "tumour", 0: "normal", UNKNOWN: "unknown"}
 
 
@@ -97,7 +99,7 @@ class SampleSheet:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    lines = [line for line in read_lines(path) if line.strip()]
+    lines = list(_lines(path))
     separator = max("\t,;", key=lambda mark: lines[0].count(mark.encode())) if lines else ","
     rows = [split_fields(line, separator) for line in lines]
     if len(rows) < 2 or len(rows[0]) < 2:
@@ -108,6 +110,21 @@ def _read_table(path: Path) -> pd.DataFrame:
             found = f"line {number:,} has {len(row)} columns, the header {len(rows[0])}"
             raise InputError(found, where=str(path), fix="Quote the fields that hold the separator")
     return pd.DataFrame(rows[1:], columns=rows[0], dtype=object)
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines that hold something, of a text of ordinary size."""
+    size = 0
+    for number, line in enumerate(read_lines(path), start=1):
+        size += len(line)
+        if b"\0" in line:
+            fix = "Save the sheet as csv or tsv, in UTF-8"
+            raise InputError(f"it is no text: line {number:,} holds null bytes", where=str(path), fix=fix)
+        if size > _MOST_BYTES:
+            found = f"it has more than {_MOST_BYTES:,} bytes, as no sheet of samples has"
+            raise InputError(found, where=str(path), fix="Name the sheet, not the cells")
+        if line.strip():
+            yield line
 
 
 def _only_sample_column(table: pd.DataFrame, name: str) -> str:

@@ -16,13 +16,38 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from cell_lm.data.formats.numbers import plain_index, plain_numbers
 from cell_lm.errors import InputError
+from cell_lm.remedies import option
 
 Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[Any]"
 
 _SPARSE = (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
 X, RAW = "X", "raw"
 """The places that are not layers."""
+_SAMPLE = 1 << 14
+
+
+class Place(str):
+    """The name of another matrix, with what its first entries are, so that advice names only what can be followed.
+
+    Attributes
+    ----------
+    holds_counts : bool or None
+        Whether they are non-negative, whole, and not all 0 or 1; None: they were not looked at.
+    """
+
+    holds_counts: bool | None = None
+
+    @classmethod
+    def seen(cls, name: str, sample: NDArray[Any] | None) -> Place:
+        """Return the name of a matrix of which some entries were read."""
+        place = cls(name)
+        if sample is not None and sample.dtype.kind in "buif":
+            with np.errstate(invalid="ignore"):
+                whole = bool((sample >= 0).all() and (sample == np.floor(sample.astype(np.float64))).all())
+            place.holds_counts = whole and sample.max(initial=0) > 1
+        return place
 
 
 @dataclass(frozen=True)
@@ -74,7 +99,21 @@ def select(adata: AnnData, layer: str | None, *, name: str) -> Source:
     else:
         matrix, var = (adata.X if place == X else adata.layers[layer]), adata.var
     matrix = plain(matrix, (adata.n_obs, len(var)), where=f"{name}, {place}")
-    return Source(name, place, matrix, adata.obs, var, elsewhere)
+    seen = tuple(Place.seen(other, _some_entries(_matrix_at(adata, other, layers))) for other in elsewhere)
+    return Source(name, place, matrix, adata.obs, var, seen)
+
+
+def _matrix_at(adata: AnnData, place: str, layers: Sequence[str]) -> Any:
+    if place in layers:
+        return adata.layers[place]
+    return adata.X if place == X else adata.raw.X
+
+
+def _some_entries(matrix: Any) -> NDArray[Any] | None:
+    """Return some entries of a matrix in memory."""
+    if isinstance(matrix, np.ndarray):
+        return matrix[: max(1, _SAMPLE // max(matrix.shape[1], 1))].ravel()
+    return np.asarray(matrix.data[:_SAMPLE]) if isinstance(matrix, _SPARSE) else None
 
 
 def choose(
@@ -91,7 +130,7 @@ def choose(
         return RAW, tuple(others)
     found = "it has no X" if layer in (None, X) else f"it has no layer '{layer}'"
     found += " and no adata.raw" if layer == RAW else ""
-    fix = f"Choose with layer= (--layer); there is: {', '.join(others)}" if others else "It holds no matrix at all"
+    fix = f"Choose with {option('layer')}; there is: {', '.join(others)}" if others else "It holds no matrix at all"
     raise InputError(found, where=name, fix=fix)
 
 
@@ -120,7 +159,7 @@ def plain(matrix: object, shape: tuple[int, int], *, where: str) -> Matrix:
         found = f"it holds {shape[0]:,} cells and {shape[1]:,} genes"
         raise InputError(found, where=where, fix="Check the filtering that came before: nothing is left to read")
     if isinstance(matrix, np.ndarray):
-        return np.asarray(matrix)
+        return plain_numbers(matrix)
     return _plain_sparse(matrix, where=where)
 
 
@@ -136,7 +175,8 @@ def _plain_sparse(matrix: Any, *, where: str) -> Matrix:
         fix = "Write it again from its source"
         raise InputError(f"its sparse index is damaged: {damage}", where=where, fix=fix)
     build = sparse.csr_matrix if rows else sparse.csc_matrix
-    return build((matrix.data, matrix.indices, matrix.indptr), shape=matrix.shape, copy=False)
+    parts = plain_numbers(matrix.data), plain_index(matrix.indices), plain_index(matrix.indptr)
+    return build(parts, shape=matrix.shape, copy=False)
 
 
 def sparse_damage(

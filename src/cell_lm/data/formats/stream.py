@@ -10,17 +10,21 @@ from pathlib import Path
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.detect import Format, detect
 from cell_lm.data.formats.h5ad import open_h5ad
+from cell_lm.data.formats.h5mu import open_h5mu
 from cell_lm.data.formats.loom import open_loom
 from cell_lm.data.formats.mtx import open_mtx
 from cell_lm.data.formats.rdata import open_rdata
 from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.formats.table import open_table
 from cell_lm.data.formats.tenx import open_tenx
+from cell_lm.data.formats.zarr_folder import open_zarr
 
 __all__ = ["CellFile", "open_cells"]
 
 _OPENERS: dict[Format, Callable[[Path, str | None], AbstractContextManager[CellFile]]] = {
     "h5ad": open_h5ad,
+    "h5mu": open_h5mu,
+    "zarr": open_zarr,
     "10x h5": open_tenx,
     "10x mtx": open_mtx,
     "loom": open_loom,
@@ -39,7 +43,8 @@ def open_cells(path: str | Path, *, layer: str | None = None, samples: SampleShe
         The file, or the folder of a 10x matrix. The format is found by what it holds.
     layer
         Which matrix: ``None`` or ``"X"`` for the main one; the name of a layer (h5ad, loom), ``"raw"`` for ``raw/X`` of
-        an h5ad file with the genes of ``raw/var``, a genome (10x h5 of version 2), an object (RData).
+        an h5ad file with the genes of ``raw/var``, a modality (h5mu: ``rna``, ``rna/counts``), a genome (10x h5 of
+        version 2), an object (RData).
     samples
         What is known of the samples that files are: columns for ``obs``.
 

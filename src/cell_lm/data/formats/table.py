@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cell_lm.data.formats.cell_file import MOST_ENTRIES, CellFile, only_matrix
 from cell_lm.data.formats.orient import gene_share, genes_are_rows, remark
+from cell_lm.data.formats.table_kinds import refuse_other_tables
 from cell_lm.data.formats.table_layout import Layout, Line, explain_line, number
 from cell_lm.data.formats.text import decoded, numbers, read_lines, refuse_repeated, split_fields
 from cell_lm.data.formats.transpose import Buckets, Chunk, buckets
@@ -25,6 +26,10 @@ from cell_lm.errors import InputError
 
 _FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 26
 """By how many lines it is judged which way round the table is."""
+_MOST_LINES = 1 << 21
+"""Most lines of a table: more than any dense table of cells has, and less than an archive of one letter a line."""
+_HELD = 1 << 12
+"""Lines that are held at most before they are handed on."""
 
 
 @contextmanager
@@ -37,6 +42,7 @@ def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
     if header is None or first is None:
         found = "it is empty" if header is None else "it has one line only"
         raise InputError(found, where=name, fix="Give a table of counts: names in the first line and column")
+    refuse_other_tables(header.text, name)
     layout = Layout.find(header, first, name)
     begin = list(_first_lines(first, lines))
     rows_are_genes = genes_are_rows(_row_names(layout, begin), layout.columns, where=name)
@@ -95,8 +101,11 @@ class _Rows:
         self._waiting.append((len(self.text), place, values[place].astype(np.float64)))
         self.text.append([*before, *after])
         self._entries += len(place)
-        if self._entries > MOST_ENTRIES:
+        if self._entries > MOST_ENTRIES or len(self._waiting) > _HELD:
             self.flush()
+        if len(self.text) > _MOST_LINES:
+            found = f"it has more than {_MOST_LINES:,} lines"
+            raise InputError(found, where=self.layout.where, fix="Write so many cells as h5ad, with anndata")
 
     def flush(self) -> None:
         """Hand on what has gathered."""

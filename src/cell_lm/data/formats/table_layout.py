@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cell_lm.data.formats.orient import gene_share
 from cell_lm.data.formats.text import decoded, split_fields
 from cell_lm.errors import InputError
 
@@ -13,6 +14,13 @@ _SEPARATORS = ("\t", ",", ";", " ")
 _WORDS = {"\t": "tabs", ",": "commas", ";": "semicolons", " ": "blanks"}
 _MISSING = re.compile(r"\s*|na|nan|n/a|null|none", re.IGNORECASE)
 _SHOWN = 3
+_MOST_COLUMNS = 1 << 20
+ANNOTATIONS = frozenset(
+    {"chr", "chrom", "chromosome", "seqname", "start", "end", "stop", "gene_start", "gene_end", "strand", "width"}
+    | {"length", "gene_length", "genelength", "effectivelength", "effective_length", "eff_length"}
+    | {"entrez", "entrezid", "entrez_id"}
+)
+"""Columns of numbers that are no counts, in lower case: those of featureCounts and of tables made from it."""
 
 
 class Line(NamedTuple):
@@ -54,15 +62,20 @@ class Layout:
             No separator fits both, there is no header, or hardly a column of numbers.
         """
         separator, names, fields = _split_alike(header, first, where)
-        numbers = [place for place, field in enumerate(fields) if place and _is_number_or_missing(field)]
+        numbers = [
+            place
+            for place, (title, field) in enumerate(zip(names, fields, strict=True))
+            if place and title.casefold() not in ANNOTATIONS and _is_number_or_missing(field)
+        ]
         if not numbers:
             found = f"line {first.number:,} holds no number: {_some(fields)}"
             raise InputError(found, where=where, fix="Give a table of counts: names in the first line and column")
         _refuse_no_header(names, fields, header, where)
         begin, end = numbers[0], numbers[-1] + 1
-        inside = [names[place] for place in range(begin, end) if place not in set(numbers)]
+        columns = set(numbers)
+        inside = [names[place] for place in range(begin, end) if place not in columns]
         if inside:
-            found = f"{len(inside):,} columns among the numbers hold text in line {first.number:,} ({_some(inside)})"
+            found = f"{len(inside):,} columns among the counts hold none in line {first.number:,} ({_some(inside)})"
             raise InputError(found, where=where, fix="Remove them, or move them to the front, next to the names")
         return cls(where, separator, tuple(names[:begin]), tuple(names[begin:end]), tuple(names[end:]))
 
@@ -70,12 +83,15 @@ class Layout:
     def remarks(self) -> tuple[str, ...]:
         """Columns of text that go along, in words."""
         text = [*self.before[1:], *self.after]
-        return (f"columns of text, kept beside the matrix: {', '.join(text)}",) if text else ()
+        return (f"columns that are no counts, kept beside the matrix: {', '.join(text)}",) if text else ()
 
 
 def _split_alike(header: Line, first: Line, where: str) -> tuple[str, list[str], list[str]]:
     """Find the separator by which the two lines have as many fields, or the header one fewer, as R writes it."""
     likely = sorted(_SEPARATORS, key=lambda mark: -header.text.count(mark.encode()))
+    if header.text.count(likely[0].encode()) > _MOST_COLUMNS:
+        found = f"line {header.number:,} has more than {_MOST_COLUMNS:,} fields"
+        raise InputError(found, where=where, fix="Write so many cells as h5ad, with anndata")
     tried = []
     for separator in likely:
         names, fields = split_fields(header.text, separator), split_fields(first.text, separator)
@@ -93,9 +109,10 @@ def _split_alike(header: Line, first: Line, where: str) -> tuple[str, list[str],
 
 
 def _refuse_no_header(names: list[str], fields: list[str], header: Line, where: str) -> None:
-    """Refuse a first line that is data already: numbers that repeat, which names do not."""
+    """Refuse a first line that is data already: numbers that repeat, as names do not, or a gene and one count."""
     given = names[1:]
-    if len(given) > 1 and all(_is_number(name) for name in given) and len(set(given)) < len(given):
+    alone = len(given) == 1 and gene_share(names[:1]) > 0
+    if given and all(_is_number(name) for name in given) and (alone or len(set(given)) < len(given)):
         found = f"it has no header: line {header.number:,} holds numbers ({_some(fields)})"
         raise InputError(found, where=where, fix="Put a first line with the names of the columns")
 

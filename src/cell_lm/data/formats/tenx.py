@@ -15,11 +15,13 @@ import pandas as pd
 
 from cell_lm.data.formats.cell_file import CellFile
 from cell_lm.data.formats.features import is_human, kept_features, select_genes
-from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened, refuse_outside_at, refuse_unwritten
+from cell_lm.data.formats.hdf5 import DAMAGED, guarded, holds, opened
+from cell_lm.data.formats.hdf5_survey import survey
 from cell_lm.data.formats.rows import compressed_blocks
 from cell_lm.data.formats.source import X
 from cell_lm.data.formats.text import refuse_repeated
 from cell_lm.errors import InputError
+from cell_lm.remedies import option
 
 _V3 = "matrix"
 
@@ -37,8 +39,7 @@ def open_tenx(path: Path, layer: str | None) -> Iterator[CellFile]:
         with guarded(name):
             groups = _groups(file, name)
             key = _choose(groups, layer, name)
-            refuse_outside_at(file, key, name)
-            refuse_unwritten(file[key], name)
+            survey(file, [key], name)
             where = f"{name}, {key}"
             obs, var = _read_barcodes(file[key], where), _read_features(file[key], where)
             shape = len(obs), len(var)
@@ -64,12 +65,12 @@ def _choose(groups: list[str], layer: str | None, name: str) -> str:
     if layer not in (None, X):
         if layer in groups:
             return str(layer)
-        fix = f"Choose with layer= (--layer); there is: {', '.join(groups)}"
+        fix = f"Choose with {option('layer')}; there is: {', '.join(groups)}"
         raise InputError(f"it has no matrix '{layer}'", where=name, fix=fix)
     human = [group for group in groups if is_human(group)]
     if len(groups) == 1 or len(human) == 1:
         return groups[0] if len(groups) == 1 else human[0]
-    fix = f"Choose with layer= (--layer); there is: {', '.join(groups)}"
+    fix = f"Choose with {option('layer')}; there is: {', '.join(groups)}"
     raise InputError(f"it holds {len(groups)} genomes, and {len(human)} of them are human by name", where=name, fix=fix)
 
 

@@ -16,10 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import InputError
+from cell_lm.reading import BoundedReader, refuse_irregular
 
 _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
-_LONGEST = 1 << 28
-"""Most bytes of a line: a table of ten million cells has less, an archive blown up on purpose has more."""
+LARGE, RATIO = 1 << 27, 200
+"""An archive that unpacks to more than 128 MB, and 200 times its size, holds no counts: those pack 10 to 100 times."""
+_LONGEST = 1 << 26
+"""Most bytes of a line: a table of a million cells has less, an archive blown up on purpose has more."""
 
 
 def archive(head: bytes) -> str | None:
@@ -28,13 +31,28 @@ def archive(head: bytes) -> str | None:
 
 
 @contextmanager
-def opened_bytes(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading what is in it, uncompressed."""
+def opened_bytes(path: Path, *, large: int = LARGE, ratio: int = RATIO) -> Iterator[IO[bytes]]:
+    """Open a file for reading what is in it, uncompressed.
+
+    Parameters
+    ----------
+    path
+        A regular file.
+    large, ratio
+        How many bytes an archive may unpack to; a larger one, how many times its own size.
+
+    Raises
+    ------
+    InputError
+        It is no regular file; or, while it is read, it turns out to unpack to more.
+    """
+    refuse_irregular(path)
     with path.open("rb") as file:
         kind = archive(file.read(8))
         file.seek(0)
         with _INSIDE[kind](file) if kind else nullcontext(file) as inside:
-            yield inside
+            most = max(large, ratio * path.stat().st_size)
+            yield cast("IO[bytes]", BoundedReader(inside, str(path), most)) if kind else inside
 
 
 _INSIDE: dict[str, Callable[[IO[bytes]], AbstractContextManager[IO[bytes]]]] = {
@@ -88,7 +106,10 @@ def split_fields(line: bytes, separator: str) -> list[str]:
     if b'"' not in line:
         return [decoded(part) for part in (line.split() if separator == " " else line.split(separator.encode()))]
     text = line.decode("utf-8-sig", errors="replace")
-    return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    try:
+        return [field.strip() for field in next(csv.reader([text], delimiter=separator, skipinitialspace=True))]
+    except csv.Error:  # a null character, or a quoted field of more than 128 kB: no such field is a name or a number
+        return [decoded(part) for part in line.split(None if separator == " " else separator.encode())]
 
 
 def numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:

@@ -4,9 +4,11 @@ Counts are non-negative whole numbers. That alone would let two things through, 
 zeros and ones, and rounded logarithms (no entry above 12 in cells of hundreds of genes, where real counts reach
 hundreds). Both need enough entries to be seen; a matrix of a few cells or of a small panel can still pass for counts.
 
-A stated ``log1p`` is the natural logarithm of 1 + counts scaled within each cell, to any total. It is proved where
-undoing it gives whole multiples of one number in each cell, or one total for all cells; a selection of genes leaves the
-first intact. Where neither holds but nothing speaks against it, the user's word is taken, and the report says so.
+A stated logarithm is that of 1 + counts scaled within each cell, to any total: ``log1p`` is the natural one. It is
+proved where undoing it gives whole multiples of one number in each cell, or one total for all cells; a selection of
+genes leaves the first intact. Where neither holds but nothing speaks against it, the user's word is taken, and the
+report says so. A ``log1p`` that is of base 2 or 10 is taken as that where the counts come back. ``linear`` is what was
+scaled, estimated or corrected and never logged.
 """
 
 from __future__ import annotations
@@ -15,23 +17,22 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import pandas as pd
 from scipy import sparse
 
 from cell_lm.data.formats.source import Matrix
-from cell_lm.data.scale.logarithms import Guess, guess_blocks
+from cell_lm.data.scale.logarithms import BASES, Guess, guess_blocks
+from cell_lm.data.scale.logarithms import Scale as Scale
 from cell_lm.data.scale.scan import FRACTIONAL, INFINITE, NAN, NEGATIVE, SMALL, Findings, Scan
 from cell_lm.errors import CountsError
-
-Scale = Literal["counts", "log1p"]
-"""What a matrix may be: raw counts, or the natural log1p of counts scaled to one total in each cell."""
+from cell_lm.remedies import option
 
 LARGEST_COUNT = 2**24
 """Largest whole number up to which float32 holds every one; no cell has so many counts of one gene."""
 LARGEST_LOG = 15.0
-"""No natural log1p of a count per 10,000 (9.2) or per million (13.8) is above this."""
+"""No natural log1p of a count per 10,000 (9.2) or per million (13.8) is above this; in other bases as much."""
 
 _LIKELY = re.compile(r"count|raw|umi", re.IGNORECASE)
 
@@ -42,7 +43,7 @@ class ScaleReport:
 
     Attributes
     ----------
-    scale : {"counts", "log1p"}
+    scale : {"counts", "log1p", "log2", "log10", "linear"}
         As stated by the user, and not contradicted.
     entries : int
         Entries scanned: all stored ones of a sparse matrix, all of a dense one.
@@ -51,7 +52,7 @@ class ScaleReport:
     evidence : str
         One line: why it is believed.
     proved : bool
-        False only for a ``log1p`` that rests on the user's word.
+        False only for a scale that rests on the user's word.
     """
 
     scale: Scale
@@ -77,7 +78,7 @@ def check_scale(
     X
         [cells, genes]; CSR, CSC or dense, of any real dtype; only read.
     stated
-        ``counts`` or ``log1p``.
+        ``counts``, ``log1p``, ``log2``, ``log10`` or ``linear``.
     where
         File and layer, for messages.
     cells, genes
@@ -141,7 +142,7 @@ class ScaleCheck:
         """
         case = _Case(self._scan.findings(), self._where, self._cells, self._genes, self._elsewhere, again)
         case.refuse_broken_entries()
-        return _check_counts(case) if self.stated == "counts" else _check_log1p(case)
+        return _check_counts(case) if self.stated == "counts" else _check_scaled(case, self.stated)
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,12 @@ class _Case:
 
     def refuse(self, found: str, fix: str = "") -> NoReturn:
         """Raise, with a fix that also points to where the counts may be."""
-        if self.elsewhere:
-            likely = next((place for place in self.elsewhere if _LIKELY.search(place)), self.elsewhere[0])
-            there = f"there is: {', '.join(self.elsewhere)}"
-            counts = f'name a layer that holds raw counts, as layer="{likely}" (--layer {likely}); {there}'
+        known = [place for place in self.elsewhere if getattr(place, "holds_counts", None) is not False]
+        if known:
+            first = [place for place in known if getattr(place, "holds_counts", None)] or known
+            likely = next((place for place in first if _LIKELY.search(place)), first[0] if first is not known else None)
+            example = option("layer", likely) if likely else option("layer")
+            counts = f"name a layer that holds raw counts, as {example}; there is: {', '.join(self.elsewhere)}"
         else:
             counts = "start from the raw counts, as they were before any normalisation"
         raise CountsError(found, where=self.where, fix=f"{fix}, or {counts}" if fix else counts[0].upper() + counts[1:])
@@ -210,23 +213,36 @@ def _scaled(case: _Case) -> str:
 def _refuse_fractions(case: _Case) -> NoReturn:
     what = f"{case.count(FRACTIONAL)} not whole, {case.scan.span}{case.at(FRACTIONAL)}"
     if case.few(FRACTIONAL):
-        case.refuse(f"it is not counts throughout: {what}")
+        case.refuse(f"it is not counts throughout: {what}", _CORRECTED)
     guess = case.guess()
     looks, fix = (guess.text, guess.fix) if guess else _unproved(case.scan)
     case.refuse(f"it looks like {looks}, not counts: {what}", fix)
 
 
+_CORRECTED = (
+    "If they are counts that were corrected (SoupX, DecontX, CellBender, scVI), round them first "
+    f"(adata.X = adata.X.round()), or say {option('scale', 'linear')}"
+)
+
+
 def _unproved(scan: Findings) -> tuple[str, str]:
     """Name what nothing proves, by its range alone, and what can be done with it."""
     if scan.largest <= 1:
-        return "proportions or probabilities (no entry is above 1)", ""
+        fix = f"If they are shares of a cell's counts, say {option('scale', 'linear')}"
+        return "proportions or probabilities (no entry is above 1)", fix
     if scan.largest <= LARGEST_LOG:
-        fix = 'If you know it to be natural log1p, say scale="log1p" (--scale log1p)'
-        return "logarithms of expression (on no scale that could be proved)", fix
-    fix = (
-        'If it is proportional to expression (TPM, RSEM), put numpy.log1p of it into a new layer and say scale="log1p"'
-    )
-    return "TPM, RSEM or other estimated or corrected expression", fix
+        fix = f"If it is a natural logarithm, say {option('scale', 'log1p')}; if of base 2, {option('scale', 'log2')}"
+        return "logarithms of expression (on no scale that could be proved)", f"{fix}. {_CORRECTED}"
+    if scan.largest <= _most("log2"):
+        fix = f"If it is log2(x + 1), say {option('scale', 'log2')}; if it was not logged (TPM, RSEM), linear"
+        return "log2 of TPM, or estimated or corrected expression", f"{fix}. {_CORRECTED}"
+    fix = f"If it is proportional to expression (TPM, RSEM), say {option('scale', 'linear')}"
+    return "TPM, RSEM or other estimated or corrected expression", f"{fix}. {_CORRECTED}"
+
+
+def _most(scale: str) -> float:
+    """Return what no entry of a logarithm is above."""
+    return LARGEST_LOG / math.log(BASES[scale] or math.e)
 
 
 def _refuse_rounded(case: _Case) -> None:
@@ -239,19 +255,34 @@ def _refuse_rounded(case: _Case) -> None:
         case.refuse(f"it looks like rounded logarithms or capped counts: {found}")
 
 
-def _check_log1p(case: _Case) -> ScaleReport:
-    scan = case.scan
-    said = 'said to be log1p (scale="log1p")'
+def _check_scaled(case: _Case, stated: Scale) -> ScaleReport:
+    scan, base = case.scan, BASES[stated]
+    said = f'said to be {stated} (scale="{stated}")'
     if scan.tally[NEGATIVE]:
         case.refuse(f"{said}, but {_scaled(case)}")
     if not scan.tally[FRACTIONAL] and scan.nonzero:
         found = f"{said}, but all {scan.entries:,} entries are whole, the largest {scan.largest:,.0f}"
-        case.refuse(found, "Leave scale= (--scale) out if these are counts")
-    if scan.largest > LARGEST_LOG:
-        found = f"{said}, but the largest entry is {scan.largest:,.4g}: e to that power is no count per 10,000"
-        case.refuse(found, "If it was normalised but not yet logged, put numpy.log1p of it into a new layer")
+        case.refuse(found, f"Leave {option('scale')} out if these are counts")
     guess = case.guess()
-    if guess is not None and guess.base != math.e:
+    if guess is None and base is not None and scan.largest > _most(stated):
+        case.refuse(*_too_large(scan, stated, said))
+    if guess is not None and guess.base != base and not (stated == "log1p" and guess.base and guess.are_counts):
         case.refuse(f"{said}, but it looks like {guess.text}", guess.fix)
-    evidence = guess.text if guess else "natural log1p on the user's word: totals differ and no whole counts come back"
-    return ScaleReport("log1p", scan.entries, scan.largest, f"log1p: {evidence}", proved=guess is not None)
+    evidence = guess.text if guess else _ON_TRUST[stated]
+    return ScaleReport(stated, scan.entries, scan.largest, f"{stated}: {evidence}", proved=guess is not None)
+
+
+_ON_TRUST = {
+    scale: f"{what} on the user's word: totals differ and no whole counts come back"
+    for scale, what in (("log1p", "natural log1p"), ("log2", "log2"), ("log10", "log10"), ("linear", "not logged"))
+}
+
+
+def _too_large(scan: Findings, stated: Scale, said: str) -> tuple[str, str]:
+    """Say why entries cannot be such a logarithm, and what they may be."""
+    base = "e" if stated == "log1p" else stated.removeprefix("log")
+    found = f"{said}, but the largest entry is {scan.largest:,.4g}: {base} to that power is no count per 10,000"
+    linear = f"If it was normalised but not yet logged, say {option('scale', 'linear')}"
+    if stated != "log2" and scan.largest <= _most("log2"):
+        return found, f"If it is log2(x + 1), of TPM for example, say {option('scale', 'log2')}. {linear}"
+    return found, linear

@@ -10,16 +10,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
 from cell_lm.data.compiled import compiled
+from cell_lm.remedies import option
 
 _MIXED, _UNIFORM, _WHOLE = 0, 1, 2
 _LOGS = {None: "", math.e: "natural log1p of ", 2.0: "log2(x + 1) of ", 10.0: "log10(x + 1) of "}
+
+Scale = Literal["counts", "log1p", "log2", "log10", "linear"]
+"""What a matrix may hold: raw counts; a logarithm of 1 + counts scaled to one total in each cell (natural, of base 2 or
+10); or expression that was scaled, estimated or corrected, not logged (TPM, counts per 10,000)."""
+BASES: dict[str, float | None] = {"log1p": math.e, "log2": 2.0, "log10": 10.0, "linear": None}
+"""Scale to the base of its logarithm; None: there is none."""
+SCALES = {base: scale for scale, base in BASES.items()}
 
 
 @dataclass(frozen=True)
@@ -64,12 +72,7 @@ class Guess:
     @property
     def fix(self) -> str:
         """What the user can do with it, short of finding the counts."""
-        say = 'say scale="log1p" (--scale log1p)'
-        if self.base is None:
-            return f"Put numpy.log1p of it into a new layer and {say}"
-        if self.base == math.e:
-            return say[0].upper() + say[1:]
-        return f"Put it times {math.log(self.base):.6f} (the natural logarithm) into a new layer and {say}"
+        return f"Say {option('scale', SCALES[self.base])}"
 
 
 def guess_scale(X: sparse.csr_matrix[Any]) -> Guess | None:
@@ -90,7 +93,7 @@ def guess_blocks(blocks: Iterable[sparse.csr_matrix[Any]]) -> Guess | None:
         values = _floats(X.data)
         for base, undone in found.items():
             totals, kinds = np.empty(X.shape[0]), np.empty(X.shape[0], np.int8)
-            _undo_rows(values, X.indptr, math.log(base or 1.0), totals, kinds, np.empty(0, np.float32))
+            _undo_rows(values, X.indptr, _every(base, X), totals, kinds, np.empty(0, np.float32))
             undone.totals.append(totals)
             undone.kinds.append(kinds)
     for base, undone in found.items():
@@ -109,21 +112,46 @@ class _Undone(NamedTuple):
     kinds: list[NDArray[np.int8]]
 
 
-def undo_log1p(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
-    """Return expression on a linear scale from its natural log1p; counts exactly, wherever they can be recovered.
+def to_linear(X: sparse.csr_matrix[Any], scale: Scale) -> sparse.csr_matrix[Any]:
+    """Return expression on a linear scale, whatever scale it is on; counts exactly, wherever they can be recovered.
 
     A cell whose entries come back as whole multiples of its smallest one gets those multiples: its counts (or, where no
     gene was counted once, at times its counts divided by a common factor: the same share of the total). Any other cell
-    gets ``exp(x) - 1``. So only proportions within a cell mean anything afterwards.
+    gets ``base**x - 1``. So only proportions within a cell mean anything afterwards.
 
     Parameters
     ----------
     X
-        [cells, genes], natural log1p; only read.
+        [cells, genes]; only read.
+    scale
+        What it is said to be. A cell of ``log1p`` whose counts come back from another base, 2 or 10, and not from the
+        natural one, is undone with that. ``counts`` are returned as they are.
     """
+    if scale == "counts":
+        return X
+    values, bases = _floats(X.data), _every(BASES[scale], X)
+    if scale == "log1p":
+        _recognise_bases(values, X.indptr, bases)
     linear = np.empty(len(X.data), np.float32)
-    _undo_rows(_floats(X.data), X.indptr, 1.0, np.empty(X.shape[0]), np.empty(X.shape[0], np.int8), linear)
+    _undo_rows(values, X.indptr, bases, np.empty(X.shape[0]), np.empty(X.shape[0], np.int8), linear)
     return sparse.csr_matrix((linear, X.indices.copy(), X.indptr.copy()), shape=X.shape)
+
+
+def _every(base: float | None, X: sparse.csr_matrix[Any]) -> NDArray[np.float64]:
+    """Return the logarithm of a base for every row; 0: no logarithm."""
+    return np.full(X.shape[0], math.log(base or 1.0))
+
+
+def _recognise_bases(values: NDArray[Any], indptr: NDArray[Any], bases: NDArray[np.float64]) -> None:
+    """Set the base of every row whose counts come back from base 2 or 10 alone."""
+    for base in (2.0, 10.0):
+        kinds, others = np.empty(len(bases), np.int8), np.empty(len(bases), np.int8)
+        nothing = np.empty(0, np.float32)
+        _undo_rows(values, indptr, bases, np.empty(len(bases)), kinds, nothing)
+        if not (kinds == _MIXED).any():
+            return
+        _undo_rows(values, indptr, np.full(len(bases), math.log(base)), np.empty(len(bases)), others, nothing)
+        bases[(kinds == _MIXED) & (others == _WHOLE)] = math.log(base)
 
 
 def _floats(values: NDArray[Any]) -> NDArray[Any]:
@@ -143,16 +171,16 @@ def _common(totals: NDArray[np.float64]) -> float | None:
 def _undo_rows(
     values: NDArray[Any],
     indptr: NDArray[Any],
-    log_base: float,
+    log_bases: NDArray[np.float64],
     totals: NDArray[np.float64],
     kinds: NDArray[np.int8],
     out: NDArray[np.float32],
 ) -> None:
-    """Undo the logarithm (``log_base`` 0: there is none) row by row; fill totals, kinds, and ``out`` unless empty."""
+    """Undo the logarithm of each row (``log_bases`` 0: there is none); fill totals, kinds, and ``out`` unless empty."""
     for row in range(indptr.size - 1):
         start, stop = indptr[row], indptr[row + 1]
         linear = values[start:stop].astype(np.float64)
-        total = 0.0
+        total, log_base = 0.0, log_bases[row]
         for k in range(linear.size):
             if log_base > 0.0:
                 linear[k] = math.expm1(linear[k] * log_base)

@@ -6,7 +6,7 @@ It is written last, so a folder without one is no store.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -104,8 +104,8 @@ class SourceRecord(_Record):
 
     @property
     def scale(self) -> Scale:
-        """What its matrix was: ``counts`` or ``log1p``."""
-        return "log1p" if self.settings.get("scale") == "log1p" else "counts"
+        """What its matrix was: ``counts``, ``log1p`` or another of the scales."""
+        return next((scale for scale in get_args(Scale) if scale == self.settings.get("scale")), "counts")
 
 
 class DuplicatesRecord(_Record):

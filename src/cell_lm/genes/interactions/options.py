@@ -1,16 +1,18 @@
-"""How errors name the options of reading a network: as an argument in Python, and as an option of the command line."""
+"""How errors name the options of reading a network."""
 
 from __future__ import annotations
 
+from cell_lm.remedies import option
+
 GENES = "gene_a= and gene_b= (--gene-a, --gene-b)"
-SCORE = "score= (--score)"
-NO_SCORES = "no_scores=True (--no-scores)"
-FULL_SCORE = "full_score= (--full-score)"
+SCORE = option("score")
+NO_SCORES = option("no_scores", True)
+FULL_SCORE = option("full_score")
 MIN_SCORE = "min_score (--min-score)"
 
 SPELLED = {
-    "gene_a": "gene_a= (--gene-a)",
-    "gene_b": "gene_b= (--gene-b)",
+    "gene_a": option("gene_a"),
+    "gene_b": option("gene_b"),
     "score": SCORE,
     "no_scores": NO_SCORES,
     "full_score": FULL_SCORE,

@@ -20,7 +20,7 @@ from cell_lm.errors import InputError
 from cell_lm.genes.interactions.names import resolve
 from cell_lm.genes.interactions.network import Network, each_once
 from cell_lm.genes.interactions.options import MIN_SCORE
-from cell_lm.genes.interactions.text import explained, is_gzipped
+from cell_lm.genes.interactions.text import explained, unpacked
 from cell_lm.genes.vocabulary import Vocabulary
 
 HIGH_CONFIDENCE = 0.7
@@ -225,7 +225,8 @@ def _batches(path: Path, separator: str, kinds: dict[str, Any]) -> Iterator[Iter
 
     with (
         explained(path),
-        pa.input_stream(str(path), compression="gzip" if is_gzipped(path) else None) as stream,
+        unpacked(path) as file,
+        pa.PythonFile(file, mode="r") as stream,
         csv.open_csv(
             stream,
             csv.ReadOptions(block_size=_BLOCK),

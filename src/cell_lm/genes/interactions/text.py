@@ -9,15 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.errors import InputError
+from cell_lm.reading import BoundedReader, refuse_irregular
 
 _GZIP, _ZIP, _PARQUET = b"\x1f\x8b", b"PK\x03\x04", b"PAR1"
 _HEAD = 1 << 16
+_LARGE, _RATIO = 1 << 26, 40
+"""A text that unpacks to more than 64 MB, and 40 times its size, is no network: those pack 4 to 12 times."""
+_ROWS = 1 << 22
+"""Rows that any parquet may have, beside four for every byte of it."""
 _AGAIN = "Make it, or fetch it, again"
 
 
@@ -68,6 +73,8 @@ class Table:
     def _read_parquet(self, columns: Sequence[str]) -> Rows:
         from pyarrow import parquet
 
+        with parquet.ParquetFile(self.path) as file:
+            _refuse_too_many_rows(self.path, file.metadata.num_rows)
         table = parquet.read_table(self.path, columns=list(dict.fromkeys(columns)))
         return Rows({name: table.column(name) for name in columns}, table.num_rows, 1, "row")
 
@@ -77,7 +84,7 @@ class Table:
         from pyarrow import csv as reader
 
         wrong = _WrongRows()
-        with pa.input_stream(str(self.path), compression="gzip" if is_gzipped(self.path) else None) as stream:
+        with unpacked(self.path) as file, pa.PythonFile(file, mode="r") as stream:
             table = reader.read_csv(
                 stream,
                 # one thread, or the handler is not told which row it is
@@ -162,10 +169,7 @@ def open_table(path: Path) -> Table:
     InputError
         It is missing, empty, binary, or has a single column.
     """
-    if path.is_dir():
-        raise InputError("it is a folder", where=str(path), fix="Name the file in it")
-    if not path.exists():
-        raise InputError("there is no such file", where=str(path), fix="Check the path")
+    refuse_irregular(path, fix="Name the file in it" if path.is_dir() else "Name a file")
     with explained(path):
         return _open_parquet(path) if _starts_with(path, _PARQUET) else _open_text(path)
 
@@ -197,7 +201,7 @@ def _open_text(path: Path) -> Table:
 
 def _first_lines(path: Path) -> list[str]:
     """Return the lines that the first bytes of a text hold, without their ends."""
-    with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
+    with unpacked(path) as file:
         head = file.read(_HEAD)
     if head.startswith(_ZIP):
         fix = "Save the sheet as CSV, or unpack the archive"
@@ -214,6 +218,22 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[IO[bytes]]:
+    """Open a text to be read, gzipped or not; one that unpacks to far more than networks do is refused on the way."""
+    with gzip.open(path) if is_gzipped(path) else path.open("rb") as file:
+        inside, most = cast("IO[bytes]", file), max(_LARGE, _RATIO * path.stat().st_size)
+        packed = isinstance(file, gzip.GzipFile)
+        yield cast("IO[bytes]", BoundedReader(inside, str(path), most)) if packed else inside
+
+
+def _refuse_too_many_rows(path: Path, rows: int) -> None:
+    most = _ROWS + 4 * path.stat().st_size
+    if rows > most:
+        found = f"it announces {rows:,} rows, more than {most:,}: no network packs so well"
+        raise InputError(found, where=str(path), fix="Check where it comes from")
 
 
 def is_gzipped(path: Path) -> bool:

@@ -13,8 +13,8 @@ the peer none, as it was released. Peak memory is that of a training step on the
 
 The peer's training step needs more than 13 GiB per cell. Time and memory are proportional to the layers, so with less
 free memory ``--layers 2`` compares 2 layers of each; the cost of our trained gene vectors is then spread over fewer
-layers, so the ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a minute of
-CPU time: enough to check that all parts run and the direction of the ratios, not to quote them.
+layers, so the ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a
+minute of CPU time: enough to check that all parts run and the direction of the ratios, not to quote them.
 
 On a GPU (``--device cuda``; untested on a GPU): cells per second and model FLOPs utilisation in
 bfloat16, and one pretraining step of preset ``base`` at batch 4,096.

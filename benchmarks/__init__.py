@@ -1,9 +1,8 @@
 """Benchmarks: each is ``python -m benchmarks.NAME``, prints a table and ends with one line of JSON.
 
-Every one takes ``--data DIR``, the folder that holds ``cells/``, ``drug/`` and ``genes/``, and ``--quick``, which needs
-no other argument and says in minutes whether it runs. :data:`COMMANDS` names them. ``options``, ``probes``,
-``encoder_small``, ``encoder_cuda``, ``robustness_writers`` and what lies in ``parts/`` are shared by them and are not
-run by themselves.
+Each takes ``--data DIR``, the folder with ``cells/``, ``drug/`` and ``genes/``, and ``--quick``, which needs no other
+argument and runs a small version in minutes. :data:`COMMANDS` lists them. ``options``, ``probes``, ``encoder_small``,
+``encoder_cuda``, ``robustness_writers`` and the modules in ``parts/`` are shared and are not run by themselves.
 Finished studies are in ``studies/``.
 """
 

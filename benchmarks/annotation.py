@@ -1,14 +1,14 @@
-"""Cell type annotation on data sets that took no part in pretraining, against logistic regression on the genes.
+"""Cell type annotation on data sets not used for pretraining, against logistic regression on the genes.
 
     python -m benchmarks.annotation --data DIR [--steps 400] [--out RUN] [--quick]
     python -m benchmarks.annotation --quick
 
 ``DIR/cells`` holds h5ad files with raw counts and ``obs["cell_type"]``: those of ``PRETRAINING`` and of ``TARGETS``
-below; ``--quick`` alone takes the packaged cells.
-The encoder is pretrained once on the former. Each of the latter is then split 80/20, stratified by type, five times; on
-each split four methods get the same linear head, its regularisation chosen by cross-validation on the training cells
-alone: logistic regression on the genes and on their leading components, the encoder before pretraining, and after it.
-The test cells are judged once. Prints macro-F1, mean and standard deviation over the seeds.
+below; ``--quick`` alone uses the packaged cells. The encoder is pretrained once on the former. Each of the latter is
+then split 80/20, stratified by type, five times. On each split four methods use the same linear head, with
+regularisation chosen by cross-validation on the training cells only: logistic regression on the genes and on their
+leading components, the encoder before pretraining, and after it. The test cells are scored once. Prints macro-F1, mean
+and standard deviation over the seeds.
 """
 
 from __future__ import annotations

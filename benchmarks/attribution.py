@@ -1,23 +1,23 @@
-"""Which genes made the calls of the cell type classifier: does taking them away undo the call, and are they markers?
+"""Gene attribution of the cell type classifier: does removing the genes change the prediction, and are they markers?
 
     python -m benchmarks.attribution --data DIR [--steps 30] [--out RUN] [--quick]
     python -m benchmarks.attribution --quick
 
 ``DIR/cells`` holds the h5ad files of ``PRETRAINING`` and ``TARGETS``, ``DIR/genes/markers.parquet`` lists of markers;
-``--quick`` alone takes the packaged cells and no markers. A ``small`` encoder is pretrained once on the former, the
-classifier fitted on four fifths of each target, stratified by type; of the rest a few cells of each type are explained;
-five splits.
+``--quick`` alone uses the packaged cells and no markers. A ``small`` encoder is pretrained once on the former. The
+classifier is fitted on four fifths of each target, stratified by type, and explained on a few of the other cells of
+each type; five splits.
 
-*Deletion.* The genes of a cell are taken away as tokens, those of the highest attribution first; the area under the
-probability of the class that the whole cell is called is printed, lower being better: until all genes are gone, and
-until the first tenth is, divided by the share ("first tenth"). Beside the methods: the weight of logistic regression
-times the log expression of the gene, random genes, and random genes of the same expression (as many of each bin after
-every step as integrated gradients take). The network is both explained and judge, which favours its own attributions
-over the weights of another model.
+*Deletion.* The genes of a cell are removed as tokens, the highest attribution first. Printed is the area under the
+probability of the predicted class of the whole cell, lower being better: over all genes, and over the first tenth of
+them, divided by that fraction ("first tenth"). Baselines: the weight of logistic regression times the log expression of
+the gene, random genes, and random genes of the same expression (as many of each bin after every step as with integrated
+gradients). The explained network also scores the deletions, which favours its own attributions over the weights
+of another model.
 
-*Markers.* Share of the twenty genes of the highest mean attribution (over more cells, integrated gradients, target: the
-true type) that published lists name for the type; beside it the twenty that Wilcoxon's test ranks first on all training
-cells. Types that no list names are left out. The last line is JSON.
+*Markers.* Fraction of the twenty genes of the highest mean attribution (over more cells, integrated gradients, target:
+the true type) that published lists name for the type, and the same for the twenty that Wilcoxon's test ranks first on
+all training cells. Types that are in no list are left out. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
     python -m benchmarks.divide_and_conquer [--data DIR] [--cells 256] [--rounds 3] [--quick]
     python -m benchmarks.divide_and_conquer --large 65536 --memory 8GB [--data DIR]
 
-Preset ``small`` on real cells (those of DIR, or the packaged ones), the paths interleaved round by round in one
-process; ratios are ours over theirs, of the medians of CPU seconds. Peaks are measured in fresh processes, by the
-growth of their largest resident size over the step, and as that size itself. See :mod:`benchmarks.parts.peers` for how
-the others are called. Ends with one line of JSON:
+Preset ``small`` on real cells (those of DIR, or the packaged ones). The methods alternate round by round in one
+process; ratios are ours over theirs, of the medians of CPU seconds. Peaks are measured in new processes, as the growth
+of the peak resident size over the step, and as that size itself. :mod:`benchmarks.parts.peers` calls the other methods.
+Ends with one line of JSON:
 
 ``grad_rel_err_f64``, ``grad_rel_err_f32``
     Largest relative error of the gradient against the end-to-end one over the three encoders and chunks of 1, 5, 8, all
@@ -14,9 +14,9 @@ the others are called. Ends with one line of JSON:
 ``time_ratio_e2e``, ``time_ratio_e2e_half_kept``
     A step of all three objectives with no graph kept, and with those of half the chunks.
 ``time_ratio_gradcache``, ``time_ratio_sentence_transformers``
-    The same step, nothing kept. Their engines carry the contrastive loss alone, so masked LM and discrimination cost
-    them passes of their own. ``..._contrastive`` is the contrastive loss alone on both sides, nothing kept;
-    ``..._contrastive_half_kept`` with half the graphs kept, which theirs cannot.
+    The same step, nothing kept. Their engines compute only the contrastive loss, so masked LM and discrimination need
+    separate passes. ``..._contrastive`` is the contrastive loss alone on both sides, nothing kept;
+    ``..._contrastive_half_kept`` with half the graphs kept, which theirs do not support.
 ``mlm_ratio_separate``
     The three objectives in one replay over contrastive replay plus separate passes, both ours.
 ``peak_ratio_e2e``, ``peak_4096_over_64``, ``peak_process_4096_over_64``
@@ -24,8 +24,8 @@ the others are called. Ends with one line of JSON:
     by the size of the whole process.
 ``nce_time_ratio``, ``nce_mem_ratio``
     Tiles over the full softmax of 8,192 views, loss and gradient; memory is that of the tensors.
-    ``nce_time_ratio_same_product`` is against a full softmax that multiplies by what ours does
-    (:mod:`cell_lm.nn.linear`), which PyTorch by itself does not.
+    ``nce_time_ratio_same_product`` is against a full softmax with the same matrix product as ours
+    (:mod:`cell_lm.nn.linear`) instead of PyTorch's.
 ``allreduces_per_step``
     All-reduces as large as the gradient, of two ranks.
 """

@@ -4,18 +4,17 @@
 
 The peer is the Performer of CellLM's released code (:mod:`benchmarks.parts.released`), padded to 6,000 tokens, eager.
 Ours has the same width, depth and number of parameters: ``full`` is preset ``base`` (8 heads of 64, feed-forward
-3,072), ``latent`` has 9 layers among 32 latents, one that reads the genes before and one that answers after them.
-Cells have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours take turns in one process, with the same
-threads and allocator; the peer runs at its faster batch size of 1 and 2, ours on packed cells. A ratio is the peer's
-median CPU time a cell over ours (``..._wall``: elapsed time, which on a shared machine says as much about the
-neighbours). A training step here is forward and backward of masked expression modelling, without the optimiser; ours
-has dropout on, the peer none, as it was released. Peak memory is that of a training step on the same cell, in
-processes of their own.
+3,072), ``latent`` has 9 layers over 32 latents, one cross-attention to the genes before and one from them after. Cells
+have lognormal(median 1,050, sigma 0.45) expressed genes. Peer and ours alternate in one process, with the same threads
+and allocator; the peer runs at its faster batch size of 1 and 2, ours on packed cells. A ratio is the peer's median CPU
+time per cell over ours (``..._wall``: elapsed time, which on a shared machine also depends on other processes). A
+training step here is forward and backward of masked expression modelling, without the optimiser; ours has dropout on,
+the peer none, as it was released. Peak memory is that of a training step on the same cell, in separate processes.
 
-The peer's training step needs more than 13 GiB a cell. Time and memory are proportional to the layers, so where that is
-not free ``--layers 2`` compares 2 layers of each; ours then carries its trained gene vectors over fewer of them, so the
-ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a minute of CPU
-time: enough to see that all parts run and which way the ratios lie, not to quote them.
+The peer's training step needs more than 13 GiB per cell. Time and memory are proportional to the layers, so with less
+free memory ``--layers 2`` compares 2 layers of each; the cost of our trained gene vectors is then spread over fewer
+layers, so the ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a
+minute of CPU time: enough to check that all parts run and the direction of the ratios, not to quote them.
 
 On a GPU (``--device cuda``; untested on a GPU): cells per second and model FLOPs utilisation in
 bfloat16, and one pretraining step of preset ``base`` at batch 4,096.

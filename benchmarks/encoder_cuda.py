@@ -1,8 +1,8 @@
 """The part of :mod:`benchmarks.encoder` that needs a GPU: speed, utilisation and one real step of preset ``base``.
 
-Untested on a GPU. Utilisation is that of the model (MFU): the operations that embedding or
-forward and backward need, without what divide and conquer computes twice, over what a large product reaches on the same
-device in bfloat16, not over a number from a data sheet.
+Untested on a GPU. Utilisation is model FLOPs utilisation (MFU): the operations that embedding or forward and backward
+need, without those that divide and conquer repeats, over the measured speed of a large product on the same device in
+bfloat16, not over a number from a data sheet.
 """
 
 from __future__ import annotations

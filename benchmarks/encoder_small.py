@@ -1,4 +1,4 @@
-"""The part of :mod:`benchmarks.encoder` about preset ``small``: cells a second, and what bounds them."""
+"""The part of :mod:`benchmarks.encoder` about preset ``small``: cells per second, and what limits them."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""How well simple methods name cell types: macro-F1 from 1, 5 and 20 labels a type, and of donors left out.
+"""How well simple methods predict cell types: macro-F1 with 1, 5 and 20 labels per type, and with donors left out.
 
     python -m benchmarks.evaluation [--data DIR] [--seeds 5] [--quick]
 
-What every model is held against: logistic regression on the genes, and on their principal components, the nearest
+The baselines for every model: logistic regression on the genes, and on their principal components, the nearest
 centroid, 15 neighbours, and the most frequent type, each with its strength chosen on left-out training cells or donors.
-On the packaged cells; ``--data`` adds four data sets from its ``cells/``, at most 3,000 cells of each. Each score is
-that of cells that took no part in the fit; intervals are 95 %: over seeds or donors (Student's t), and, of the
-difference to logistic regression on the genes, over seeds (t) or over donors and their cells (paired bootstrap).
+On the packaged cells; ``--data`` adds four data sets from its ``cells/``, at most 3,000 cells of each. Scores are
+computed on cells not used in the fit. Intervals are 95 %: over seeds or donors (Student's t), and, for the difference
+to logistic regression on the genes, over seeds (t) or over donors and their cells (paired bootstrap).
 
 The last line is JSON: ``one_shot``, ``few_shot_5``, ``few_shot_20`` and ``donors`` by method, means over both packaged
-data sets; ``paired``, what each method is above ``genes_lr``; ``intervals`` of all these; and ``sets``, the means of
-each data set by itself.
+data sets; ``paired``, the difference of each method to ``genes_lr``; ``intervals`` of all these; and ``sets``, the
+means of each data set by itself.
 """
 
 from __future__ import annotations

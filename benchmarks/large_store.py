@@ -1,12 +1,11 @@
-"""A store of millions of cells in minutes: real cells, each drawn many times and thinned anew, so that none are equal.
+"""A store of millions of cells in minutes: real cells, each drawn many times with new thinning, so that none are equal.
 
     python -m benchmarks.large_store --data DIR --out STORE [--cells 2000000]
     python -m benchmarks.large_store --quick
 
 Every cell is a real one of ``DIR/cells`` (without ``--data``: of the packaged cells) whose counts were thinned: each
-molecule is kept with one probability for the cell, drawn from 0.3 to 0.95, which leaves some 1,070 genes a cell; genes,
-correlations and the spread of counts stay real.
-Prints cells, genes a cell and size, and ends with one line of JSON.
+molecule is kept with one probability per cell, drawn from 0.3 to 0.95, which leaves some 1,070 genes per cell; genes,
+correlations and the spread of counts stay real. Prints cells, genes per cell and size, and ends with one line of JSON.
 """
 
 from __future__ import annotations

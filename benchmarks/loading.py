@@ -1,13 +1,13 @@
-"""How fast cells come: our store in true random order, against AnnLoader and scDataset on an h5ad of the same cells.
+"""Loading speed: our store in true random order, against AnnLoader and scDataset on an h5ad of the same cells.
 
     python -m benchmarks.loading --store STORE [--data DIR] [--work DIR]
     python -m benchmarks.loading --quick
 
-STORE is what ``python -m benchmarks.large_store --data DIR --out STORE`` made (2 million cells); it is made where it is
-missing, and ``--quick`` alone makes a small one and removes it. All loaders give the same tokens, by our tokeniser, and
-are measured in CPU time of the whole process, warm, in interleaved rounds; medians. AnnLoader is measured as it comes
-(dense tensors) and told to leave matrices sparse, scDataset with its recommended blocks of 16 cells and 16,384 cells a
-fetch, and in true random order as ours.
+STORE is the output of ``python -m benchmarks.large_store --data DIR --out STORE`` (2 million cells). A missing store is
+made first; ``--quick`` alone makes a small one and removes it. All loaders give the same tokens, by our tokeniser, and
+are measured in CPU time of the whole process, warm, in interleaved rounds; medians. AnnLoader is measured with its
+defaults (dense tensors) and with sparse matrices, scDataset with its recommended blocks of 16 cells and 16,384 cells
+per fetch, and in true random order as ours.
 
 Figures: ``tokens_cells_per_cpu_s`` (cells tokenised per CPU-second, true random from the whole store), ``ratio_...``
 (ours over the peer's, on the same cells), ``anon_mb`` and ``fds`` (anonymous memory and file descriptors of a process

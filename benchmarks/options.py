@@ -1,6 +1,6 @@
-"""What the command line of every benchmark has in common: ``--data``, ``--quick``, and packages that must be there.
+"""The common command line of the benchmarks: ``--data``, ``--quick``, and required packages.
 
-Nothing heavy is imported here, so that a wrong folder or a missing package ends a benchmark at once, in one line.
+It imports nothing heavy, so that a wrong folder or a missing package ends a benchmark at once, with one line.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a pretrained model is judged by on cells it never saw: labels from many or few labelled cells; hidden genes.
+"""Probes of a pretrained model on unseen cells: labels from many or few labelled cells; hidden genes.
 
-Everything that is chosen is chosen on labelled cells of the fit; the cells that judge are looked at once.
+All choices are made on the labelled cells of the fit; the test cells are used once.
 """
 
 from __future__ import annotations

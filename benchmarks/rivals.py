@@ -1,10 +1,10 @@
-"""The rivals' rows in the tables of annotation, of the batch size and of the gene inputs: no encoder, minutes.
+"""The baselines' rows in the tables of annotation, batch size and gene inputs: no encoder, takes minutes.
 
     python -m benchmarks.rivals --data DIR [--seeds 5] [--rivals genes_lr pca_lr]
     python -m benchmarks.rivals --quick
 
 On the cells, splits and draws of ``benchmarks.annotation`` and of the study of gene inputs: ``probe`` after a fit on
-four fifths of the cells, stratified, ``shots_k`` after a fit on k cells of each type (five draws a seed). Macro-F1,
+four fifths of the cells, stratified, ``shots_k`` after a fit on k cells of each type (five draws per seed). Macro-F1,
 mean and standard deviation over the seeds.
 """
 

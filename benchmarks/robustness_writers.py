@@ -1,13 +1,12 @@
-"""What damage to disks, processes and files costs the user, as counts; parts of ``benchmarks.robustness``.
+"""Effects of damage to disks, processes and files, as counts.
 
-- ``kills_lost``: a process is killed at a random moment while it writes over a model, a checkpoint, vectors, cells or a
-  shard; lost is what cannot be read afterwards. Wanted: 0.
-- ``flips_silent``: one bit is flipped in a file that is read again, and another thing is read, without an error.
-  Wanted: 0.
-- ``disk_full_clean``: share of writers that end, on a disk that is full at some byte, in one error that names the file,
-  with what was there before intact and nothing left. Wanted: 1.
-- ``outputs_destroyed``: commands whose output is an input, a part of a run or model, a pipe or a device, with
-  ``--force``; destroyed is what they replace. Wanted: 0.
+- ``kills_lost``: files that cannot be read after a process was killed at a random moment while overwriting a model, a
+  checkpoint, vectors, cells or a shard. Target: 0.
+- ``flips_silent``: files with one flipped bit that are read with other content and without an error. Target: 0.
+- ``disk_full_clean``: fraction of writers that, on a disk that is full at some byte, end with one error that names the
+  file, with the previous content intact and nothing else left. Target: 1.
+- ``outputs_destroyed``: files replaced by commands whose output is an input, a part of a run or model, a pipe or a
+  device, with ``--force``. Target: 0.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What sharding saves: weights, gradients and moments of a process, of two that share them out or hold a copy each.
+"""What sharding saves: weights, gradients and moments of each of two processes, with shards or with a whole copy each.
 
     python -m benchmarks.sharding [--preset base] [--cells 4] [--genes 256] [--quick]
 
-Two processes (gloo, CPU, a thread each) train a few steps on the packaged pancreas cells, whole copies and shards in
-turn. Prints the bytes each process holds between steps (counted), the most it ever had in memory in the steps after the
-first (resident, above what it had before there was a model) and the median seconds a step; ends with one line of JSON.
+Two processes (gloo, CPU, one thread each) train a few steps on the packaged pancreas cells, alternately with whole
+copies and shards. Prints the bytes each process holds between steps (counted), its peak memory in the steps after the
+first (resident, minus its size before the model was created) and the median seconds per step; ends with one line of
+JSON.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""What a training process takes beyond its tensors, step after step, by what it does with freed and cached memory.
+"""Memory of a training process beyond its tensors, step by step, for several settings of caches and freed memory.
 
     python -m benchmarks.steady_memory [--quick] [--steps 40] [--cells 64] [--tokens 32768]
 
-Trains on other random cells each step (lognormal(1,050, .45) genes), in a fresh process each and in turn: with the
-kernel caches as PyTorch and oneDNN set them (``libraries``), as the command line sets them (``ours``), and so with the
-free memory of the heap returned after each step (``trimmed``); preset ``small`` and two layers of full attention of
-width 64; no graph kept, and three. Prints the growth of the process (its peak over what it held before the first step,
-weights, gradients and moments there already) after a fifth of the steps and after all, over the most that tensors take
-in a step (counted by ``cell_lm.pretraining.footprint.TensorMemory``), and the CPU seconds of a step. Ends with one
-line of JSON: that ratio at the end, and the seconds of a step.
+Trains on new random cells in each step (lognormal(1,050, .45) genes), each setting in a new process: with the kernel
+caches as PyTorch and oneDNN set them (``libraries``), as the command line sets them (``ours``), and in addition with
+the free memory of the heap returned after each step (``trimmed``); preset ``small`` and two layers of full attention of
+width 64; no graph kept, and three. Prints the growth of the process (its peak minus its size before the first step,
+with weights, gradients and moments allocated) after a fifth of the steps and after all, divided by the peak of the
+tensors in a step (counted by ``cell_lm.pretraining.footprint.TensorMemory``), and the CPU seconds per step. Ends with
+one line of JSON: that ratio at the end, and the seconds per step.
 """
 
 from __future__ import annotations

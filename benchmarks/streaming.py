@@ -1,9 +1,9 @@
-"""Thousands of steps from a store of millions of cells, with the process's memory and file descriptors on the way.
+"""Thousands of steps from a store of millions of cells, recording memory and file descriptors of the process.
 
     python -m benchmarks.streaming --store STORE [--steps 3000] [--batch-size 16] [--max-genes 128]
     python -m benchmarks.streaming --quick
 
-Pretrains preset tiny (one thread, few genes a cell: what is watched is the loading) and prints anonymous memory, file
+Pretrains preset tiny (one thread, few genes per cell, because loading is measured) and prints anonymous memory, file
 descriptors and speed ten times. Ends with one line of JSON: ``anon_mb`` at the end, ``anon_growth_mb`` and
 ``fds_growth`` over the last three quarters of the steps.
 """

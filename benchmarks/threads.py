@@ -1,10 +1,10 @@
-"""What spinning threads cost on a busy machine: training steps beside busy processes, by OpenMP's wait policy.
+"""The cost of spinning threads on a busy machine: training steps next to busy processes, by OpenMP's wait policy.
 
     python -m benchmarks.threads [--steps 3] [--neighbours 2] [--quick]
 
-Runs the same steps (preset small, 128 random cells of 1,500 genes) in fresh processes, in turn under OpenMP's default
-and under ``OMP_WAIT_POLICY=PASSIVE``, first alone and then beside processes that keep a core busy each. Prints cells
-per second and ends with one line of JSON: the ratio PASSIVE / default, alone and beside neighbours.
+Runs the same steps (preset small, 128 random cells of 1,500 genes) in new processes, alternating between OpenMP's
+default and ``OMP_WAIT_POLICY=PASSIVE``, first alone and then next to processes that keep one core busy each. Prints
+cells per second and ends with one line of JSON: the ratio PASSIVE / default, alone and with neighbours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Studies that are finished: each answered a question once, and ``docs/`` tells the answer.
+"""Finished studies: each answered one question, and ``docs/`` describes the result.
 
-They stay runnable, as ``python -m studies.NAME --data DIR``, so that their figures (``results/``) can be had again.
-``batch_size``, ``gene_inputs``, ``gene_vectors`` and ``netmf_vectors`` are commands; the other files are their parts.
+``python -m studies.NAME --data DIR`` runs one again and reproduces its figures (``results/``). ``batch_size``,
+``gene_inputs``, ``gene_vectors`` and ``netmf_vectors`` are commands; the other files are their parts.
 """
 
 from cell_lm.cli.kernels import keep_few_kernels

@@ -1,8 +1,8 @@
-"""Arms and seeds of a benchmark shared among processes of one thread each; each result is kept as soon as it is there.
+"""Distributes arms and seeds of a study over processes of one thread each; each result is saved as soon as it is done.
 
-The jobs are taken in the order of :func:`seed_major`, so that a run that was stopped has about as many seeds of each
-arm. A job is claimed by a lock that goes with its process: a second command on the same folder helps the first, and
-what a killed process had begun is begun again.
+Jobs run in the order of :func:`seed_major`, so that an interrupted study has about as many seeds of each arm. A process
+holds a lock on its job, which ends with the process: a second command on the same folder shares the work, and the job
+of a killed process starts again.
 """
 
 from __future__ import annotations

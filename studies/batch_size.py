@@ -1,20 +1,20 @@
-"""What the size of the contrastive batch does to the embedding, at equal cells seen.
+"""The effect of the contrastive batch size on the embedding, at equal numbers of cells seen.
 
     python -m studies.batch_size --data DIR [--out runs/batch_size] [--cells 32768] [--seeds 5] [--jobs 2]
                                  [--arms main|all|"NAME;NAME"] [--figure FILE.png] [--quick]
 
 Pretrains a small ``latent`` encoder on the eight pretraining files of ``benchmarks.annotation`` by masked LM alone, by
 masked LM + discrimination, and by all three with contrastive batches of 32, 256 and 2,048; each arm sees equally many
-cells, its learning rate grows with the root of the batch. (Without the contrastive objective a cell is read once and
-whole; with it twice, by halves, and masked LM judges both: that step changes more than the loss.) The arms beyond
-(``--arms`` names them) change one thing in
-the smallest and the largest contrastive batch: temperature, genes a view reads, projection head, what is masked in each
-view, where gene vectors start, length; two make the 16 steps that the largest batch makes of the default cells.
+cells, and its learning rate grows with the square root of the batch size. (Without the contrastive objective a cell is
+read once and whole; with it twice, half of its genes each time, with masked LM on both: this changes more than the
+loss.) The other arms (select them with ``--arms``) change one setting in the smallest and the largest contrastive
+batch: temperature, genes of a view, projection head, what is masked in each view, initial gene vectors, length; two run
+the 16 steps that the largest batch makes of the default cells.
 
-Judged on data sets that took no part in it: macro-F1 of a linear probe and of 15 nearest neighbours (cosine) on the
-frozen CLS, from the same stratified 80/20 splits, the test cells touched once; and the geometry of the embedding (mean
-cosine, uniformity, alignment of two views under dropout, effective rank). A seed decides weights, order, masks and the
-split. Every finished run is kept in ``--out``, so the same command goes on where it was stopped.
+Evaluated on data sets not used for pretraining: macro-F1 of a linear probe and of 15 nearest neighbours (cosine) on the
+frozen CLS, from the same stratified 80/20 splits, the test cells used once; and the geometry of the embedding (mean
+cosine, uniformity, alignment of two views under dropout, effective rank). A seed sets weights, order, masks and the
+split. Every finished run is kept in ``--out``, so the same command continues an interrupted study.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The networks, gene sets and interactions that gene vectors are learned on and judged by."""
+"""The networks, gene sets and interactions that gene vectors are trained and evaluated on."""
 
 from __future__ import annotations
 

@@ -1,26 +1,26 @@
-"""Does it help a cell model to start from gene vectors that know something? The same pretraining with different ones.
+"""Do pretrained gene vectors help a cell model? The same pretraining with different initial gene vectors.
 
     python -m studies.gene_inputs --data DIR --vectors graphmae=FILE netmf=FILE [--out runs/gene_inputs]
                                   [--arms "NAME;NAME"] [--cells 16384] [--seeds 5] [--jobs 2] [--encoder small|light]
     python -m studies.gene_inputs --out runs/gene_inputs --report
 
-An arm is named by where its gene vectors start: ``random``, ``coexpression`` (of the training cells), ``network`` (the
+An arm is named by its initial gene vectors: ``random``, ``coexpression`` (of the training cells), ``network`` (the
 packaged ones), a name given by ``--vectors`` (files that ``cell-lm genes pretrain`` or ``studies.netmf_vectors``
-wrote), or two joined, as ``graphmae+coexpression``. After it may stand ``frozen``: the vectors are not trained; and
-``, before pretraining``: the model is judged as it starts. All else is the same: the cells (the eight files of
-``benchmarks.annotation``), their order, masks, all other weights at the start, steps, learning rate, objectives (all
-three). By default the encoder is preset ``small``, reading at most 1,024 genes of a cell; ``light`` is that of
-``studies.batch_size``, at about a third of the time.
+wrote), or two joined, as ``graphmae+coexpression``. The suffix ``frozen`` means that the vectors are not trained,
+``, before pretraining`` that the model is evaluated before its first step. Everything else is the same: the cells (the
+eight files of ``benchmarks.annotation``), their order, masks, all other initial weights, steps, learning rate,
+objectives (all three). By default the encoder is preset ``small``, reading at most 1,024 genes of a cell; ``light`` is
+that of ``studies.batch_size``, at about a third of the time.
 
 Measured for each arm and seed: the masked-LM loss on held-out cells of the pretraining files (cells read whole, no
 dropout, the same genes hidden whatever the arm), of all genes, of those in the network (``known``: a vector in any of
-the ``--vectors``) and of the others; and on three data sets that took no part, macro-F1 of the linear head on the
-frozen CLS, from a stratified 80/20 split and from 1, 5, 10 and 20 labelled cells of each type (several draws a seed,
-judged on all other cells). Logistic regression on the log-normalised genes has the same splits and draws. A seed
-decides weights, held-out cells, order, masks, splits and draws, so arms are compared seed by seed, with ``random``.
+the ``--vectors``) and of the others; and on three data sets not used for pretraining, macro-F1 of the linear head on
+the frozen CLS, from a stratified 80/20 split and from 1, 5, 10 and 20 labelled cells of each type (several draws per
+seed, scored on all other cells). Logistic regression on the log-normalised genes has the same splits and draws. A seed
+sets weights, held-out cells, order, masks, splits and draws, so arms are compared with ``random`` seed by seed.
 
-Each result is kept in ``--out`` at once, under the hash of all settings that it depends on; seeds are the outer loop.
-The same command goes on where it was stopped.
+Each result is saved in ``--out`` at once, under the hash of all settings that it depends on; seeds are the outer loop.
+The same command continues an interrupted study.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of ``studies.gene_inputs``, from the results that are there."""
+"""Tables of ``studies.gene_inputs``, from the results that exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a result of ``studies.gene_inputs`` depends on, besides arm, seed and the cells themselves."""
+"""The settings that a result of ``studies.gene_inputs`` depends on, in addition to arm, seed and cells."""
 
 from __future__ import annotations
 

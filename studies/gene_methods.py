@@ -1,7 +1,7 @@
-"""The methods: each makes vectors of genes from a graph, and says what it was tuned on.
+"""The methods: each computes gene vectors from a graph, and declares what it was tuned on.
 
-Tuning sees the validation split of the gene pairs and the whole graph alone; what it chooses is used on the graphs
-without some of the edges, too.
+Tuning uses only the validation split of the gene pairs and the whole graph; the chosen settings are also used on the
+graphs without some of the edges.
 """
 
 from __future__ import annotations

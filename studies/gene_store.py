@@ -1,6 +1,6 @@
-"""Results and gene vectors kept in a folder, each under the hash of the settings that made it.
+"""Results and gene vectors stored in a folder, each under the hash of its settings.
 
-Several processes share the folder: who asks for something that another process is making waits for it.
+Several processes can share the folder: a process that needs a result of another process waits for it.
 """
 
 from __future__ import annotations

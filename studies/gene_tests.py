@@ -1,6 +1,6 @@
 """Tests of gene vectors without training: cosine of pairs, neighbours in gene sets, links.
 
-One rule for all methods: a gene that a method does not know has cosine 0 to every gene.
+One rule for all methods: a gene without a vector has cosine 0 to every gene.
 """
 
 from __future__ import annotations

@@ -1,34 +1,34 @@
-"""Gene vectors against each other: shared pathways, neighbours in gene sets, interactions that were held out.
+"""Comparison of gene vectors: shared pathways, neighbours in gene sets, held-out interactions.
 
     python -m studies.gene_vectors --data DIR [--methods "NAME;NAME"] [--out runs/gene_vectors] [--jobs 2] [--quick]
 
 ``DIR`` holds ``genes/`` (STRING, all sources of interactions, labelled pairs, gene sets) and ``cells/`` (counts).
-:data:`studies.gene_methods.METHODS` are compared by their [genes, 512] vectors, and ``degree``, how many edges two
-genes have together, by what it can. One rule for all: a gene that a method does not know has cosine 0 to every gene,
-and neighbours as if drawn by chance. Whatever is tuned is tuned on the validation split of the pairs. The last line is
-JSON, ``{"FIGURE.METHOD": [mean, standard deviation over the seeds]}``:
+:data:`studies.gene_methods.METHODS` are compared by their [genes, 512] vectors, and ``degree``, the number of edges of
+two genes together, on the tests that apply to it. One rule for all: a gene without a vector has cosine 0 to every gene,
+and random neighbours. All tuning uses the validation split of the pairs. The last line is JSON,
+``{"FIGURE.METHOD": [mean, standard deviation over the seeds]}``:
 
 ``gene_pairs_auc``
     AUC of the cosine on the test split of Gene2vec's pairs (do two genes share a pathway?).
 ``gene_pairs_form_auc``
-    The same, the vectors read in the form that is best on the validation split (mean off or not, axes stretched).
+    The same, with the vectors transformed as is best on the validation split (mean subtracted or not, axes scaled).
 ``gene_pairs_classifier_auc``
-    A hidden layer on product, difference and sum of the two vectors: trained on 131,072 of the training pairs, stopped
-    by the validation split, five seeds.
+    A classifier with one hidden layer on product, difference and sum of the two vectors: trained on 131,072 of the
+    training pairs, early stopping on the validation split, five seeds.
 ``reactome_purity``, ``hallmark_purity``, ``reactome_small_purity``
-    Share of a gene's 10 nearest that have a set in common with it, among all known genes; ``..._chance`` is that of
-    neighbours drawn evenly. Small: sets of at most 200 genes. ``reactome_annotated_purity``: were Reactome's genes the
-    only ones.
+    Fraction of the 10 nearest genes that share a set with the gene, among all genes with a vector; ``..._chance`` is
+    that of neighbours drawn uniformly. Small: sets of at most 200 genes. ``reactome_annotated_purity``: among
+    Reactome's genes only.
 ``..._purity_no_common_set``
     The same, all edges between genes of a common set (Reactome or Hallmark) removed before learning.
 ``string_auc``, ``string_matched_auc``
-    A tenth of STRING's edges, held out of all networks before learning, against as many chance pairs: drawn evenly,
-    and as popular as the edges. Five draws.
+    A tenth of STRING's edges, held out of all networks before training, against as many random pairs: drawn uniformly,
+    and degree-matched. Five draws.
 ``biogrid_auc``, ``biogrid_matched_auc``
     Likewise 100,000 edges that BioGRID has and no other source.
 
-Every result is kept in ``--out`` under the hash of its settings: the same command goes on where it was stopped, and
-does again what has changed alone.
+Every result is kept in ``--out`` under the hash of its settings: the same command continues an interrupted study, and
+repeats only what has changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""node2vec as torch_geometric has it, over walks of our own.
+"""node2vec of torch_geometric, with our own random walks.
 
-``torch_geometric.nn.Node2Vec`` takes its walks from ``pyg-lib``, a compiled extra that pip alone does not bring. Here
-it gets them from numba; windows, chance pairs, loss and table of vectors are its own.
+``torch_geometric.nn.Node2Vec`` takes its walks from ``pyg-lib``, a compiled extra that pip alone does not install. Here
+numba computes the walks; windows, negative samples, loss and embedding table are those of torch_geometric.
 """
 
 from __future__ import annotations

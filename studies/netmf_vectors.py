@@ -1,4 +1,4 @@
-"""Gene vectors by NetMF, as a file that ``training.gene_vectors`` and ``studies.gene_inputs`` take.
+"""Gene vectors by NetMF, as a file for ``training.gene_vectors`` and ``studies.gene_inputs``.
 
     python -m studies.netmf_vectors NETWORK... --out netmf.safetensors [--width 512]
 

@@ -1,1 +1,1 @@
-"""What benchmarks share; nothing here is run by itself."""
+"""Shared parts of the benchmarks; none is run by itself."""

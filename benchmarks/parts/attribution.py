@@ -1,4 +1,4 @@
-"""What the benchmark of attribution measures against: lists of markers, Wilcoxon's test, a linear model."""
+"""References for the attribution benchmark: lists of markers, Wilcoxon's test, a linear model."""
 
 from __future__ import annotations
 

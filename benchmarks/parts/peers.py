@@ -1,12 +1,12 @@
-"""Other ways to a step on a whole batch: one end-to-end graph, GradCache, sentence-transformers' cached loss.
+"""Other methods for a step on a whole batch: one end-to-end graph, GradCache, sentence-transformers' cached loss.
 
-The two packages take batches that can be cut along their first dimension. Packed cells cannot, so both are given the
-numbers of cells, and a wrapper of the encoder looks the cells up: their code is theirs, unchanged. GradCache's package
-(``gradcache`` 0.0.1) imports itself under another name than it installs; it is given that name.
+The two packages slice batches along the first dimension. Packed cells cannot be sliced, so both get the indices of
+cells, and a wrapper of the encoder looks the cells up: the code of the packages is unchanged. GradCache's package
+(``gradcache`` 0.0.1) imports itself under another name than it installs; that name is added as an alias.
 
-All get the same encoder, cells, views, dropout and masks. Dropout and masks are ours, by counter, so that end to end
-and GradCache must come to our gradient (the benchmark checks it); the random states that the two packages save and
-restore cost them their usual. Sentence-transformers' loss is another one: first views against second ones only.
+All use the same encoder, cells, views, dropout and masks. Dropout and masks are ours, by counter, so that end to end
+and GradCache must give our gradient (the benchmark checks it). The two packages still save and restore random states at
+their usual cost. Sentence-transformers computes a different loss: first views against second ones only.
 """
 
 from __future__ import annotations

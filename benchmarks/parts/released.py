@@ -4,7 +4,7 @@ Their code (repository PharMolix/OpenBioMed: ``models/cell/performer_celllm.py``
 width 512, depth 10, 16 heads, 8 tokens and 6,000 positions, and leaves the rest at its defaults: heads of width 64 (so
 1,024 inside), feed-forward 4 x 512, ``int(64 ln 64)`` = 266 random features, softmax kernel, no dropout, no bias on
 queries, keys and values, one on the output. The sum of an expression vector and a frozen gene vector is the input; CLS
-stands in front; every cell is padded to 6,000 tokens, padding is masked in the values. Without its gene vectors that
+is the first token; every cell is padded to 6,000 tokens, padding is masked in the values. Without its gene vectors that
 is 42.0 M parameters, with them 51.9 M, the paper's "about 50 million".
 """
 

@@ -1,4 +1,4 @@
-"""Everything that cell-lm writes, small: how each kind is written, and how it is read again as it is used."""
+"""Small examples of every kind of file that cell-lm writes: how each is written, and how it is read again."""
 
 from __future__ import annotations
 

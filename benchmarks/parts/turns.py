@@ -1,4 +1,4 @@
-"""What benchmarks of the encoder share: random cells of the usual length, and measuring works in turn."""
+"""Shared by the encoder benchmarks: random cells of the usual length, and measuring functions in alternation."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ processes of their own.
 
 The peer's training step needs more than 13 GiB a cell. Time and memory are proportional to the layers, so where that is
 not free ``--layers 2`` compares 2 layers of each; ours then carries its trained gene vectors over fewer of them, so the
-ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each, in about a minute of CPU
-time: enough to see that all parts run and which way the ratios lie, not to quote them.
+ratios can only be worse than at 10. ``--quick`` does so, with one round of few cells each and in
+float32 alone: enough to see that all parts run and which way the ratios lie, not to quote them.
 
 On a GPU (``--device cuda``; untested on a GPU): cells per second and model FLOPs utilisation in
 bfloat16, and one pretraining step of preset ``base`` at batch 4,096.
@@ -39,7 +39,7 @@ from torch import nn
 
 from benchmarks.encoder_small import flops, small
 from benchmarks.released import LENGTH, ReleasedPerformer, pad
-from benchmarks.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.turns import GENES, PRECISIONS, Cost, Precisions, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig
 from cell_lm.data import CellBatch
@@ -92,7 +92,7 @@ def our_train(encoder: nn.Module, head: nn.Module, batch: CellBatch, dtype: torc
     encoder.zero_grad()
 
 
-def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dict[str, float]:
+def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int, precisions: Precisions) -> dict[str, float]:
     """Return the ratios of embedding, ours on so many cells, peer and ours of so many layers."""
     torch.manual_seed(0)
     peer, full = ReleasedPerformer(GENES, layers), build_encoder(cut(layers), GENES)
@@ -104,7 +104,7 @@ def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dic
     for model in (full, latent):
         our_forward(model, cells[:1], None)  # warm
     peer_forward(peer, cells[:1], 1, None, longest)
-    for suffix, dtype in PRECISIONS.items():
+    for suffix, dtype in precisions.items():
         best = best_size(peer, cells, sizes, dtype)
         works: dict[str, tuple[Callable[[], object], int]] = {
             "peer": (partial(peer_forward, peer, cells[:best], best, dtype, LENGTH), best),
@@ -116,13 +116,13 @@ def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dic
     return figures
 
 
-def train(rounds: int, layers: int) -> dict[str, float]:
+def train(rounds: int, layers: int, precisions: Precisions) -> dict[str, float]:
     """Return the ratios of a training step, peer and ours of so many layers."""
     torch.manual_seed(0)
     peer, full = ReleasedPerformer(GENES, layers), build_encoder(cut(layers), GENES)
     head, cells, figures = Linear(FULL.width, FULL.bins), random_cells(4), {"train_layers": float(layers)}
     our_train(full, head, cells[:1], None)  # warm
-    for suffix, dtype in PRECISIONS.items():
+    for suffix, dtype in precisions.items():
         works: dict[str, tuple[Callable[[], object], int]] = {
             "peer": (partial(peer_train, peer, cells[:1], dtype), 1),
             "full": (partial(our_train, full, head, cells, dtype), len(cells)),
@@ -221,7 +221,7 @@ def embed(model: CellLM, batch: CellBatch) -> torch.Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one round of each, few cells, 2 layers: a minute or two")
+    parser.add_argument("--quick", action="store_true", help="one round of each, few cells, 2 layers, float32")
     parser.add_argument("--only", nargs="+", choices=("small", "invariance", "forward", "train", "peaks"))
     parser.add_argument("--layers", type=int, help=f"cut both to so many layers (default: {FULL.layers})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
@@ -237,12 +237,13 @@ def main() -> None:
         fix = "install it (pip install 'cell-lm[benchmarks]'), or name parts without it (--only small invariance)"
         parser.error(f"the peer's package performer-pytorch is not installed: {fix}")
     rounds, count = (1, QUICK_CELLS) if options.quick else (3, OURS_CELLS)
+    precisions: Precisions = {"": None} if options.quick else PRECISIONS
     layers = options.layers or (QUICK_LAYERS if options.quick else FULL.layers)
     parts: dict[str, Callable[[], dict[str, float]]] = {
-        "small": lambda: small(rounds, cells=32 if options.quick else 128),
+        "small": lambda: small(rounds, 32 if options.quick else 128, precisions),
         "invariance": lambda: invariance(layers, 6 if options.quick else 12),
-        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2), layers, count),
-        "train": lambda: train(rounds, layers),
+        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2), layers, count, precisions),
+        "train": lambda: train(rounds, layers, precisions),
         "peaks": lambda: peaks(layers),
     }
     figures: dict[str, float] = {}

@@ -38,7 +38,17 @@ from torch import nn
 from benchmarks.encoder_small import flops, small
 from benchmarks.options import data_if_given, parser, run
 from benchmarks.parts.released import LENGTH, ReleasedPerformer, pad
-from benchmarks.parts.turns import GENES, PRECISIONS, Cost, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.parts.turns import (
+    GENES,
+    PRECISIONS,
+    Cost,
+    Precisions,
+    cost,
+    in_turn,
+    our_forward,
+    precision,
+    random_cells,
+)
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig
 from cell_lm.data import CellBatch
@@ -92,7 +102,7 @@ def our_train(encoder: nn.Module, head: nn.Module, batch: CellBatch, dtype: torc
     encoder.zero_grad()
 
 
-def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dict[str, float]:
+def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int, precisions: Precisions) -> dict[str, float]:
     """Return the ratios of embedding, ours on so many cells, peer and ours of so many layers."""
     torch.manual_seed(0)
     peer, full = ReleasedPerformer(GENES, layers), build_encoder(cut(layers), GENES)
@@ -104,7 +114,7 @@ def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dic
     for model in (full, latent):
         our_forward(model, cells[:1], None)  # warm
     peer_forward(peer, cells[:1], 1, None, longest)
-    for suffix, dtype in PRECISIONS.items():
+    for suffix, dtype in precisions.items():
         best = best_size(peer, cells, sizes, dtype)
         works: dict[str, tuple[Callable[[], object], int]] = {
             "peer": (partial(peer_forward, peer, cells[:best], best, dtype, LENGTH), best),
@@ -116,13 +126,13 @@ def forward(rounds: int, sizes: tuple[int, ...], layers: int, count: int) -> dic
     return figures
 
 
-def train(rounds: int, layers: int) -> dict[str, float]:
+def train(rounds: int, layers: int, precisions: Precisions) -> dict[str, float]:
     """Return the ratios of a training step, peer and ours of so many layers."""
     torch.manual_seed(0)
     peer, full = ReleasedPerformer(GENES, layers), build_encoder(cut(layers), GENES)
     head, cells, figures = Linear(FULL.width, FULL.bins), random_cells(4), {"train_layers": float(layers)}
     our_train(full, head, cells[:1], None)  # warm
-    for suffix, dtype in PRECISIONS.items():
+    for suffix, dtype in precisions.items():
         works: dict[str, tuple[Callable[[], object], int]] = {
             "peer": (partial(peer_train, peer, cells[:1], dtype), 1),
             "full": (partial(our_train, full, head, cells, dtype), len(cells)),
@@ -237,12 +247,13 @@ def main() -> None:
         fix = "Install it (pip install performer-pytorch), or name parts without it (--only small invariance)"
         raise ConfigError("the package of the peer, performer-pytorch, is missing", fix=fix)
     rounds, count = (1, QUICK_CELLS) if options.quick else (3, OURS_CELLS)
+    precisions: Precisions = {"": None} if options.quick else PRECISIONS
     layers = options.layers or (QUICK_LAYERS if options.quick else FULL.layers)
     parts: dict[str, Callable[[], dict[str, float]]] = {
-        "small": lambda: small(rounds, cells=32 if options.quick else 128),
+        "small": lambda: small(rounds, 32 if options.quick else 128, precisions),
         "invariance": lambda: invariance(layers, 6 if options.quick else 12),
-        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2), layers, count),
-        "train": lambda: train(rounds, layers),
+        "forward": lambda: forward(rounds, (1,) if options.quick else (1, 2), layers, count, precisions),
+        "train": lambda: train(rounds, layers, precisions),
         "peaks": lambda: peaks(layers),
     }
     figures: dict[str, float] = {}

@@ -10,7 +10,7 @@ from statistics import median
 import torch
 from torch import nn
 
-from benchmarks.parts.turns import PRECISIONS, cost, in_turn, our_forward, precision, random_cells
+from benchmarks.parts.turns import Precisions, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.config import PRESETS
 from cell_lm.data import CellBatch
 from cell_lm.genes import Vocabulary
@@ -19,11 +19,11 @@ from cell_lm.nn.linear import Linear
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 
 
-def small(rounds: int, cells: int = 128) -> dict[str, float]:
+def small(rounds: int, cells: int, precisions: Precisions) -> dict[str, float]:
     """Return the cells a second of preset ``small``, embedding and pretraining, and say what bounds it."""
     model, figures = CellLM(PRESETS["small"], Vocabulary.human()), dict[str, float]()
     batches = [random_cells(cells, seed) for seed in range(3)]
-    for suffix, dtype in PRECISIONS.items():
+    for suffix, dtype in precisions.items():
         found = small_in(model, batches, dtype, rounds)
         figures |= {f"{name}{suffix}": value for name, value in found.items()}
     return figures

@@ -17,7 +17,8 @@ from cell_lm.genes import Vocabulary
 
 GENES = len(Vocabulary.human())
 MOST = 5999
-PRECISIONS = {"": None, "_bf16": torch.bfloat16}
+Precisions = dict[str, torch.dtype | None]
+PRECISIONS: Precisions = {"": None, "_bf16": torch.bfloat16}
 
 
 def random_cells(cells: int, seed: int = 0) -> CellBatch:

@@ -1,7 +1,7 @@
-"""CellLM: the encoder and the heads of pretraining as one module, saved as a folder anyone can read.
+"""CellLM: the encoder and the heads of pretraining as one module, saved as a folder.
 
-A model folder holds ``config.json``, ``model.safetensors``, ``vocabulary.json`` and ``README.md`` (the model card), the
-conventions of the Hugging Face hub.
+A model folder holds ``config.json``, ``model.safetensors``, ``vocabulary.json`` and ``README.md`` (the model card), by
+the conventions of the Hugging Face hub.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from cell_lm.nn.heads import ExpressionHead, MalignancyHead, ProjectionHead
 
 @dataclass(frozen=True)
 class Output:
-    """What a forward pass of pretraining gives, for C cells (or views of cells) with M hidden genes.
+    """Output of a forward pass of pretraining, for C cells (or views of cells) with M hidden genes.
 
     Attributes
     ----------
@@ -57,13 +57,13 @@ class CellLM(nn.Module):
     Parameters
     ----------
     config
-        Of the encoder.
+        Configuration of the encoder.
     vocabulary
-        The genes it knows.
+        The genes that the model has an embedding for.
     objectives
-        What it is (or was) pretrained for; sets the size of the projection head, and is named in the model card.
+        Objectives of the pretraining; they set the size of the projection head and are listed in the model card.
     seed
-        Of the initial weights; the global generator is left as it is.
+        Seed of the initial weights; the global random generator is not changed.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class CellLM(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """Device of the parameters."""
         return next(self.parameters()).device
 
     def forward(self, batch: CellBatch, *, hidden: Tensor, counter: Counter | None, only_cls: bool = False) -> Output:
@@ -101,11 +101,11 @@ class CellLM(nn.Module):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden and predicted; may be on the CPU while the batch is on a GPU.
+            bool [T]: genes whose expression is hidden and predicted; may be on the CPU when the batch is on a GPU.
         counter
-            Where dropout comes from; None: no dropout.
+            Source of the random numbers of dropout; None: no dropout.
         only_cls
-            Compute no more than ``cls``, ``projection`` and ``malignancy`` need.
+            Compute only ``cls``, ``projection`` and ``malignancy``.
         """
         encoded = self.encoder(batch, hidden=hidden, counter=counter, only_cls=only_cls)
         states = encoded.cls.new_zeros(0, self.config.width) if encoded.hidden is None else encoded.hidden
@@ -117,7 +117,7 @@ class CellLM(nn.Module):
         )
 
     def no_projection(self) -> Tensor:
-        """Return the projections of no cell, [0, projection]."""
+        """Return an empty projection, [0, projection]."""
         width = self.objectives.contrastive.projection or self.config.width
         parameter = next(self.parameters())
         return torch.zeros(0, width, dtype=parameter.dtype, device=parameter.device)
@@ -126,9 +126,9 @@ class CellLM(nn.Module):
         return [module for module in self.modules() if isinstance(module, PerformerAttention)]
 
     def redraw_features(self, seed: int, step: int) -> None:
-        """Draw the random features of ``performer`` for a step; every ``redraw_every`` steps they are others.
+        """Draw the random features of ``performer`` for a step; they change every ``redraw_every`` steps.
 
-        They are a function of the seed and of ``step // redraw_every``, and left as they are where they are those.
+        They depend on the seed and on ``step // redraw_every``, and are not drawn again if they are current.
         """
         draw = (seed, step // self.config.redraw_every)
         layers = self._performers()
@@ -140,7 +140,7 @@ class CellLM(nn.Module):
 
     @contextmanager
     def features_of(self, seed: int, step: int) -> Iterator[None]:
-        """Use the random features of a step, and afterwards those of before, whatever they were."""
+        """Use the random features of a step, then restore the previous ones."""
         before, drawn = [layer.directions.clone() for layer in self._performers()], self._drawn
         self.redraw_features(seed, step)
         try:
@@ -166,7 +166,7 @@ class CellLM(nn.Module):
         cells
             Cells aligned to this model's vocabulary.
         token_budget
-            Genes that one forward pass may hold. Bounds memory; the embedding of a cell does not depend on it.
+            Most genes in one forward pass. It limits memory; the embedding of a cell does not depend on it.
         precision
             Arithmetic of the encoder. ``"bfloat16"`` is faster and differs from float32 by its rounding.
         progress
@@ -200,11 +200,11 @@ class CellLM(nn.Module):
                 if progress is not None:
                     progress(len(cls))
 
-        # one context for all chunks: the weights are rounded once
+        # one context for all chunks, so that the weights are rounded once
         with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             for chunk in self._chunks(cells, token_budget):
                 ready.append(self.encoder(chunk, hidden=None, counter=None, only_cls=True).cls)
-                collect(1)  # the one before: a GPU computes this chunk while the CPU makes the next
+                collect(1)  # the previous chunk: a GPU computes this chunk while the CPU prepares the next
         collect(0)
         return embedding
 
@@ -216,22 +216,22 @@ class CellLM(nn.Module):
                 yield chunk.to(self.device)
 
     def parameter_count(self) -> int:
-        """Return the number of trainable numbers."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def save_pretrained(
         self, path: str | Path, *, notes: str = "", tensors: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Write a model folder, atomically; one that was there is replaced.
+        """Write a model folder atomically; an existing one is replaced.
 
         Parameters
         ----------
         path
             The folder.
         notes
-            Markdown that goes into the model card: what it was trained on, and how well it did.
+            Markdown for the model card: what the model was trained on, and its scores.
         tensors
-            The weights to write; default: those of the model, which must not be sharded over processes then.
+            The weights to write. Default: those of the model, which then must not be sharded over processes.
         """
         model_folder.write(
             Path(path),
@@ -249,7 +249,7 @@ class CellLM(nn.Module):
         Raises
         ------
         ModelError
-            There is no model, or a file of it is missing, damaged, or of a newer version.
+            There is no model, or one of its files is missing, damaged, or of a newer version.
         """
         folder = model_folder.find(path)
         encoder, objectives = model_folder.read_config(folder)
@@ -262,6 +262,6 @@ class CellLM(nn.Module):
 
 
 def _features_were_loaded(model: nn.Module, _: object) -> None:
-    """Forget which random features were drawn: the loaded ones may be of another seed or step."""
+    """Mark the random features as outdated: the loaded ones may be of another seed or step."""
     assert isinstance(model, CellLM)
     model._drawn = None

@@ -1,4 +1,4 @@
-"""Before anything is computed: what would be read of some cells, and all that stands in the way."""
+"""Checks before anything is computed: what would be read from the cells, and every problem."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What would be read, as far as it could be found out.
+    """What would be read from the cells, and every problem found.
 
     Attributes
     ----------
     name : str
         The file, or ``adata``.
     problems : list of str
-        Everything that would be refused, each as the error would say it; empty if all is well.
+        Every problem, in the words of the error it would raise; empty if there is none.
     cells, genes : int or None
         Size of the matrix; None where it cannot be read at all.
     place : str or None
-        Which matrix was looked at: ``X``, ``raw`` or a layer.
+        Which matrix was checked: ``X``, ``raw`` or a layer.
     layers : tuple of str
-        The other matrices, each as the value of ``layer=`` that would choose it.
+        The other matrices, each as a value for ``layer=``.
     remarks : tuple of str
-        What had to be decided to read the file.
+        Choices made to read the file.
     obs_columns : tuple of str
         Columns of ``obs``.
     audit : GeneAudit or None
-        What becomes of the genes; None where they are refused.
+        How the genes are matched; None where they are refused.
     scale : ScaleReport or None
-        What the matrix is proved to hold; None where it is refused.
+        The scale of the matrix, with the evidence for it; None where it is refused.
     genes_per_cell : tuple of int or None
         Expressed genes of the vocabulary in a cell: least, lower quartile, median, upper quartile, most.
     empty_cells : int or None
-        Cells that express none, of those that are not left out.
+        Cells that express no gene of the vocabulary, among those not left out.
     left_out : int or None
         Cells with fewer genes than ``min_genes``; None where the cells cannot be read.
     labels : dict or None
-        Label to cells, most frequent first; None where no column was named, or it was refused.
+        Number of cells by label, most frequent first; None where no column was named, or it was refused.
     unlabelled : int or None
         Cells without label.
     malignancy_counts : dict or None
-        Cells that are ``tumour``, ``normal`` and ``unknown``; None where nothing was said of it, or it was refused.
+        Cells that are ``tumour``, ``normal`` and ``unknown``; None where it was not given, or was refused.
     """
 
     name: str
@@ -90,11 +90,11 @@ class CheckReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing stands in the way."""
+        """Whether there is no problem."""
         return not self.problems
 
     def __str__(self) -> str:
-        """Return it in a few lines."""
+        """Return the report as a few lines of text."""
         size = "" if self.cells is None else f"{self.cells:,} cells x {self.genes:,} genes, {self.place}"
         lines = [
             ("cells", size),
@@ -117,25 +117,25 @@ def check(
     samples: SampleSheet | None = None,
     **how: Unpack[ReadKeywords],
 ) -> CheckReport:
-    """Find out what would be read of some cells, and everything that would be refused, not only the first of it.
+    """Check cells before use: report what would be read, and every problem instead of only the first.
 
     Parameters
     ----------
     adata
-        Cells by human genes, or the path of a file of any format that is read. Only read.
+        Cells by human genes, or the path of a file in any supported format. It is not changed.
     label
-        Column of ``obs`` that an annotation would be fitted on: it must hold at least two labels.
+        Column of ``obs`` to fit an annotation on; it must hold at least two labels.
     vocabulary
         Default: the human protein-coding genes.
     samples
-        As of :func:`cell_lm.data.read_cells`; for files only.
+        As in :func:`cell_lm.data.read_cells`; for files only.
     **how
         How the cells are read: see :func:`cell_lm.data.from_anndata`.
 
     Returns
     -------
     CheckReport
-        It is given whatever is wrong with the cells: bad cells raise nothing.
+        Problems of the cells are listed in it and raise no error.
 
     Raises
     ------
@@ -185,12 +185,12 @@ def audit_genes(
     gene_column: str | None = None,
     vocabulary: Vocabulary | None = None,
 ) -> pd.DataFrame:
-    """Return what becomes of every gene of some cells, whether or not they could be used.
+    """Return how each gene of the cells is matched, whether or not the cells could be used.
 
     Parameters
     ----------
     adata
-        Cells by genes; only ``var`` is looked at.
+        Cells by genes; only ``var`` is read.
     gene_column
         Column of ``var`` with the gene symbols or Ensembl ids; default: ``var_names``.
     vocabulary
@@ -204,39 +204,39 @@ def audit_genes(
     Raises
     ------
     GeneError
-        The genes are not human, or hardly any is in the vocabulary.
+        The genes are not human, or hardly any of them is in the vocabulary.
     """
     names = adata.var_names if gene_column is None else find_column(adata.var, gene_column, axis="var", where="adata")
     return resolve_genes(names, vocabulary, where="adata", min_overlap=0, var=adata.var).table
 
 
 class _Parts(NamedTuple):
-    """What could be found out; None where it was refused."""
+    """What could be read; None where it was refused."""
 
     audit: GeneAudit | None
     scale: ScaleReport | None
     malignancy: NDArray[np.int8] | None
 
     def expressed(self, X: Matrix) -> NDArray[np.int64] | None:
-        """Return the number of expressed genes of the vocabulary in each cell, where that means anything."""
+        """Return the number of expressed genes of the vocabulary in each cell; None where it is undefined."""
         if self.audit is None or self.scale is None:
             return None
         return np.asarray(self.audit.aggregate(X).count_nonzero(axis=1), np.int64)
 
 
 class _Trial(NamedTuple):
-    """Some cells, and how they are read."""
+    """The cells, and how they are read."""
 
     source: Source
     read: ReadOptions
     vocabulary: Vocabulary
 
     def align(self) -> CellData:
-        """Read them; the first thing wrong is an error."""
+        """Read them; the first problem raises an error."""
         return align(self.source, self.read, self.vocabulary)
 
     def apart(self, problems: list[str]) -> _Parts:
-        """Look at genes, scale and malignancy each by itself, as one of them is wrong; add what is to the problems."""
+        """Check genes, scale and malignancy separately after a failed read; add what is wrong to the problems."""
         source, more = self.source, list[str]()
         names = _attempt(more, lambda: gene_names(source, self.read.gene_column))
         audit = None if names is None else _attempt(more, lambda: self._audit(names))
@@ -258,7 +258,7 @@ class _Trial(NamedTuple):
 
 
 def _attempt(problems: list[str], function: Callable[[], _T]) -> _T | None:
-    """Return what the function returns; where it refuses, note why and return None."""
+    """Return the result of the function; on an error, note the problem and return None."""
     try:
         return function()
     except CellLMError as error:
@@ -277,7 +277,7 @@ def _source(adata: AnnData | str | Path, layer: str | None, name: str, samples: 
 
 
 def _count_labels(source: Source, column: str) -> tuple[dict[str, int], int]:
-    """Return the number of cells by label, most frequent first, and of those without one."""
+    """Return the number of cells by label, most frequent first, and the number of cells without a label."""
     text, known = read_labels(source.obs, column, where=source.name, classes=2)
     counted = Counter(text[known].tolist())
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))), int((~known).sum())

@@ -1,8 +1,8 @@
 """Plots in the manner of scanpy: ``cell_lm.pl.embedding(adata, color="cell_type")``.
 
-Every function draws on ``ax`` where one is given, saves where ``save`` names a file, shows the figure unless ``show``
-is False, and returns what it drew on. ``show=None`` follows scanpy's setting, and shows nothing where matplotlib has no
-screen or the axes are the caller's. Figures that are not shown are never known to pyplot, so they leave nothing behind.
+Every function draws on ``ax`` if it is given, saves the figure to the file ``save``, shows it unless ``show`` is False,
+and returns the axes. ``show=None`` follows scanpy's setting, and shows nothing where matplotlib has no screen or ``ax``
+is given. Figures that are not shown are not registered with pyplot, so nothing has to be closed.
 """
 
 from __future__ import annotations

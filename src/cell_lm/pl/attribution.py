@@ -1,4 +1,4 @@
-"""Plots of which genes made the calls of a classifier."""
+"""Plots of gene attributions and deletion curves."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ def gene_attribution(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes | list[Axes]:
-    """Draw the genes that made the calls of each label: to the right those that speak for it, to the left against it.
+    """Draw the genes with the largest attributions of each label: evidence for it to the right, against it to the left.
 
-    Beside each gene stands the share of the label's cells that express it, above each panel how many were explained.
+    Each gene shows the fraction of the label's cells that express it; each title shows how many cells were explained.
 
     Parameters
     ----------
     adata
         Cells that :func:`cell_lm.tl.gene_attribution` has explained.
     labels
-        Which labels: by default all, a panel each.
+        The labels to draw, one panel each. Default: all.
     genes
-        Most genes of a panel: those of the largest attribution either way.
+        Most genes in a panel: those of the largest absolute attribution.
     key
-        Of ``uns``.
+        Key in ``uns`` with the result.
     ax
-        Where to draw, for a single label.
+        Axes to draw on, for a single label.
     show, save
         As in the whole module.
 
@@ -86,14 +86,14 @@ def deletion_curve(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw deletion curves: the probability of the call as genes are taken away in one order or another.
+    """Draw deletion curves: the probability of the predicted class as genes are removed, one curve per order.
 
     Parameters
     ----------
     adata
         Cells that :func:`cell_lm.tl.deletion_curve` was run on.
     key
-        Of ``uns``.
+        Key in ``uns`` with the result.
     ax, show, save
         As in the whole module.
 
@@ -112,7 +112,7 @@ def deletion_curve(
 
 
 def _table(adata: AnnData, key: str, tool: str) -> pd.DataFrame:
-    """Return the table that a tool has left in ``uns``."""
+    """Return the table that a tool wrote to ``uns``."""
     entry = adata.uns.get(key)
     table = entry.get("table") if isinstance(entry, Mapping) else None
     if not isinstance(table, pd.DataFrame):

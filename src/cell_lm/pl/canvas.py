@@ -1,4 +1,4 @@
-"""What every plot does around its drawing: a figure, whether it is shown, and where it is saved."""
+"""Shared by all plots: create a figure, show it, and save it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NO_SCREEN = {"agg", "cairo", "pdf", "pgf", "ps", "svg", "template"}
 
 
 def is_shown(show: bool | None, ax: Axes | None) -> bool:
-    """Decide whether to show: what the user says, else scanpy's setting, on a screen, for a figure of our own."""
+    """Return whether to show: ``show`` if given, else scanpy's setting, if there is a screen and we made the figure."""
     if show is not None or ax is not None:
         return bool(show)
     if get_backend().lower() in _NO_SCREEN:
@@ -26,7 +26,7 @@ def is_shown(show: bool | None, ax: Axes | None) -> bool:
 
 
 def new_figure(width: float, height: float, shown: bool) -> Figure:
-    """Return a new figure, which pyplot knows only if it is going to be shown."""
+    """Return a new figure, registered with pyplot only if it will be shown."""
     if not shown:
         return Figure(figsize=(width, height), layout="constrained")
     from matplotlib import pyplot

@@ -43,29 +43,29 @@ def embedding(
     ----------
     adata
         Cells with ``obsm[basis]``. Where the basis has more than two dimensions, its UMAP is computed and kept as
-        ``obsm[f"{basis}_umap"]``, with what it was made from in ``uns[f"{basis}_umap"]``; it is computed again when the
-        embedding is another one. ``adata.X`` is never touched.
+        ``obsm[f"{basis}_umap"]``, with its parameters in ``uns[f"{basis}_umap"]``; it is computed again when the
+        embedding has changed. ``adata.X`` is never changed.
     color
-        One column of ``obs`` or gene of ``var_names``, or several: a panel each. Numbers get a colour bar, all else a
-        legend, ordered by size. Of a name that is both, the column is drawn.
+        A column of ``obs`` or a gene of ``var_names``, or several, one panel each. Numbers get a colour bar, all else a
+        legend, ordered by size. If a name is both, the column is drawn.
     basis
         Key of ``obsm``.
     layer
-        Matrix of the genes. By default ``adata.raw`` where there is one, as in scanpy, else ``adata.X``.
+        Matrix to take the genes from. By default ``adata.raw`` where there is one, as in scanpy, else ``adata.X``.
     seed
         Seed of the UMAP.
     on_map
-        Write the names of the larger categories on the map, too.
+        Also write the names of the larger categories on the map.
     palette
-        Colours of the categories. By default ``adata.uns[f"{color}_colors"]`` as scanpy keeps it, or else the
-        colour-blind safe colours of the report.
+        Colours of the categories. Default: scanpy's ``adata.uns[f"{color}_colors"]``, else the colour-blind safe
+        colours of the report.
     ax, show, save
         As in the whole module; ``ax`` is for a single column.
 
     Returns
     -------
     Axes or list of Axes
-        The axes of the map, a list where ``color`` is one.
+        The axes of the map; a list if ``color`` is one.
 
     Raises
     ------

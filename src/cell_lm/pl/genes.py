@@ -1,4 +1,4 @@
-"""Plots of genes by their vectors: the nearest ones of a gene, and a map of gene sets."""
+"""Plots of gene vectors: the nearest genes of a gene, and a map of gene sets."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def gene_neighbours(
     gene
         Symbol, alias, previous symbol or Ensembl id.
     k
-        Genes drawn.
+        Number of genes to draw.
     vectors
-        Default: those that come with cell-lm.
+        Default: the vectors packaged with cell-lm.
     ax, show, save
         As in the whole module.
 
@@ -72,35 +72,36 @@ def gene_map(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw genes on a map by their vectors, coloured by the sets they belong to.
+    """Draw a map of gene vectors, coloured by gene set.
 
-    The map is the UMAP of the first 50 principal components, by angle; of fewer than ten genes it is their first two.
+    The map is the UMAP of the first 50 principal components by cosine; for fewer than ten genes, the first two
+    components.
 
     Parameters
     ----------
     genes
         Sets of genes by name, as ``{"T cells": ["CD3D", "CD2"], "B cells": ["CD19", "MS4A1"]}``, or one list of genes;
-        any name of a gene will do. A gene of several sets has the colour of the first one. Genes without a vector are
-        left out and counted in the title. Default: all genes that have one.
+        any name of a gene is accepted. A gene in several sets has the colour of the first one. Genes without a vector
+        are left out and counted in the title. Default: all genes that have one.
     vectors
-        Default: those that come with cell-lm.
+        Default: the vectors packaged with cell-lm.
     background
-        Make the map of all genes that have a vector, and draw the others pale: takes about a minute.
+        Compute the map from all genes that have a vector, and draw the others pale. This takes about a minute.
     names
         Write the symbols of the given genes, where they do not overlap.
     seed
-        Of the UMAP.
+        Seed of the UMAP.
     ax, show, save
         As in the whole module.
 
     Raises
     ------
     GeneError
-        A name is that of no gene, or of several; close symbols are named.
+        A name matches no gene, or several; the error suggests close symbols.
     InputError
         Fewer than three genes have a vector.
     ModelError
-        No vectors were given, and none come with this cell-lm.
+        No vectors were given, and none are packaged with this cell-lm.
     """
     vectors = GeneVectors.packaged() if vectors is None else vectors
     rows, sets, left_out = _members(genes, vectors)
@@ -146,7 +147,7 @@ def _members(
 
 
 def _coordinates(directions: NDArray[np.float32], seed: int) -> NDArray[np.floating]:
-    """Return a place on the map for each vector, [n, 2]."""
+    """Return the map coordinates of each vector, [n, 2]."""
     if len(directions) < FEWEST_CELLS:
         return principal_components(directions, 2)
     return umap_coordinates(principal_components(directions, min(COMPONENTS, directions.shape[1])), seed)

@@ -1,4 +1,4 @@
-"""Plots of what came of a run, an annotation, and the genes of an input."""
+"""Plots of a training run, of an annotation, and of how the genes of an input were matched."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def confusion(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw the confusion matrix of predicted labels: shaded by the share of the row, the cells written in.
+    """Draw the confusion matrix of predicted labels: shaded by the fraction of the row, with the numbers of cells.
 
     Parameters
     ----------
     truth, predicted
-        One label a cell each, in the same order, none missing.
+        One label per cell each, in the same order, none missing.
     ax, show, save
         As in the whole module.
 
@@ -62,7 +62,7 @@ def training(
     run
         The run folder, or its ``log.jsonl``.
     ax
-        Draw only the total loss, here.
+        Draw only the total loss, on these axes.
     show, save
         As in the whole module.
 
@@ -98,19 +98,19 @@ def coverage(
     show: bool | None = None,
     save: str | Path | None = None,
 ) -> Axes:
-    """Draw what became of the genes of an input: matched, renamed, merged, ambiguous, non-coding, unknown.
+    """Draw how the genes of an input were matched: matched, renamed, merged, ambiguous, non-coding, unknown.
 
     Parameters
     ----------
     data
-        An audit; or an AnnData, whose ``var_names`` are looked up.
+        A gene audit; or an AnnData, whose ``var_names`` are matched.
     ax, show, save
         As in the whole module.
 
     Raises
     ------
     GeneError
-        The names of the AnnData are no human genes.
+        The names in the AnnData are not human genes.
     """
     audit = _audit(data)
     shown = is_shown(show, ax)

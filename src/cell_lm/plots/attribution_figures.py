@@ -1,4 +1,4 @@
-"""Drawing of attributions: the genes that made the calls of each label, and deletion curves.
+"""Figures of attributions: the top genes of each label, and deletion curves.
 
 As in :mod:`cell_lm.plots.figures` each function draws on the axes it is given, within
 :func:`cell_lm.plots.style.drawing`.
@@ -17,14 +17,14 @@ RANDOM_ORDERS = ("random", "random, equally expressed")
 
 
 def top_genes(table: pd.DataFrame, label: str, most: int) -> pd.DataFrame:
-    """Return the rows of the genes of a label whose attribution is largest either way, from the highest down."""
+    """Return the rows of a label's genes of the largest absolute attribution, from the highest attribution down."""
     rows = table[table["label"].astype(str) == label]
     strongest = rows["attribution"].abs().sort_values(ascending=False, kind="stable").index[:most]
     return rows.loc[strongest].sort_values("attribution", ascending=False, kind="stable")
 
 
 def draw_gene_attribution(ax: Axes, table: pd.DataFrame, label: str, *, genes: int = 12) -> None:
-    """Draw the genes of one label as bars: to the right those that speak for it, to the left those against.
+    """Draw the genes of one label as bars: evidence for it to the right, against it to the left.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def draw_gene_attribution(ax: Axes, table: pd.DataFrame, label: str, *, genes: i
 
 
 def draw_deletion_curves(ax: Axes, table: pd.DataFrame) -> None:
-    """Draw the probability of the call against the share of genes that are gone, one line for each order.
+    """Draw the probability of the predicted class against the fraction of genes removed, one line per order.
 
     Parameters
     ----------

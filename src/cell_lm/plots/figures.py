@@ -42,11 +42,11 @@ HEAT = LinearSegmentedColormap.from_list("heat", [(*to_rgb(ACCENT), 0.0), (*to_r
 """From the page's own background to blue, so that it fits light and dark pages alike."""
 
 FEWEST_ON_MAP = 0.008
-"""Share of the cells a category needs to be named on the map itself; the legend names them all."""
+"""Fraction of the cells a category needs to be named on the map itself; the legend names all categories."""
 
 
 class Confusion(Protocol):
-    """What a heat map of a confusion matrix needs, as ``cell_lm.evaluation.AnnotationScores`` has it."""
+    """What the heat map of a confusion matrix needs; ``cell_lm.evaluation.AnnotationScores`` provides it."""
 
     @property
     def confusion(self) -> NDArray[np.int64]:
@@ -76,7 +76,7 @@ def _arrows(ax: Axes, name: str) -> None:
 
 
 def point_size(n: int) -> float:
-    """Return the area of a point (in square points) at which ``n`` cells fill a map without clogging it."""
+    """Return the area of a point (in square points) at which ``n`` cells fill a map without too much overlap."""
     return float(np.clip(24_000 / max(n, 1), 0.6, 26.0))
 
 
@@ -96,7 +96,7 @@ def draw_map(
     on_map: bool = False,
     legend: bool = True,
 ) -> None:
-    """Draw cells on a map, coloured by category; in a random but fixed order, so that no category covers another.
+    """Draw cells on a map, coloured by category, in a random but fixed order, so that no category hides another.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _legend(ax: Axes, labels: NDArray[np.str_], colours: Mapping[str, str]) -> N
 
 
 def _names_on_map(ax: Axes, coordinates: NDArray[np.floating], labels: NDArray[np.str_]) -> None:
-    """Name categories where most of their cells are, the largest first, leaving out what would overlap."""
+    """Write category names where most of their cells are, the largest first; overlapping names are left out."""
     figure = ax.get_figure(root=True)
     if not isinstance(figure, Figure):
         return
@@ -212,7 +212,7 @@ def draw_curve(
     percent
         Label the values as percent.
     baseline
-        Value that a naive guess reaches, and what it is.
+        Value of a naive baseline, and its name.
     """
     train = log.thinned(log.column(history, "train", name))
     valid = log.thinned(log.column(history, "valid", name))
@@ -236,7 +236,7 @@ def draw_curve(
 
 
 def _focus(ax: Axes, train: pd.DataFrame, valid: pd.DataFrame, baseline: tuple[float, str] | None) -> None:
-    """Let no single spike squeeze the curve: limits from the inner 99 % of the training values."""
+    """Set the limits from the inner 99 % of the training values, so that a spike does not flatten the curve."""
     inner = train["value"].quantile([0.005, 0.995]).tolist() if len(train) else []
     values = np.array([*inner, *valid["value"], *([baseline[0]] if baseline else [])])
     if len(values):
@@ -246,9 +246,9 @@ def _focus(ax: Axes, train: pd.DataFrame, valid: pd.DataFrame, baseline: tuple[f
 
 
 def draw_confusion(ax: Axes, scores: Confusion) -> None:
-    """Draw a confusion matrix as a heat map: shaded by the share of the row, with the number of cells written in.
+    """Draw a confusion matrix as a heat map: shaded by the fraction of the row, with the numbers of cells.
 
-    Rows are the types that occur in the truth, the most frequent first; those only predicted follow as columns.
+    Rows are the types of the truth, the most frequent first; types that are only predicted follow as columns.
     """
     support = scores.confusion.sum(axis=1)
     names = [short(name) for name in scores.classes]
@@ -293,7 +293,7 @@ def confusion_size(scores: Confusion) -> tuple[float, float]:
 
 
 def draw_distribution(ax: Axes, values: Mapping[str, NDArray[Any]], colours: Mapping[str, str], *, title: str) -> None:
-    """Draw how a positive quantity is spread over the cells of each data set, on a logarithmic axis; medians dotted."""
+    """Draw the distribution of a positive quantity over the cells of each data set, on a log axis; medians dotted."""
     positive = {name: np.asarray(v, np.float64)[np.asarray(v) > 0] for name, v in values.items()}
     positive = {name: v for name, v in positive.items() if len(v)}
     if positive:
@@ -320,7 +320,7 @@ def _minor(value: float, _position: object) -> str:
 
 
 def draw_gene_audit(ax: Axes, audits: Mapping[str, Mapping[str, int]]) -> None:
-    """Draw what became of the genes of each data set: one bar a data set, one part a status."""
+    """Draw how the genes of each data set were matched: one bar per data set, one segment per status."""
     names = list(audits)
     left = np.zeros(len(names))
     for status, colour in GENE_STATUS.items():

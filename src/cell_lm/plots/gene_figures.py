@@ -1,4 +1,4 @@
-"""Figures of genes by their vectors: who is near, and where genes lie on a map. Each draws on the axes it is given.
+"""Figures of gene vectors: nearest genes, and a map of genes. Each function draws on the axes it is given.
 
 Call them within :func:`cell_lm.plots.style.drawing`. None touches pyplot.
 """
@@ -37,7 +37,7 @@ def draw_neighbours(ax: Axes, genes: Sequence[str], cosines: NDArray[np.floating
 
 
 def draw_background(ax: Axes, coordinates: NDArray[np.floating]) -> None:
-    """Draw genes [n, 2] that nothing is said of, small and pale."""
+    """Draw genes of the background [n, 2], small and pale."""
     x, y = coordinates.T
     ax.scatter(x, y, color=GREY, s=1.5, alpha=0.35, linewidths=0, rasterized=True)
 

@@ -22,18 +22,18 @@ CURVES = {
     "norm": ("Gradient norm", False),
     "cells_per_second": ("Cells per second", False),
 }
-"""Column of the log: title, and whether it is a share."""
+"""Column of the log: title, and whether it is a fraction."""
 
 KINDS = ("train", "valid")
 MOST_POINTS = 600
-"""Points of a curve; a longer log is averaged over spans of steps, which the eye could not tell apart anyway."""
+"""Most points of a curve; a longer log is averaged over spans of steps."""
 
 
 def read_history(log_jsonl: Path) -> pd.DataFrame:
     """Read the ``log.jsonl`` of a run.
 
-    Where a run was resumed and went over some steps twice, the later row counts. A last line that was cut off (the run
-    is still writing, or was killed) is left out; damage anywhere else is an error.
+    If a resumed run logged some steps twice, the later row is used. A truncated last line (the run is still writing, or
+    was killed) is left out; damage anywhere else is an error.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_history(log_jsonl: Path) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        One row a line, sorted by step: ``kind`` (``train``, ``valid``), ``step`` and a column for every other key
+        One row per line, sorted by step: ``kind`` (``train``, ``valid``), ``step`` and a column for every other key
         (``total``, ``masked_accuracy``, ``cells_per_second``, ...), numbers as float with NaN for null. Notes are left
         out.
 
@@ -104,14 +104,14 @@ def thinned(curve: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
 
 
 def smoothed(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a centred running mean over a twenty-fifth of the curve; shorter at its ends, never shifted."""
+    """Return a centred running mean over a twenty-fifth of the curve; the window is shorter at the ends."""
     window = max(1, len(values) // 25) | 1
     running = pd.Series(values).rolling(window, center=True, min_periods=1).mean()
     return running.to_numpy(dtype=np.float64)
 
 
 def last(history: pd.DataFrame, name: str) -> tuple[float, str] | None:
-    """Return where a curve ends, and of which kind: validation where there is one, else the mean of the last steps."""
+    """Return the final value of a curve and its kind: validation if there is one, else the mean of the last steps."""
     for kind in ("valid", "train"):
         values = column(history, kind, name)["value"]
         if len(values):

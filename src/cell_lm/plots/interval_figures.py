@@ -14,18 +14,18 @@ from cell_lm.plots.style import ACCENT, INK, MUTED, short
 def draw_intervals(
     ax: Axes, names: Sequence[str], values: NDArray[np.floating], *, title: str, zero: bool = False, first: bool = True
 ) -> None:
-    """Draw one row a method, the first one on top.
+    """Draw one row per method, the first on top.
 
     Parameters
     ----------
     ax
-        Where.
+        Axes to draw on.
     names
-        One a method.
+        One name per method.
     values
         Mean, lower and upper bound [methods, 3]; a row of NaN stays empty.
     title
-        What is shown.
+        Title of the axes.
     zero
         Draw a line at 0, for differences.
     first

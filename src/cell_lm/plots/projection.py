@@ -1,4 +1,4 @@
-"""The map of an embedding: UMAP, the same picture for the same cells and seed."""
+"""The map of an embedding: UMAP, reproducible for the same cells and seed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ FEWEST_CELLS = 10
 
 
 def umap_coordinates(embedding: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
-    """Return where the cells fall on a map: UMAP of the graph of their 15 nearest neighbours by angle.
+    """Return map coordinates of cells: the UMAP of their 15 nearest neighbours by cosine.
 
-    The neighbours are exact, so that nothing but ``seed`` is random. UMAP keeps neighbourhoods; distances and areas on
-    it mean little.
+    The neighbours are exact, so only ``seed`` changes the result. UMAP keeps neighbourhoods; distances and areas on the
+    map mean little.
 
     Parameters
     ----------

@@ -75,7 +75,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw in the style of the report; what the user has set in matplotlib comes back afterwards.
+    """Draw in the style of the report; the user's matplotlib settings are restored afterwards.
 
     Labels are never read as TeX, so that a donor called ``$1$`` keeps its name.
     """
@@ -98,7 +98,7 @@ def by_size(values: Iterable[str]) -> dict[str, int]:
 
 
 def category_colours(values: Iterable[str], known: Mapping[str, str] | None = None, *, skip: int = 0) -> dict[str, str]:
-    """Give each category a colour, the largest first; past twenty categories the smallest share a grey.
+    """Give each category a colour, the largest first; past twenty categories the smallest ones share a grey.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def legend(values: Iterable[str], colours: Mapping[str, str]) -> list[Key]:
 
 
 def short(text: str, longest: int = 28) -> str:
-    """Cut the middle out of a long name; its ends tell more."""
+    """Shorten a long name by cutting out its middle."""
     if len(text) <= longest:
         return text
     head = (longest - 1) * 2 // 3
@@ -167,6 +167,6 @@ def compact(value: float) -> str:
 
 
 def as_categories(values: Iterable[object]) -> NDArray[np.str_]:
-    """Return one category a cell as text; missing ones (None, NaN) are :data:`MISSING`."""
+    """Return one category per cell as text; missing ones (None, NaN) are :data:`MISSING`."""
     series = pd.Series(np.asarray(values, dtype=object))
     return np.asarray(series.map(str, na_action="ignore").fillna(MISSING), dtype=str)

@@ -17,9 +17,9 @@ from scipy import sparse
 _A, _B = 0.583030, 1.334167
 """The curve 1 / (1 + a d^2b) for ``min_dist`` 0.5 and ``spread`` 1, the defaults of scanpy."""
 _NEGATIVES = 5
-"""Cells drawn at random from which a cell moves away, for each neighbour that it moves to."""
+"""Random cells that repel a cell, for each neighbour that attracts it (negative samples)."""
 _MANY = 10_000
-"""From so many cells on, 200 rounds are made instead of 500."""
+"""From this number of cells on, 200 epochs are run instead of 500."""
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -29,16 +29,16 @@ def _compiled(function: Function) -> Function:
 
 
 def layout(table: NDArray[np.float32], neighbours: int, seed: int) -> NDArray[np.float32]:
-    """Return where rows fall on a map.
+    """Return map coordinates of the rows.
 
     Parameters
     ----------
     table
         float32 [rows, dimensions].
     neighbours
-        Nearest rows of each, itself among them, that are kept near.
+        Number of nearest rows of each row, itself included.
     seed
-        Of everything random.
+        Seed of all random numbers.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def layout(table: NDArray[np.float32], neighbours: int, seed: int) -> NDArray[np
 
 
 def fuzzy_neighbours(table: NDArray[np.float32], neighbours: int) -> sparse.csr_matrix[Any]:
-    """Return how strongly rows are joined, from 0 to 1, float64 [rows, rows], symmetric (section 3.1 of the paper)."""
+    """Return the edge weights between rows, from 0 to 1, float64 [rows, rows], symmetric (section 3.1 of the paper)."""
     from sklearn.neighbors import NearestNeighbors
 
     distances, indices = NearestNeighbors(n_neighbors=neighbours).fit(table).kneighbors(table)
@@ -72,7 +72,7 @@ def fuzzy_neighbours(table: NDArray[np.float32], neighbours: int) -> sparse.csr_
 
 
 def _strengths(distances: NDArray[np.float64], wanted: float) -> NDArray[np.float64]:
-    """Return exp(-(d - nearest) / scale), with the scale of each row such that its strengths add up to ``wanted``."""
+    """Return exp(-(d - nearest) / scale), with the scale of each row such that its weights add up to ``wanted``."""
     nearest = np.min(np.where(distances > 0, distances, np.inf), axis=1, keepdims=True)
     beyond = np.maximum(distances - np.where(np.isfinite(nearest), nearest, 0.0), 0.0)
     low, high = np.full_like(nearest, 1e-12), np.full_like(nearest, 1e3 * max(float(distances.max()), 1e-9))
@@ -105,7 +105,7 @@ def _move(
     rounds: int,
     seed: int,
 ) -> None:
-    """Move joined points together and others apart, in place; an edge is used once in ``every`` rounds."""
+    """Attract joined points and repel others, in place; an edge is used once in ``every`` epochs."""
     state = np.uint64(seed)
     due, apart = every.copy(), every / _NEGATIVES
     for step in range(rounds):

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page, self-contained, and what it is made from."""
+"""The report of a run: one self-contained HTML page, and its content as data."""
 
 from cell_lm.plots.history import read_history
 from cell_lm.plots.projection import umap_coordinates

@@ -1,4 +1,4 @@
-"""Predicted cell types beside the true ones, and beside what other methods predicted for the same cells."""
+"""Predicted cell types compared with the true ones, and with the predictions of other methods for the same cells."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class MethodScores:
     macro_f1 : Interval
     accuracy : float
     difference : Interval or None
-        Macro-F1 of the model less that of this method, paired over cells; None for the model itself.
+        Macro-F1 of the model minus that of this method, paired over cells; None for the model itself.
     """
 
     name: str
@@ -41,13 +41,13 @@ class DonorScores:
     ----------
     name : str
     cells, types : int
-        How many of them the donor has.
+        Number of cells and of types of the donor.
     macro_f1 : Interval
         Of the model, over the types of this donor.
     rival : float
         Of the strongest baseline; NaN where there is none.
     difference : Interval or None
-        Model less strongest baseline.
+        Model minus strongest baseline.
     """
 
     name: str
@@ -60,24 +60,24 @@ class DonorScores:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Cell types predicted for cells whose labels the classifier did not see."""
+    """Predicted cell types of held-out cells."""
 
     truth: Labels
     predicted: Labels
     method: str = "cell-lm: frozen encoder, linear head"
-    """What predicted."""
+    """Name of the method."""
     baselines: Mapping[str, Labels] = field(default_factory=dict)
-    """What other methods predicted for the same cells."""
+    """Predictions of other methods for the same cells."""
     donors: Labels | None = None
-    """One donor a cell; intervals are then for further cells of these donors, and each donor has a row."""
+    """One donor per cell; intervals are then for further cells of these donors, and each donor has a row."""
     trained_on: str = ""
     """Which cells the classifier was fitted on, as ``2,104 cells of 3 donors``."""
     tested_on: str = ""
     """Which cells these are, as ``1,204 cells of 2 unseen donors``."""
     known: frozenset[str] | None = None
-    """Cell types the classifier could know, if some of the truth were not among them."""
+    """Cell types of the training cells, if the truth has types that are not among them."""
     type_notes: Mapping[str, str] = field(default_factory=dict)
-    """What to know of a type, as ``5 training cells where donor human1 is left out``."""
+    """Note on a type, as ``5 training cells where donor human1 is left out``."""
     confidence: NDArray[np.floating] | None = None
     """Probability of the predicted label of every cell."""
 
@@ -98,7 +98,7 @@ class Annotation:
 
     @cached_property
     def by_donor(self) -> tuple[DonorScores, ...]:
-        """The scores donor by donor, by name; nothing where donors are not given."""
+        """The scores per donor, sorted by name; empty if donors are not given."""
         if self.donors is None:
             return ()
         donors = as_labels(self.donors, where="donors")
@@ -125,7 +125,7 @@ class Annotation:
         return DonorScores(name, len(rows), types, score, macro_f1(truth, rival), difference)
 
     def at_confidence(self, least: float) -> tuple[float, float] | None:
-        """Return the share of the cells that are at least so confident, and the accuracy among them."""
+        """Return the fraction of the cells with at least this confidence, and the accuracy among them."""
         if self.confidence is None:
             return None
         sure = np.asarray(self.confidence) >= least

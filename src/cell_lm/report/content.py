@@ -1,4 +1,4 @@
-"""What a report can tell, as data: every section but the title is optional."""
+"""The content of a report as data: every section but the title is optional."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cell_lm.plots.style import as_categories
 from cell_lm.report.annotation import Annotation
 
 NOTABLE = 12
-"""Most renamed genes that a data set's row tells about."""
+"""Most renamed genes listed in a data set's row."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class Dataset:
     audit: AuditSummary
     """What became of its genes."""
     tumour: int = 0
-    """Cells said to be tumour cells."""
+    """Cells labelled as tumour cells."""
     normal: int = 0
-    """Cells said to be normal cells; the others are unknown."""
+    """Cells labelled as normal cells; the others are unknown."""
     donors: int | None = None
     tissue: str | None = None
     role: str | None = None
     """What the cells were used for, as ``pretraining``."""
     source: str | None = None
-    """Where the data come from and under which licence."""
+    """Source and licence of the data."""
     renamed: tuple[tuple[str, str, str], ...] = ()
     """Renamed genes worth showing: (as given, approved symbol, how it was found)."""
     library_size: NDArray[np.floating] | None = None
@@ -70,7 +70,7 @@ class Dataset:
         Parameters
         ----------
         cells
-            The cells; nothing of them is kept but numbers per cell.
+            The cells; only numbers per cell are kept.
         donor, tissue
             Columns of ``obs``.
         role, source
@@ -103,7 +103,7 @@ def _distinct(values: pd.Series) -> list[str]:
 
 
 def _notable(cells: CellData) -> tuple[tuple[str, str, str], ...]:
-    """Return the renamed genes that carry most of the expression: losing them would have cost most."""
+    """Return the renamed genes with the most expression."""
     table = cells.audit.table
     renamed = table[(table["status"] == "renamed") & (table["gene"] != table["symbol"])]
     weight = np.asarray(cells.X.sum(axis=0)).ravel()[renamed["index"].to_numpy(dtype=np.int64)]
@@ -113,11 +113,11 @@ def _notable(cells: CellData) -> tuple[tuple[str, str, str], ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What a naive guess reaches, drawn beside a curve."""
+    """Value of a naive baseline, drawn with a curve."""
 
     value: float
     label: str
-    """What the guess is, as ``always the most frequent bin``."""
+    """Name of the baseline, as ``always the most frequent bin``."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Panel:
 
     title: str
     values: Labels
-    """One category a cell; missing ones (None, NaN) are shown as not given."""
+    """One category per cell; missing ones (None, NaN) are shown as not given."""
     caption: str = ""
     """What to look for."""
     on_map: bool = False
@@ -152,7 +152,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Embedding:
-    """The cells as the model sees them. At least a map or a geometry."""
+    """The embedding of the cells: a map, a geometry, or both."""
 
     coordinates: NDArray[np.floating] | None = None
     """Map coordinates [cells, 2], from :func:`cell_lm.report.umap_coordinates`."""
@@ -177,7 +177,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """How to make all of it again."""
+    """How to reproduce the run."""
 
     command: str
     version: str
@@ -186,22 +186,22 @@ class Reproduction:
     environment: Mapping[str, str] = field(default_factory=dict)
     """From :func:`cell_lm.report.environment`."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """What lies beside the report: path relative to it, by what it holds."""
+    """Files next to the report: relative path by content."""
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """All that a report tells."""
+    """The content of a report."""
 
     title: str
     summary: str = ""
     """One or two sentences: what was done, on what."""
     parameters: int | None = None
-    """Trainable numbers of the model."""
+    """Trainable parameters of the model."""
     model: str = ""
-    """What the model is, as ``small: latent attention, 4 layers of width 128``."""
+    """Description of the model, as ``small: latent attention, 4 layers of width 128``."""
     vocabulary: int | None = None
-    """Genes the model knows."""
+    """Genes in the model's vocabulary."""
     seconds: float | None = None
     """Time of the whole run."""
     datasets: tuple[Dataset, ...] = ()
@@ -210,4 +210,4 @@ class ReportData:
     annotation: Annotation | None = None
     reproduction: Reproduction | None = None
     limits: tuple[str, ...] = ()
-    """What the reader must not conclude from this run, beside what holds for any."""
+    """Limitations of this run, in addition to the general ones."""

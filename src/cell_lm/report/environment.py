@@ -1,4 +1,4 @@
-"""On what a result was made: the versions that matter, and the machine in general words."""
+"""The environment of a result: package versions, and a general description of the machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "anndata", "scanpy", "uma
 
 
 def environment() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result, the operating system and the cores."""
+    """Return the versions of Python and of the packages that affect a result, the operating system and the cores."""
     found = {"Python": platform.python_version()}
     for package in PACKAGES:
         try:

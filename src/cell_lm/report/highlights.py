@@ -1,4 +1,4 @@
-"""The numbers at the head of a report, each beside what it has to be read against."""
+"""The numbers at the head of a report, each with its reference value."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cell_lm.report.wording import comparison
 
 Verdict = Literal["", "above baseline", "level with baseline", "below baseline"]
 LEVEL = 0.005
-"""Differences up to this are called level: no single run could tell them from chance."""
+"""Differences up to this are called level: a single run cannot distinguish them from chance."""
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class Card:
 
 @dataclass(frozen=True)
 class Cards:
-    """All of them: what came out, and what it took."""
+    """All cards: results and costs."""
 
     results: tuple[Card, ...]
     facts: tuple[Card, ...]
 
 
 def compare(value: float, baseline: float) -> Verdict:
-    """Say on which side of a baseline a score lies, higher being better."""
+    """Return whether a score is above or below a baseline; higher is better."""
     if abs(value - baseline) <= LEVEL:
         return "level with baseline"
     return "above baseline" if value > baseline else "below baseline"
 
 
 def verdict_of(difference: Interval) -> Verdict:
-    """Say on which side of a baseline the model lies; level where the interval of the difference includes 0."""
+    """Return whether the model is above or below a baseline; level if the interval of the difference includes 0."""
     if difference.low <= 0 <= difference.high:
         return "level with baseline"
     return "above baseline" if difference.low > 0 else "below baseline"
@@ -131,7 +131,7 @@ def _coverage(datasets: tuple[Dataset, ...]) -> str:
 
 
 def findings(data: ReportData) -> list[str]:
-    """Return what the run showed, in sentences with the comparison that makes them honest."""
+    """Return the results of the run in sentences, each with its comparison."""
     annotation = data.annotation
     if annotation is None:
         return []

@@ -1,4 +1,4 @@
-"""From the data of a report to its pictures, each with its description."""
+"""The figures of a report, each with its description."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity over the steps, and what its dashed line is."""
+    """One quantity over the steps, and the meaning of its dashed line."""
 
     svg: Markup
     baseline: str

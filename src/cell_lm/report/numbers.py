@@ -1,4 +1,4 @@
-"""How numbers are written on the page. Whatever is undefined (None, NaN) is an en dash."""
+"""Number formats of the page. An undefined value (None, NaN) is an en dash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cell_lm.plots.style import compact
 
 NONE = "–"
 _GAP = "\u00a0"
-"""A space that no line breaks at."""
+"""A non-breaking space."""
 
 
 def _undefined(value: float | None) -> bool:
@@ -17,7 +17,7 @@ def _undefined(value: float | None) -> bool:
 
 
 def count(value: float | None) -> str:
-    """Write a whole number with its thousands apart, as ``12,345``."""
+    """Write a whole number with thousands separators, as ``12,345``."""
     return NONE if value is None or _undefined(value) else f"{round(value):,}"
 
 
@@ -43,7 +43,7 @@ def _signed(value: float) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Write a share as percent, as ``93.4 %``; what is not quite all of it never becomes 100 %, nor a trace 0 %."""
+    """Write a fraction as percent, as ``93.4 %``; a fraction below 1 never becomes 100 %, one above 0 never 0 %."""
     if value is None or _undefined(value):
         return NONE
     step = 10.0**-digits
@@ -55,7 +55,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def amount(value: float | None) -> str:
-    """Write a large number shortly, as ``5.42M``."""
+    """Write a large number in short form, as ``5.42M``."""
     return NONE if value is None or _undefined(value) else compact(value)
 
 

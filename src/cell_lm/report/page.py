@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing but itself."""
+"""The report as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ class ClassRow:
 def write_report(data: ReportData, path: Path, *, replace: bool = True) -> None:
     """Write the report of a run: one HTML file, whole or not at all.
 
-    It loads nothing: style and pictures are in the page. Sections that ``data`` has nothing for are left out.
+    The page loads no other file: style and figures are embedded. Sections without data are left out.
 
     Parameters
     ----------
     data
-        What to tell.
+        Content of the report.
     path
         Where.
     replace
-        Whether a file that is there is replaced.
+        Whether to replace an existing file.
     """
     page = render(data)
     with atomic_file(path, replace=replace) as temporary:

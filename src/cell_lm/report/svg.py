@@ -1,4 +1,4 @@
-"""A matplotlib figure as SVG that can stand inside a page: no foreign id, no fixed colour of text, nothing to fetch."""
+"""A matplotlib figure as SVG for embedding in a page: unique ids, no fixed text colour, nothing to fetch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def to_svg(figure: Figure, name: str, alt: str, *, dpi: int = 190) -> Markup:
     name
         Unique on the page; starts every id of this figure, as ids of two figures would otherwise refer to each other.
     alt
-        What the figure shows, for who cannot see it.
+        Text alternative for readers who cannot see the figure.
     dpi
         Resolution of the rasterised parts.
     """
@@ -63,7 +63,7 @@ def _halos_to_css(figure: Figure) -> None:
 
 
 def _framed(text: str, name: str, alt: str) -> str:
-    """Leave the size to the page, which is told the natural width (a point is 4/3 pixels), and add the description."""
+    """Let the page set the size, with the natural width as a hint (a point is 4/3 pixels), and add the description."""
     head, body = text.split(">", 1)
     box = re.search(r'viewBox="0 0 ([0-9.]+) ([0-9.]+)"', head)
     width, height = (float(side) for side in box.groups()) if box else (400.0, 300.0)

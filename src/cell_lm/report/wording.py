@@ -1,4 +1,4 @@
-"""What a biologist should read from the numbers, and what not."""
+"""Explanations of the numbers, and their limitations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cell_lm.report.numbers import NONE, count, score
 
 @dataclass(frozen=True)
 class GeometryRow:
-    """One measure, of every embedding that is compared."""
+    """One measure of every compared embedding."""
 
     name: str
     values: tuple[str, ...]
@@ -21,7 +21,7 @@ class GeometryRow:
 
 
 def geometry_rows(measured: Mapping[str, Geometry]) -> list[GeometryRow]:
-    """Say of every measure what it is and how it is read."""
+    """Explain every measure and how to interpret it."""
     every = list(measured.values())
     widths = " and ".join(dict.fromkeys(count(one.width) for one in every))
     rows = [
@@ -56,7 +56,7 @@ def _alignment(measured: list[Geometry]) -> str:
 
 
 def comparison(annotation: Annotation) -> str:
-    """Say in one sentence how the model stands against its strongest baseline; nothing where it has none."""
+    """Compare the model with its strongest baseline in one sentence; empty if there is no baseline."""
     rival = annotation.strongest
     if rival is None or rival.difference is None:
         return ""
@@ -75,7 +75,7 @@ def comparison(annotation: Annotation) -> str:
 
 
 def limits(data: ReportData) -> list[str]:
-    """Return what must not be concluded: what the data says itself, then what follows from its sections."""
+    """Return the limitations: those given in the data, then those that follow from its sections."""
     said = [
         *data.limits,
         "This is one run with one seed. Another seed gives other figures, by a hundredth or so: repeat before you rely "

@@ -1,6 +1,6 @@
 """Tools in the manner of scanpy: they take an AnnData and write their results into it; X is never changed.
 
-Everything is computed before anything is written: after an error the AnnData is as it was.
+Everything is computed before anything is written: an error leaves the AnnData unchanged.
 """
 
 from cell_lm.tasks.features import weights_hash

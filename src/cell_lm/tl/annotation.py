@@ -36,22 +36,22 @@ def embed(
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one. Also
-        the path of a file of cells, or a store (or its path): the result is then a new AnnData.
+        Cells by human genes. A view is copied first, as whenever something is written into one. Also the path of a file
+        of cells, or a store (or its path): the result is then a new AnnData.
     model
-        The model, or the path of its folder (or of the run that made it). It is moved to the device, and stays there.
+        The model, or the path of its folder (or of the run that made it). It is moved to the device and stays there.
     key_added
-        Where in ``obsm`` the embedding goes; what it was made from goes to ``uns``, under the same key without ``X_``.
+        Key in ``obsm`` for the embedding; its record goes to ``uns``, under the same key without ``X_``.
     token_budget
-        Genes that one forward pass may hold: bounds memory, changes no result.
+        Most genes in one forward pass. It limits memory and changes no result.
     device
-        Where to compute: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
+        Device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
     precision
         Arithmetic of the encoder: ``"float32"``, or ``"bfloat16"``, which is faster and differs by its rounding.
     copy
-        Return a copy with the embedding and leave ``adata`` as it is.
+        Return a copy with the embedding and leave ``adata`` unchanged.
     progress
-        Show a bar; or a function that is called with the number of further cells that are done.
+        Show a progress bar; or a function that is called with the number of cells completed since the last call.
     **how
         How the cells are read: ``layer`` (X by default, the name of a layer, or ``"raw"``), ``scale`` (``"counts"``, or
         ``"log1p"`` of counts scaled per cell to any total), ``gene_column`` (column of ``var`` with gene symbols or
@@ -61,7 +61,7 @@ def embed(
     Returns
     -------
     AnnData or None
-        The copy, if one was asked for; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has two new
+        The copy with ``copy``; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has two new
         entries:
 
         ``obsm["X_cell_lm"]``
@@ -69,9 +69,10 @@ def embed(
         ``uns["cell_lm"]``
             ``key``, ``model`` (its kind), ``model_path`` (if it was given), ``weights_sha256`` (as in the model's
             ``config.json``), ``device``, ``precision``, ``vocabulary`` (hash), ``genes_given``, ``genes_used``,
-            ``genes_found`` (of the vocabulary), ``coverage`` (share of the vocabulary that was found), ``genes`` (given
-            ones by what became of them), ``scale``, ``evidence`` (what proves the scale), ``params`` (how the cells
-            were read), ``cell_lm_version``. Of a store, ``store`` and ``store_sha256`` instead of genes and scale.
+            ``genes_found`` (of the vocabulary), ``coverage`` (fraction of the vocabulary that was found), ``genes``
+            (number of given genes by status), ``scale``, ``evidence`` (what proves the scale), ``params`` (how the
+            cells were read), ``cell_lm_version``. Of a store, ``store`` and ``store_sha256`` instead of genes and
+            scale.
 
     Raises
     ------
@@ -114,27 +115,27 @@ def annotate(
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one. Also
-        the path of a file of cells, or a store (or its path): the result is then a new AnnData.
+        Cells by human genes. A view is copied first, as whenever something is written into one. Also the path of a file
+        of cells, or a store (or its path): the result is then a new AnnData.
     classifier
         A fitted classifier, or the path of its folder.
     key_added
-        What the names of the new entries begin with.
+        Prefix of the new entries.
     probabilities
-        Add the probabilities of all labels, too.
+        Also add the probabilities of all labels.
     device, precision
-        As of :func:`embed`; None: those of the classifier.
+        As in :func:`embed`; None: those of the classifier.
     copy
-        Return a copy with the annotation and leave ``adata`` as it is.
+        Return a copy with the annotation and leave ``adata`` unchanged.
     progress
-        Show a bar; or a function that is called with the number of further cells that are done.
+        Show a progress bar; or a function that is called with the number of cells completed since the last call.
     **how
         How the cells are read; see :func:`embed`.
 
     Returns
     -------
     AnnData or None
-        The copy, if one was asked for; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has new
+        The copy with ``copy``; a new AnnData, without X, for a file or a store. Otherwise ``adata`` has new
         entries:
 
         ``obs["cell_lm_label"]``
@@ -142,11 +143,12 @@ def annotate(
         ``obs["cell_lm_confidence"]``
             Its probability, float32.
         ``obsm["cell_lm_proba"]``
-            float32 [cells, labels], where asked for; the order is that of ``uns["cell_lm_annotation"]["classes"]``.
+            float32 [cells, labels], with ``probabilities``; the order is that of
+            ``uns["cell_lm_annotation"]["classes"]``.
         ``uns["cell_lm_annotation"]``
-            ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and cells that it was fitted on),
-            ``reference_coverage`` (share of the reference's genes that these cells have), and all that :func:`embed`
-            records.
+            ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and number of cells of the fit),
+            ``reference_coverage`` (fraction of the reference's genes that these cells have), and everything that
+            :func:`embed` records.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def annotate(
     Warns
     -----
     CoverageWarning
-        The cells have less than half of the genes that the reference had.
+        The cells have less than half of the genes of the reference.
     """
     read = read_options(**how)
     record = _record(adata, key_added, f"{key_added}_annotation")
@@ -184,7 +186,7 @@ def annotate(
         "reference_coverage": classifier.coverage(cells).share,
     }
     target = target_of(adata, cells, copy=copy)
-    # By position: names of cells need not be unique.
+    # By position: cell names need not be unique.
     target.obs[f"{key_added}_label"] = pd.Categorical.from_codes(
         proba.argmax(axis=1), categories=pd.Index(classifier.classes_, dtype=object)
     )

@@ -1,4 +1,4 @@
-"""Which genes led to the predictions of a classifier, and deletion curves that check it."""
+"""Gene attributions for the predictions of a classifier, and deletion curves that test them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cell_lm.tl.shared import Shown, about_cells, about_model, record_key, refus
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """Cells [n] that are explained: their places in the AnnData, the class of each, and the label it counts for."""
+    """Cells [n] to explain: their rows in the AnnData, the class of each, and the label it is averaged under."""
 
     cells: CellData
     rows: NDArray[np.int64]
@@ -53,42 +53,42 @@ def gene_attribution(
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
-    """Find the genes that led to the predictions of a cell type classifier.
+    """Compute how much each gene contributed to the predictions of a cell type classifier.
 
-    Explained is the logit of one class less the mean of the others. A gene is removed as a token; the expression of the
-    other genes, scaled to the total of the cell, stays as it was. ``docs/attribution.md`` says what that means.
+    The explained score is the logit of one class minus the mean of the others. A gene is removed as a token; the
+    expression of the other genes, scaled to the total of the cell, does not change. See ``docs/attribution.md``.
 
     Parameters
     ----------
     adata
-        Cells by human genes. A view becomes an AnnData of its own, as always when something is written into one.
+        Cells by human genes. A view is copied first, as whenever something is written into one.
     classifier
         A fitted classifier, or the path of its folder.
     method
         ``"integrated_gradients"`` (sums to the difference from a cell without genes), ``"gradient"``, ``"occlusion"``
         (a forward pass a gene: slow) or ``"attention"`` (roll-out; the same for all classes, not for ``performer``).
     target
-        The class to explain: None, the one predicted for each cell; the name of a class, for all cells; or a column of
-        ``obs`` that holds classes (cells without one are left out).
+        The class to explain. None: the class predicted for each cell; the name of a class: that one, for all cells; a
+        column of ``obs`` with classes: the class of each cell (cells without one are left out).
     groupby
-        Column of ``obs`` over whose labels attributions are averaged (cells without one are left out); by default the
-        predicted label, or the ``target`` where that is a column.
+        Column of ``obs`` with the labels to average over (cells without a label are left out). Default: the predicted
+        label, or ``target`` where that is a column.
     n_cells
-        Most cells of a label that are explained, chosen at random; None: all.
+        Most cells of a label to explain, chosen at random; None: all.
     steps
-        ``"integrated_gradients"`` only: points at which slopes are taken.
+        ``"integrated_gradients"`` only: points at which gradients are taken.
     seed
-        Of the choice of cells.
+        Seed of the choice of cells.
     key_added
-        Where in ``uns`` the table goes, and in ``layers`` the single cells.
+        Key in ``uns`` for the table, and in ``layers`` for the attributions of single cells.
     per_cell
-        Keep the attributions of single cells, too. They replace those of an earlier call, and no other layer.
+        Also keep the attributions of single cells. They replace those of an earlier call, but no other layer.
     token_budget
-        Genes that one pass may hold: bounds memory, changes no result.
+        Most genes in one pass. It limits memory and changes no result.
     device
         Where to compute; see :func:`cell_lm.tl.embed`.
     progress
-        Show a bar; or a function that is called with the number of further cells that are done.
+        Show a progress bar; or a function that is called with the number of cells completed since the last call.
     **how
         How the cells are read; see :func:`cell_lm.tl.embed`.
 
@@ -96,24 +96,24 @@ def gene_attribution(
     -------
     DataFrame
         One row for each label and gene: ``label``, ``gene``, ``attribution`` (mean over the cells of the label, in
-        logits; a cell counts as 0 where it does not express the gene, and where the encoder did not read it, as of a
-        cell with more than ``max_genes`` only the most highly expressed are read), ``expressed`` (share of the cells
-        that express it, read or not), ``cells`` (explained). The genes of a label begin with the one that counts most
-        for it. ``adata`` has new entries:
+        logits; 0 for a cell that does not express the gene, or in which the encoder did not read it: of a cell with
+        more than ``max_genes`` genes it reads only the most highly expressed), ``expressed`` (fraction of the cells
+        that express it, read or not), ``cells`` (number explained). The genes of a label are sorted from the highest
+        attribution down. ``adata`` has new entries:
 
         ``uns["cell_lm_attribution"]``
-            ``table`` (that one), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
-            the scores, as a share of it), ``cells`` (explained), ``per_cell``, and all that :func:`cell_lm.tl.embed`
-            records.
+            ``table`` (the same), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
+            the scores, as a fraction of it), ``cells`` (number explained), ``per_cell``, and everything that
+            :func:`cell_lm.tl.embed` records.
         ``layers["cell_lm_attribution"]``
-            float32 [cells, genes], sparse, where asked for: 0 for cells that were not chosen and genes that were not
+            float32 [cells, genes], sparse, with ``per_cell``: 0 for cells that were not chosen and genes that were not
             read; genes that were merged into one share its attribution equally.
 
     Raises
     ------
     InputError, CountsError, GeneError
         The cells cannot be read as they are; there is no such method, class or column; no cell is left; or
-        ``key_added`` would destroy an entry of ``uns`` or a layer that is not from here.
+        ``key_added`` would overwrite an entry of ``uns`` or a layer that this function did not write.
     ModelError
         The classifier is missing, damaged or not fitted.
     """
@@ -176,7 +176,7 @@ def deletion_curve(
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
 ) -> pd.DataFrame:
-    """Check attributions: remove the genes of each cell in their order, and record how the probability falls.
+    """Test attributions: remove the genes of each cell in their order, and record how the probability falls.
 
     Parameters
     ----------
@@ -185,30 +185,30 @@ def deletion_curve(
     classifier
         A fitted classifier, or the path of its folder.
     methods
-        Methods of :func:`gene_attribution` to check.
+        Methods of :func:`gene_attribution` to test.
     n_cells
         Most cells of each predicted label, chosen at random; None: all.
     shares
-        Shares of a cell's genes that are removed, rising from 0 to 1.
+        Fractions of a cell's genes to remove, increasing from 0 to 1.
     seeds
-        Random orders that are averaged.
+        Number of random orders to average.
     steps, seed, token_budget, device, progress, **how
         As in :func:`gene_attribution`.
     key_added
-        Where in ``uns`` the curves go.
+        Key in ``uns`` for the curves.
 
     Returns
     -------
     DataFrame
         ``order`` (the methods, then ``random`` and ``random, equally expressed``, which takes as many genes of each
-        expression bin as the first method), ``deleted`` (share of the genes), ``probability`` (of the class
+        expression bin as the first method), ``deleted`` (fraction of the genes), ``probability`` (of the class
         predicted for the whole cell, mean over the cells), ``area`` (under the curve of the order: lower is better).
         ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what :func:`cell_lm.tl.embed` records.
 
     Raises
     ------
     InputError, CountsError, GeneError, ModelError
-        As :func:`gene_attribution`; or no method, or shares that do not rise from 0 to 1.
+        As :func:`gene_attribution`; or no method was given, or ``shares`` do not increase from 0 to 1.
     """
     read = read_options(**how)
     refuse_other_kinds(adata)
@@ -284,7 +284,7 @@ def _asked(
 def _targets(
     cells: CellData, classes: NDArray[np.object_], target: str | None
 ) -> tuple[NDArray[np.int64] | None, bool]:
-    """Return the class of each cell that is asked for (-1: none; None: the one it is called), and if it is a column."""
+    """Return the class to explain in each cell (-1: none; None: the predicted one), and if ``target`` is a column."""
     index = {str(name): place for place, name in enumerate(classes)}
     if target is None:
         return None, False
@@ -302,7 +302,7 @@ def _targets(
 
 
 def _to_columns(values: sparse.csr_matrix, rows: NDArray[np.int64], cells: CellData) -> sparse.csr_matrix:
-    """Put attributions [chosen cells, vocabulary] where cells and genes of the AnnData are, [cells, genes]."""
+    """Map attributions [chosen cells, vocabulary] to the cells and genes of the AnnData, [cells, genes]."""
     columns = cells.audit.columns
     used = np.flatnonzero(columns >= 0)
     share = 1.0 / np.bincount(columns[used], minlength=len(cells.vocabulary))[columns[used]]

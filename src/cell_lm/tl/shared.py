@@ -1,4 +1,4 @@
-"""What all tools share: what they refuse, how progress is shown, what is recorded of a result."""
+"""Helpers of all tools: input checks, progress bars, and the record kept with a result."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from cell_lm.tasks.features import Device, place, weights_hash
 
 Shown: TypeAlias = "bool | Callable[[int], None]"
 _OURS = "cell_lm_version"
-"""Key that marks entries of ``uns`` as ours."""
+"""Key that marks entries of ``uns`` written by cell_lm."""
 
 
 def record_key(adata: AnnData, key_added: object, record: str) -> str:
-    """Return ``record``, unless that would destroy an entry of ``uns`` that is somebody else's."""
+    """Return ``record``, unless it would overwrite an entry of ``uns`` that cell_lm did not write."""
     if not isinstance(key_added, str) or not key_added or not record:
         raise InputError(f"key_added is {key_added!r}", fix="Give it a name, as X_cell_lm")
     there = adata.uns.get(record)
@@ -38,9 +38,9 @@ def record_key(adata: AnnData, key_added: object, record: str) -> str:
 
 
 def refuse_lost_layer(adata: AnnData, key: str, layer: str | None) -> None:
-    """Raise :class:`InputError` where writing ``layers[key]`` would destroy what is read, or what is not ours.
+    """Raise :class:`InputError` where ``layers[key]`` is the input, or was not written by cell_lm.
 
-    Ours is a layer that ``uns[key]`` notes as written (``per_cell``).
+    ``uns[key]`` records the layers that cell_lm wrote (``per_cell``).
     """
     if key not in adata.layers:
         return
@@ -58,14 +58,14 @@ def _wrote_layer(record: object) -> bool:
 
 
 def refuse_other_kinds(adata: object) -> None:
-    """Raise :class:`InputError` for what is no AnnData."""
+    """Raise :class:`InputError` for anything but an AnnData."""
     if not isinstance(adata, AnnData):
         fix = "Read a file with anndata.read_h5ad(path) first"
         raise InputError(f"expected an AnnData, found {type(adata).__name__}", fix=fix)
 
 
 def about_cells(cells: CellView, read: ReadOptions) -> dict[str, Any]:
-    """Return what is recorded of the cells that a result rests on, in types that h5ad can hold."""
+    """Return the record of the cells behind a result, in types that h5ad can store."""
     dataset = cells.dataset
     found: dict[str, Any] = {_OURS: __version__, "vocabulary": cells.vocabulary.hash, "params": read.to_json()}
     if isinstance(dataset, Store):
@@ -83,7 +83,7 @@ def about_cells(cells: CellView, read: ReadOptions) -> dict[str, Any]:
 
 
 def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str, Any]:
-    """Return what is recorded of the model behind a result."""
+    """Return the record of the model behind a result."""
     config = model.config
     return {
         "model": f"{config.attention} attention, {config.layers} layers of width {config.width}",
@@ -94,7 +94,7 @@ def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str
 
 
 def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) -> CellView:
-    """Read the cells of an AnnData, or of what holds some, all of which get a result.
+    """Read all cells of an AnnData, a file or a store; each of them gets a result.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) ->
 
 
 def target_of(data: Data, cells: CellView, *, copy: bool) -> AnnData:
-    """Return the AnnData that a result is written into: the given one, a copy, or a new one without X."""
+    """Return the AnnData to write a result into: the given one, a copy, or a new one without X."""
     if isinstance(data, AnnData):
         return copy_of(data) if copy else data
     obs = cells.obs()
@@ -125,7 +125,7 @@ def copy_of(adata: AnnData) -> AnnData:
 
 @contextmanager
 def shown(progress: Shown, cells: int, what: str) -> Iterator[Callable[[int], None] | None]:
-    """Yield the function that takes the number of further cells done: the caller's, that of a bar, or none."""
+    """Yield the progress function: the caller's, that of a progress bar, or one that does nothing."""
     if not isinstance(progress, bool):
         yield progress
     elif not progress:

@@ -1,4 +1,4 @@
-"""Tasks: what a pretrained model is used for. Every task is an estimator with the habits of scikit-learn."""
+"""Tasks: uses of a pretrained model. Every task is an estimator that follows the conventions of scikit-learn."""
 
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.baselines import (

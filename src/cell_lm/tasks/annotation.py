@@ -28,19 +28,19 @@ class CellTypeClassifier(Classifier):
     model
         The encoder. Its weights are not changed; it is moved to the device, and stays there.
     seed
-        Of the division of the training cells on which the regularisation is chosen.
+        Seed of the split of the training cells that selects the regularisation.
     device
-        Where to embed: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
+        Device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
     precision
         Arithmetic of the encoder: ``"float32"``, or ``"bfloat16"``, which is faster and differs by its rounding.
     cache
-        Look up and keep embeddings in memory (:mod:`cell_lm.tasks.features`), so that the same cells are embedded once
-        by several fits and predictions.
+        Cache embeddings in memory (:mod:`cell_lm.tasks.features`), so that several fits and predictions embed the same
+        cells once.
 
     Attributes
     ----------
     head_ : LinearHead
-        The linear head, with how its regularisation was chosen.
+        The linear head, with the selection of its regularisation.
 
     Examples
     --------
@@ -68,17 +68,17 @@ class CellTypeClassifier(Classifier):
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The genes of the model."""
+        """Vocabulary of the model."""
         return self.model.vocabulary
 
     def placed(self, device: Device = None, precision: Precision | None = None) -> Self:
-        """Return the same fitted classifier for another device or precision; None: as it is."""
+        """Return the same fitted classifier for another device or precision; None: unchanged."""
         other = copy(self)
         other.device, other.precision = device or self.device, precision or self.precision
         return other
 
     def embed(self, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
-        """Return the embeddings that the head takes, float32 [cells, width]."""
+        """Return the inputs of the head, the embeddings, float32 [cells, width]."""
         cache = CACHE if self.cache else None
         return embed_cells(
             self.model, cells, device=self.device, precision=self.precision, cache=cache, progress=progress

@@ -1,7 +1,7 @@
-"""The baselines that a model has to beat, as estimators: they take the same cells, and are saved the same way.
+"""Baselines as estimators: they take the same cells as a model, and are saved in the same way.
 
-Each works on log1p of counts per 10,000 over all genes of the vocabulary; what it does is said in
-:mod:`cell_lm.evaluation.baselines`, where the methods themselves are.
+Each uses log1p of counts per 10,000 over all genes of the vocabulary. The methods are implemented and described in
+:mod:`cell_lm.evaluation.baselines`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class _Baseline(Classifier):
     Attributes
     ----------
     rival_ : Rival
-        It, after the fit.
+        The fitted classifier.
     """
 
     rival_: rivals.Rival
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {}
-    """Attributes of the rival that a fit sets, float64, and their shape in ``classes``, ``genes`` or other words."""
+    """Fitted attributes of the classifier, float64, with their shapes in ``classes``, ``genes`` or other names."""
 
     @abstractmethod
     def _rival(self) -> rivals.Rival:
-        """Return it, to be fitted."""
+        """Return the unfitted classifier."""
 
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
@@ -77,7 +77,7 @@ class GeneLogisticBaseline(_LogisticBaseline):
     Parameters
     ----------
     seed
-        Of the division of the training cells on which the regularisation is chosen.
+        Seed of the split of the training cells that selects the regularisation.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -93,9 +93,9 @@ class PCALogisticBaseline(_LogisticBaseline):
     Parameters
     ----------
     components
-        Most components.
+        Most principal components.
     seed
-        Of the decomposition, and of the division of the training cells.
+        Seed of the decomposition and of the split of the training cells.
     """
 
     def __init__(self, *, components: int = rivals.COMPONENTS, seed: int = 0) -> None:
@@ -107,12 +107,12 @@ class PCALogisticBaseline(_LogisticBaseline):
 
 
 class CentroidBaseline(_Baseline):
-    """The class whose mean cell points in the direction most like the cell's own.
+    """The class whose centroid has the highest cosine with the cell.
 
     Parameters
     ----------
     seed
-        Of the division of the training cells on which the temperature is chosen.
+        Seed of the split of the training cells that selects the temperature.
     """
 
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -136,9 +136,9 @@ class NeighboursBaseline(_Baseline):
     neighbours
         Most neighbours.
     components
-        Most components.
+        Most principal components.
     seed
-        Of the decomposition.
+        Seed of the decomposition.
     """
 
     rival_: rivals.NearestNeighbours
@@ -176,7 +176,7 @@ class NeighboursBaseline(_Baseline):
 
 
 class MajorityBaseline(_Baseline):
-    """Gives every cell the most frequent label; probabilities are the shares of the labels."""
+    """Gives every cell the most frequent label; probabilities are the label frequencies."""
 
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {"shares_": ("classes",)}
 

@@ -21,18 +21,18 @@ from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
-    """Gives cells one of the labels that it was fitted on.
+    """Assigns each cell one of the labels of the fit.
 
-    Labels may be text, categories, whole numbers or truth values; they become text.
+    Labels may be text, categories, integers or booleans; they become text.
 
     Attributes
     ----------
     classes_ : ndarray
         str objects: the labels, sorted.
     cells_per_class_ : dict
-        Label to cells of the fit, sorted by label.
+        Number of cells of the fit by label, sorted by label.
     reference_ : Reference
-        What it was fitted on.
+        Record of the cells it was fitted on.
     """
 
     classes_: NDArray[np.object_]
@@ -42,7 +42,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
     ) -> None:
-        """Learn from cells of at least two labels, each with a donor where there are donors."""
+        """Learn from cells of at least two labels, each with a donor if donors are given."""
 
     @abstractmethod
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
@@ -50,15 +50,15 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     @abstractmethod
     def _learned(self) -> Fitted:
-        """Return what was learned, besides the classes."""
+        """Return the fitted values, without the classes."""
 
     @abstractmethod
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        """Take what :meth:`_learned` returned; :attr:`classes_` is there already."""
+        """Restore what :meth:`_learned` returned; :attr:`classes_` is already set."""
 
     @property
     def unlabelled_(self) -> int:
-        """Cells that were left out of the fit for having no label."""
+        """Number of cells left out of the fit because they have no label."""
         return self.reference_.unlabelled
 
     def predict_proba(self, data: Data, *, progress: Progress = None, **how: Unpack[ReadKeywords]) -> pd.DataFrame:
@@ -69,15 +69,15 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         data
             Cells to annotate.
         progress
-            Called with the number of further cells that are done.
+            Called with the number of cells completed since the last call.
         **how
             How they are read; see :meth:`fit`.
 
         Returns
         -------
         DataFrame
-            float64, cells x labels, rows sum to 1; the index is that of ``obs``. A cell of a type that the reference
-            lacks is given one of the others, at times with confidence.
+            float64, cells x labels, rows sum to 1; the index is that of ``obs``. A cell of a type that is not in the
+            reference gets another label, sometimes with high confidence.
 
         Raises
         ------
@@ -89,7 +89,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         Warns
         -----
         CoverageWarning
-            The cells have less than half of the genes that the reference had (:meth:`coverage`).
+            The cells have less than half of the genes of the reference (:meth:`coverage`).
         """
         return self._frame(self._open(data, how), progress)
 
@@ -101,7 +101,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         Returns
         -------
         Series
-            Categorical with all known labels; the index is that of ``obs``, the name that of the column of the fit.
+            Categorical with all known labels; with the index of ``obs`` and the name of the label column of the fit.
         """
         return self._most_probable(self._frame(self._open(data, how), progress))
 
@@ -110,7 +110,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
     ) -> AnnotationScores:
         """Compare predictions with known labels; cells without a label are left out.
 
-        Score only cells of donors that took no part in the fit. A label that the reference lacks counts as wrong.
+        Score only cells of donors that were not in the fit. A label that is not in the reference counts as wrong.
 
         Raises
         ------

@@ -1,7 +1,7 @@
-"""What every task has in common: it reads cells from anywhere, learns a column of ``obs``, and is saved as a folder.
+"""Base class of all tasks: reads cells in any format, learns a column of ``obs``, and is saved as a folder.
 
-The habits are those of scikit-learn: the constructor only stores its parameters, so that ``get_params``, ``set_params``
-and ``clone`` work; ``fit`` sets attributes that end in ``_``. What is learned decides the layer above:
+It follows the conventions of scikit-learn: the constructor only stores its parameters, so that ``get_params``,
+``set_params`` and ``clone`` work; ``fit`` sets attributes that end in ``_``. The subclass depends on what is learned:
 :class:`~cell_lm.tasks.classifier.Classifier` for labels.
 """
 
@@ -31,33 +31,33 @@ from cell_lm.tasks import folder
 from cell_lm.tasks.reference import Coverage, Reference
 
 Progress: TypeAlias = "Callable[[int], None] | None"
-"""Called with the number of further cells that are done."""
+"""Called with the number of cells completed since the last call."""
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 LEAST_COVERAGE = 0.5
-"""Share of the genes of the reference below which :class:`CoverageWarning` is given.
+"""Fraction of the genes of the reference below which :class:`CoverageWarning` is issued.
 
-Below it accuracy falls, while confidence hardly does.
+Below it accuracy falls, but confidence hardly does.
 """
 
 
 class CoverageWarning(UserWarning):
-    """The cells lack many genes that those of the fit had: predictions for them may be worth little."""
+    """The cells lack many genes of the reference: predictions for them may be unreliable."""
 
 
 class NotFittedError(ModelError, SklearnNotFittedError):  # type: ignore[misc]
-    """Something was asked of an estimator that only a fit gives."""
+    """The estimator has to be fitted first."""
 
 
 class Target(NamedTuple):
-    """What is learned of cells: a value for each, and which are known, bool [cells]."""
+    """Values to learn: one per cell, and which are known, bool [cells]."""
 
     values: NDArray[Any]
     known: NDArray[np.bool_]
 
 
 class Fitted(NamedTuple):
-    """What a fit gave, as it is saved: plain values and arrays."""
+    """Result of a fit as it is saved: plain values and arrays."""
 
     values: Mapping[str, JSON]
     arrays: Arrays
@@ -73,15 +73,16 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     Attributes
     ----------
     reference_ : Reference
-        What it was fitted on.
+        Record of the cells it was fitted on.
     """
 
     reference_: Reference
 
     kinds: ClassVar[dict[str, type[Estimator]]] = {}
-    """All estimators that can be saved and loaded, by the name that their folder has them under."""
+    """All estimators that can be saved and loaded, by the name stored in their folder."""
     unsaved: ClassVar[tuple[str, ...]] = ()
-    """Parameters that are not part of ``estimator.json``: the model, which is a folder, and what a machine decides."""
+    """Parameters that are not part of ``estimator.json``: the model, which is a folder, and those that depend on the
+    machine."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -90,23 +91,23 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @abstractmethod
     def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
-        """Read a column; :class:`InputError` where it cannot be learned from (or, else, compared with)."""
+        """Read a column; :class:`InputError` if it cannot be used to fit (or to evaluate)."""
 
     @abstractmethod
     def _learn(self, cells: CellView, values: NDArray[Any], groups: NDArray[np.object_] | None, run: Progress) -> None:
-        """Learn from cells that all have a value; attributes are set last, so that a failed fit leaves the former."""
+        """Learn from cells that all have a value; attributes are set last, so that a failed fit changes nothing."""
 
     @abstractmethod
     def _fitted(self) -> Fitted:
-        """Return what the fit gave, besides the reference."""
+        """Return the result of the fit, without the reference."""
 
     @abstractmethod
     def _restore(self, fitted: Fitted) -> None:
-        """Take what :meth:`_fitted` returned; ValueError, KeyError or TypeError where it does not fit together."""
+        """Restore what :meth:`_fitted` returned; ValueError, KeyError or TypeError if it is inconsistent."""
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The vocabulary that AnnData and files are aligned to; None: the human protein-coding genes."""
+        """Vocabulary to align AnnData and files to; None: the human protein-coding genes."""
         return None
 
     def fit(
@@ -125,12 +126,12 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         data
             The reference.
         label
-            Column of ``obs`` with what is learned. Cells without a value are left out.
+            Column of ``obs`` to learn. Cells without a value are left out.
         groups
-            Column of ``obs`` with the donors or samples. Name it where there is one: what is tuned in the fit is then
-            tuned by leaving out whole donors, as the cells to predict will come from other donors.
+            Column of ``obs`` with the donors or samples. Give it if there is one: hyperparameters are then tuned by
+            leaving out whole donors, since the cells to predict will come from other donors.
         progress
-            Called with the number of further cells that are done.
+            Called with the number of cells completed since the last call.
         **how
             How the cells are read: ``layer``, ``scale``, ``gene_column``, ``min_overlap``, ``min_genes``, or ``read=``
             with a :class:`cell_lm.data.ReadOptions`.
@@ -142,7 +143,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             cells cannot be read.
         """
         opened = Opened(data, read_options(**how))
-        self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before all that takes time
+        self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before the slow steps
         cells = opened.cells(self.vocabulary)
         target, donors = self._columns(cells.obs(_named(label, groups)), label, groups, cells.name)
         self._refuse_other_vocabulary(cells, self.vocabulary)
@@ -159,29 +160,29 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self
 
     def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
-        """Return how many of the genes of the reference these cells were measured for."""
+        """Return how many genes of the reference these cells have."""
         genes = self.reference_.genes
         found = open_data(data, self.vocabulary, read_options(**how)).genes
         return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
 
     def save(self, path: str | Path) -> None:
-        """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, where there is one, ``model/``.
+        """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, with an encoder, ``model/``.
 
-        It is written whole or not at all, and nothing in it can execute.
+        The write is atomic, and nothing in the folder can execute.
 
         Parameters
         ----------
         path
-            The folder. An estimator that is there is replaced; anything else is not.
+            The folder. An existing estimator is replaced; anything else is not.
 
         Raises
         ------
         NotFittedError
             It has not been fitted.
         InputError
-            There is something else at ``path``.
+            There is something other than an estimator at ``path``.
         OutputError
-            It could not be written; what was there before is whole.
+            It could not be written; the previous content is intact.
         """
         reference, fitted = self.reference_, self._fitted()
         params = {name: value for name, value in self.get_params(deep=False).items() if name not in self.unsaved}
@@ -199,13 +200,13 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` wrote. ``Estimator.load`` reads every kind, a class only its own.
+        """Read what :meth:`save` wrote. ``Estimator.load`` reads every kind, a subclass only its own.
 
         Raises
         ------
         ModelError
-            There is no estimator or one of another kind; a part is missing, damaged or of another estimator; or it was
-            written by a newer version.
+            There is no estimator, or one of another kind; a part is missing, damaged or from another estimator; or it
+            was written by a newer version.
         """
         manifest = folder.read_manifest(Path(path))
         kind = cls.kinds.get(manifest.estimator)
@@ -234,11 +235,11 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
     def __sklearn_clone__(self) -> Self:
-        """Return an unfitted copy; both share the model, which a fit does not change."""
+        """Return an unfitted copy that shares the model, which a fit does not change."""
         return type(self)(**self.get_params(deep=False))
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Return whether it was fitted."""
+        """Return whether the estimator is fitted."""
         return "reference_" in vars(self)
 
     def _columns(
@@ -281,7 +282,7 @@ def _short(value: object) -> str:
 
 
 def checked(arrays: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return an array of a folder; ValueError where it is not finite float64 of this shape (-1: any length)."""
+    """Return an array of a folder; ValueError if it is not finite float64 of this shape (-1: any length)."""
     array = arrays[name]
     fits = len(array.shape) == len(shape) and all(w in (-1, n) for n, w in zip(array.shape, shape, strict=True))
     if not fits or array.dtype != np.float64 or not np.isfinite(array).all():

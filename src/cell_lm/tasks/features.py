@@ -1,8 +1,8 @@
 """Embeddings of cells as features of a task, and a cache so that the same cells are embedded once.
 
 The cache is keyed by what an embedding depends on: the weights and settings of the encoder, the arithmetic, and the
-genes and counts of the *cell* (a 128-bit hash, :func:`cell_lm.data.store.row_hashes`). So it serves every subset of
-cells that were embedded before, in whatever object, file or store they come: five seeds, or the folds of a
+genes and counts of the *cell* (a 128-bit hash, :func:`cell_lm.data.store.row_hashes`). It therefore works for any
+subset of cells that were embedded before, from any object, file or store: five seeds, or the folds of a
 cross-validation, embed each cell once.
 """
 
@@ -28,24 +28,24 @@ from cell_lm.errors import GeneError, ModelError
 from cell_lm.model import CellLM
 
 TOKEN_BUDGET = 65536
-"""Genes that one forward pass may hold, unless another number is given."""
+"""Default for the most genes in one forward pass."""
 CACHED = 1 << 29
-"""Bytes that the embeddings in the cache may take."""
+"""Most bytes of the embeddings in the cache."""
 
 Device = str | torch.device | None
-"""``"cpu"``, ``"cuda"``, ``"cuda:1"`` or a torch device; None: where the model is if that is a GPU, else CUDA if there
-is a device, else the CPU."""
+"""``"cpu"``, ``"cuda"``, ``"cuda:1"`` or a torch device; None: the model's device if it is a GPU, else CUDA if there is
+a device, else the CPU."""
 Hashes = NDArray[np.uint64]
 
 
 def weights_hash(model: CellLM) -> str:
-    """Return the SHA-256 that the weights have as a file: the one in ``config.json`` of the model's folder."""
+    """Return the SHA-256 of the weights as a file, which is also in ``config.json`` of the model's folder."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(tensors)).hexdigest()
 
 
 def place(model: CellLM, device: Device = None) -> torch.device:
-    """Move a model to the device that it will compute on, where it stays.
+    """Move a model to its device; it stays there.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class _Block:
         return self.hashes.nbytes + self.embedding.nbytes
 
     def find(self, hashes: Hashes) -> NDArray[np.int64]:
-        """Return where each cell is, int64 [cells]; -1 where it is not."""
+        """Return the index of each cell, int64 [cells]; -1 if it is not here."""
         at = np.minimum(np.searchsorted(self.hashes[:, 0], hashes[:, 0]), len(self) - 1)
         return np.where((self.hashes[at] == hashes).all(axis=1), at, -1)
 
@@ -88,14 +88,14 @@ class _Block:
 
 
 class EmbeddingCache:
-    """Embeddings by encoder and cell, in memory, at most so many bytes; those unused for longest go first.
+    """Embeddings by encoder and cell, in memory, with a limit in bytes; the least recently used are removed first.
 
     Safe to use from several threads.
 
     Parameters
     ----------
     max_bytes
-        Bytes that it may hold; what is larger by itself is not kept.
+        Most bytes to hold; a larger block is not kept.
     """
 
     def __init__(self, max_bytes: int = CACHED) -> None:
@@ -111,16 +111,16 @@ class EmbeddingCache:
 
     @property
     def bytes(self) -> int:
-        """Bytes that it holds."""
+        """Bytes in the cache."""
         return sum(block.bytes for blocks in list(self._blocks.values()) for block in blocks)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove everything."""
         with self._lock:
             self._blocks.clear()
 
     def fetch(self, encoder: str, hashes: Hashes, into: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Write the embeddings of the cells that it holds into the rows of ``into``; return which, bool [cells]."""
+        """Write the cached embeddings into the rows of ``into``; return which cells were cached, bool [cells]."""
         known = np.zeros(len(hashes), bool)
         with self._lock:
             if encoder in self._blocks:
@@ -157,13 +157,13 @@ class EmbeddingCache:
 
 
 CACHE = EmbeddingCache()
-"""What :func:`embed_cells` uses unless another one is given."""
+"""Default cache of :func:`embed_cells`."""
 
 
 def encoder_key(model: CellLM, device: torch.device, precision: Precision) -> str:
-    """Return what an embedding depends on besides the cell: weights, settings, vocabulary, device and arithmetic.
+    """Return a key of what an embedding depends on besides the cell: weights, settings, vocabulary, device, arithmetic.
 
-    The weights are hashed as they are in memory, without the copy that :func:`weights_hash` makes.
+    The weights are hashed in memory, without the copy that :func:`weights_hash` makes.
     """
     digest = hashlib.sha256()
     for name, tensor in model.encoder.state_dict().items():
@@ -194,15 +194,15 @@ def embed_cells(
     cells
         Aligned to the model's vocabulary.
     token_budget
-        Genes that one forward pass may hold: bounds memory, changes no result.
+        Most genes in one forward pass. It limits memory and changes no result.
     device
-        Where to compute; None: CUDA where there is a device, else the CPU.
+        Device; None: CUDA where there is a device, else the CPU.
     precision
         ``"float32"``, or ``"bfloat16"``, which is faster and differs by its rounding.
     cache
-        Where embeddings are looked up and kept; None: nowhere.
+        Cache of embeddings; None: none.
     progress
-        Called with the number of further cells that are done.
+        Called with the number of cells completed since the last call.
 
     Raises
     ------
@@ -211,7 +211,7 @@ def embed_cells(
     ConfigError
         There is no such device.
     ModelError
-        The model gives NaN or infinite values.
+        The model returns NaN or infinite values.
     """
     view = cells if isinstance(cells, CellView) else CellView.of(cells)
     if view.vocabulary.hash != model.vocabulary.hash:

@@ -1,7 +1,7 @@
-"""The folder of an estimator: settings, arrays, and the encoder where there is one. Nothing that is read can execute.
+"""The folder of an estimator: settings, arrays, and an encoder if it has one. Nothing that is read can execute.
 
-``estimator.json`` holds the SHA-256 of every other file, and that of its own settings: a part that was damaged, edited
-or exchanged is refused.
+``estimator.json`` holds the SHA-256 of every other file and of its own settings: damaged, edited or exchanged parts are
+refused.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 @dataclass(frozen=True, eq=False)
 class Content:
-    """What a folder holds: an estimator's name, parameters, reference, what the fit gave, and its encoder."""
+    """Content of a folder: an estimator's name, parameters, reference, fitted values, and its encoder."""
 
     estimator: str
     params: Mapping[str, JSON]
@@ -84,14 +84,14 @@ class Manifest(_Record):
 
 
 def write(path: Path, content: Content) -> None:
-    """Write an estimator; one that is there is replaced, anything else is not.
+    """Write an estimator; an existing one is replaced, anything else is not.
 
     Raises
     ------
     InputError
-        There is something else at ``path``.
+        There is something other than an estimator at ``path``.
     OutputError
-        It could not be written; what was there before is whole.
+        It could not be written; the previous content is intact.
     """
     refuse_to_replace(path, kind="an estimator", mark=MANIFEST, names={MANIFEST, ARRAYS, MODEL})
     with atomic_directory(path) as folder:
@@ -122,7 +122,7 @@ def read_manifest(path: Path) -> Manifest:
     Raises
     ------
     ModelError
-        It is missing, damaged, edited, of something else or of a newer version.
+        It is missing, damaged, edited, not of an estimator, or of a newer version.
     """
     where = str(path / MANIFEST)
     if not (path / MANIFEST).is_file():
@@ -146,12 +146,12 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def read_content(path: Path, manifest: Manifest) -> Content:
-    """Read all parts of an estimator, after checking that they are whole and of one another.
+    """Read all parts of an estimator, after checking that they are intact and belong together.
 
     Raises
     ------
     ModelError
-        A part is missing, damaged or of another estimator.
+        A part is missing, damaged or from another estimator.
     """
     for name, expected in manifest.files.items():
         _check(path / name, expected)
@@ -173,7 +173,7 @@ def read_content(path: Path, manifest: Manifest) -> Content:
 
 @contextmanager
 def refusing(path: Path) -> Iterator[None]:
-    """Turn parts that do not fit together into one line."""
+    """Turn inconsistent parts into a one-line error."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -181,7 +181,7 @@ def refusing(path: Path) -> Iterator[None]:
 
 
 def _check_presence(folder: Path) -> None:
-    """Look before :meth:`CellLM.from_pretrained` does: what it does not find here, it might look for on the hub."""
+    """Check before :meth:`CellLM.from_pretrained`, which would look for a missing folder on the hub."""
     for name in (model_folder.CONFIG, model_folder.WEIGHTS, model_folder.VOCABULARY):
         if not (folder / name).is_file():
             raise ModelError("it is missing", where=str(folder / name), fix=_AGAIN)

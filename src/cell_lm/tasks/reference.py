@@ -1,4 +1,4 @@
-"""What an estimator was fitted on, and how far other cells were measured for the same genes."""
+"""The cells an estimator was fitted on, and how many of their genes other cells have."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """The cells of a fit.
+    """Record of the cells of a fit.
 
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     label : str
-        Column of ``obs`` with what was learned.
+        Column of ``obs`` that was learned.
     groups : str or None
         Column of ``obs`` with the donors.
     cells : int
-        Labelled cells, those of the fit.
+        Number of labelled cells, which are those of the fit.
     unlabelled : int
-        Cells without a label, which were left out.
+        Number of cells without a label, which were left out.
     genes : ndarray
         int64: genes of the vocabulary that the file had, as indices, sorted.
     vocabulary : str
@@ -48,7 +48,7 @@ class Coverage:
     reference : int
         Genes of the vocabulary in the reference.
     shared : int
-        Those of them that the other cells have, too.
+        Those that the other cells also have.
     """
 
     reference: int
@@ -56,9 +56,9 @@ class Coverage:
 
     @property
     def share(self) -> float:
-        """Share of the genes of the reference, 0 to 1."""
+        """Fraction of the genes of the reference, 0 to 1."""
         return self.shared / self.reference if self.reference else 0.0
 
     def __str__(self) -> str:
-        """Return it in words."""
+        """Return a description."""
         return f"{self.shared:,} of {self.reference:,} genes of the reference ({100 * self.share:.0f} %)"

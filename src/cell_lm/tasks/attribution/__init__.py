@@ -1,8 +1,8 @@
-"""Which genes made a call of the cell type classifier, and how far such an answer can be believed.
+"""Gene attributions for the predictions of the cell type classifier, and tests of their reliability.
 
-A gene is taken away as a token, not from the counts: the expression of the other genes, scaled to the total of the
-cell, stays as it was. Every function takes a fitted :class:`~cell_lm.tasks.annotation.CellTypeClassifier` and aligned
-cells, changes neither, and gives a cell the same whatever stands beside it.
+A gene is removed as a token, not from the counts: the expression of the other genes, scaled to the total of the cell,
+does not change. Every function takes a fitted :class:`~cell_lm.tasks.annotation.CellTypeClassifier` and aligned cells,
+and changes neither. The result of a cell does not depend on the other cells.
 """
 
 from cell_lm.tasks.attribution.curves import DeletionCurves, deletion_curves

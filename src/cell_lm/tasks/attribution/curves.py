@@ -1,8 +1,8 @@
-"""Deletion curves: take genes away in the order of their attribution, and watch the probability of the call fall.
+"""Deletion curves: remove genes in the order of their attribution, and record the probability of the predicted class.
 
-An attribution is worth something where it falls faster than with genes taken at random; and, as highly expressed genes
-weigh more whatever they say, than with random genes of the same expression: those are drawn so that after every step as
-many genes of each expression bin are gone as in the order they are compared with.
+An attribution is informative if the probability falls faster than with genes removed at random. As highly expressed
+genes weigh more in any case, it should also fall faster than with random genes of the same expression: after every
+step, as many genes of each expression bin are removed as in the order they are compared with.
 
 References
 ----------
@@ -31,24 +31,24 @@ from cell_lm.tasks.estimator import Progress
 from cell_lm.tasks.features import TOKEN_BUDGET
 
 RANDOM = "random"
-"""The name of genes taken at random."""
+"""Name of the random order."""
 EQUAL = "random, equally expressed"
-"""The name of random genes of the same expression as those of the first order; see :func:`deletion_curves`."""
+"""Name of the random order with the same expression as the first order; see :func:`deletion_curves`."""
 SHARES = (0.0, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
-"""Shares of the genes that are taken away, unless said otherwise: dense where a good order undoes the call."""
+"""Default fractions of the genes to remove: dense where a good order changes the prediction."""
 Ranks: TypeAlias = "dict[str, list[NDArray[np.int64]]]"
 
 
 @dataclass(frozen=True, eq=False)
 class DeletionCurves:
-    """The probability of the call as genes are taken away.
+    """The probability of the predicted class as genes are removed.
 
     Attributes
     ----------
     shares : ndarray
-        float64 [S], rising: shares of the cell's genes that are gone.
+        float64 [S], ascending: fractions of the cell's genes that are removed.
     probability : dict
-        Order to float64 [cells, S]: the probability of the class that the whole cell is called; of random orders the
+        Order to float64 [cells, S]: the probability of the class predicted for the whole cell; for random orders, the
         mean over the seeds.
     called : ndarray
         int64 [cells]: that class.
@@ -69,7 +69,7 @@ class DeletionCurves:
         return float(self.areas(order, most).mean())
 
     def table(self) -> pd.DataFrame:
-        """Return one row for each order and share: ``order``, ``deleted``, ``probability`` (mean over the cells)."""
+        """Return one row for each order and fraction: ``order``, ``deleted``, ``probability`` (mean over the cells)."""
         rows = [
             pd.DataFrame({"order": name, "deleted": self.shares, "probability": curves.mean(axis=0)})
             for name, curves in self.probability.items()
@@ -88,32 +88,32 @@ def deletion_curves(
     token_budget: int = TOKEN_BUDGET,
     progress: Progress = None,
 ) -> DeletionCurves:
-    """Delete genes in the order of numbers given to them, the highest first, and in random orders.
+    """Delete genes in the order of given scores, the highest first, and in random orders.
 
     Parameters
     ----------
     classifier
-        A fitted one.
+        A fitted classifier.
     cells
         Cells aligned to its vocabulary.
     orders
-        Name to numbers [cells, vocabulary], as ``Attributions.values``. Beside them come ``"random"``, and
-        ``"random, equally expressed"``, which takes as many genes of each bin as the first of the orders.
+        Name to scores [cells, vocabulary], as ``Attributions.values``. Two orders are added: ``"random"``, and
+        ``"random, equally expressed"``, which removes as many genes of each bin as the first of the orders.
     shares
-        Shares of the genes to delete, 0 to 1, rising.
+        Fractions of the genes to delete, 0 to 1, ascending.
     seeds
-        Random orders that are averaged.
+        Number of random orders to average.
     seed
-        Of the random orders, which depend on this and on the genes of the cell alone.
+        Seed of the random orders, which depend only on it and on the genes of the cell.
     token_budget
-        Genes that one pass may hold; changes no result.
+        Most genes in one pass; changes no result.
     progress
-        Told the number of cells that are done.
+        Called with the number of cells completed since the last call.
 
     Raises
     ------
     InputError
-        No order, one of a wrong shape or a reserved name, shares that do not rise from 0 to 1, or no seed.
+        No order, an order of a wrong shape or a reserved name, ``shares`` that do not increase from 0 to 1, or no seed.
     """
     explained = Explained.of(classifier)
     grid = np.asarray(shares, np.float64)
@@ -139,7 +139,7 @@ def deletion_curves(
 def _average(
     found: dict[str, NDArray[np.float64]], calls: NDArray[np.float64], block: slice, orders: int, seeds: int
 ) -> None:
-    """Put calls [orders and random orders, S, C] where they belong, the mean over the seeds of random ones."""
+    """Assign probabilities [orders and random orders, S, C] to their orders; average random ones over the seeds."""
     named = list(found)
     for number, name in enumerate(named[:orders]):
         found[name][block] = calls[number].T
@@ -170,7 +170,7 @@ def _presences(
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Return the place of each gene in the order of deletion, int64 [genes]; of equals the first in the vocabulary."""
+    """Return the rank of each gene in the order of deletion, int64 [genes]; ties go by vocabulary order."""
     ranks = np.empty(len(values), np.int64)
     ranks[np.argsort(-values, kind="stable")] = np.arange(len(values))
     return ranks

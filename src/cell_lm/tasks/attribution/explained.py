@@ -1,9 +1,9 @@
-"""The function that is explained: from how much each gene of a cell is there to the logits of the classifier.
+"""The explained function: from the presence of each gene of a cell to the logits of the classifier.
 
-What is asked is the logit of one class less the mean of the others'. Both encoder and head are frozen; nothing of them
-is changed, not even whether its parameters take gradients.
+The score is the logit of one class minus the mean of the others. Encoder and head are frozen; nothing in them is
+changed, not even ``requires_grad`` of their parameters.
 
-Shapes: C cells, T genes over all of them, V variants of how much they are there.
+Shapes: C cells, T genes over all of them, V variants of their presence.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from cell_lm.nn.encoder import LatentEncoder
 from cell_lm.tasks.annotation import CellTypeClassifier
 
 BLOCK = 256
-"""Cells that are tokenised at a time."""
+"""Cells tokenised at a time."""
 _FLOATS_PER_TOKEN = 256
-"""Entries of attention matrices that weigh as much as one token."""
+"""Entries of attention matrices that take as much memory as one token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,18 +53,18 @@ class Explained:
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder computes."""
+        """Device of the encoder."""
         return next(self.model.parameters()).device
 
     def blocks(self, cells: CellData) -> Iterator[tuple[slice, CellBatch]]:
-        """Yield the cells as tokens, :data:`BLOCK` of them at a time, with their places."""
+        """Yield the cells as tokens, :data:`BLOCK` of them at a time, with their indices."""
         tokenise = Tokeniser(self.model.config.bins, self.model.config.max_genes)
         for start in range(0, len(cells), BLOCK):
             stop = min(start + BLOCK, len(cells))
             yield slice(start, stop), tokenise(cells, np.arange(start, stop)).to(self.device)
 
     def cls(self, batch: CellBatch, presence: Tensor) -> Tensor:
-        """Return the CLS of each variant, [V, C, width]; ``presence`` is [V, T], and may ask for its gradient."""
+        """Return the CLS of each variant, [V, C, width]; ``presence`` is [V, T], and may require gradients."""
         frozen = {name: value.detach() for name, value in self.model.encoder.named_parameters()}
         said = {"hidden": None, "counter": None, "only_cls": True, "presence": presence}
         encoded = functional_call(self.model.encoder, frozen, (batch,), said)
@@ -72,7 +72,7 @@ class Explained:
         return cls
 
     def scores(self, batch: CellBatch, presence: Tensor, targets: NDArray[np.int64]) -> Tensor:
-        """Return the logit of each cell's target less the mean of the other logits, float64 [V, C]."""
+        """Return the logit of each cell's target minus the mean of the other logits, float64 [V, C]."""
         directions, constants = self._contrast(targets)
         return (self.cls(batch, presence).double() * directions).sum(-1) + constants
 
@@ -83,7 +83,7 @@ class Explained:
         return self.head.probabilities(cls.reshape(-1, cls.shape[-1])).reshape(*cls.shape[:2], -1)
 
     def _contrast(self, targets: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Return the direction of CLS that is asked for, [C, width], and what is added to it, [C]."""
+        """Return the weights of CLS for each target, [C, width], and the intercept, [C]."""
         classes = len(self.head.classes)
         weights = np.where(np.eye(classes, dtype=bool), 1.0, -1.0 / (classes - 1))[targets]
         directions = weights @ self.head.coefficients
@@ -91,7 +91,7 @@ class Explained:
         return torch.from_numpy(directions).to(self.device), torch.from_numpy(constants).to(self.device)
 
     def costs(self, batch: CellBatch) -> NDArray[np.int64]:
-        """Return what one variant of each cell costs in memory, in tokens, int64 [C]; every cell at least 1."""
+        """Return the memory of one variant of each cell, in tokens, int64 [C]; at least 1 per cell."""
         config = self.model.config
         lengths: NDArray[np.int64] = np.maximum(batch.lengths, 1)
         if config.attention != "full":
@@ -115,7 +115,7 @@ def pieces(costs: NDArray[np.int64], variants: int, budget: int) -> Iterator[tup
     variants
         V.
     budget
-        Most that one piece may cost; one variant of one cell is always a piece.
+        Highest cost of a piece; one variant of one cell is always a piece.
 
     Yields
     ------

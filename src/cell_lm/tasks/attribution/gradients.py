@@ -1,7 +1,7 @@
-"""Integrated gradients along presence, and the plain gradient where all genes are there.
+"""Integrated gradients along presence, and the plain gradient where all genes are present.
 
 The path leads from a cell without genes (presence 0) to the cell (1), all genes at once; the attribution of a gene is
-the integral of the slope of its presence, so that those of a cell sum to the difference of what is explained
+the integral of the gradient by its presence. The attributions of a cell therefore sum to the difference of the scores
 ("completeness").
 
 References
@@ -28,7 +28,7 @@ def path_gradients(
     weights: NDArray[np.float64],
     budget: int,
 ) -> NDArray[np.float64]:
-    """Return a weighted sum of slopes along the path on which all genes are equally present.
+    """Return a weighted sum of gradients along the path on which all genes are equally present.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def path_gradients(
     targets
         int64 [C].
     levels, weights
-        [steps]: how much all genes are there, and what that point of the path weighs.
+        [steps]: presence of all genes at each point of the path, and the weight of the point.
     budget
-        Tokens that one pass may hold.
+        Most tokens in one pass.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def integrated_gradients(
 def plain_gradient(
     explained: Explained, batch: CellBatch, targets: NDArray[np.int64], budget: int
 ) -> NDArray[np.float64]:
-    """Return gradient times presence where all genes are there, float64 [T]."""
+    """Return gradient times presence where all genes are present, float64 [T]."""
     return path_gradients(explained, batch, targets, np.ones(1), np.ones(1), budget)
 
 

@@ -1,4 +1,4 @@
-"""The methods under one roof: cells in, one number for each expressed gene of each cell out."""
+"""One function for all methods: it returns a number for each expressed gene of each cell."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ Method = Literal["integrated_gradients", "gradient", "occlusion", "attention"]
 """How the contribution of a gene is measured.
 
 integrated_gradients
-    the slope of its presence, integrated from a cell without genes; sums to the difference of the scores.
+    the gradient by its presence, integrated from a cell without genes; sums to the difference of the scores.
 gradient
-    the slope of its presence where all genes are there.
+    the gradient by its presence where all genes are present.
 occlusion
-    what the score loses without it; a forward pass a gene.
+    the drop of the score without it; one forward pass per gene.
 attention
-    its share in CLS by attention roll-out; not for ``performer``, never negative, the same for every class.
+    its fraction of CLS by attention roll-out; not for ``performer``, never negative, the same for every class.
 """
 METHODS: tuple[Method, ...] = get_args(Method)
 STEPS = 16
-"""Points of the path at which slopes are taken, unless said otherwise."""
+"""Default number of points of the path at which gradients are taken."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attributions:
-    """What each gene contributed to the call of each cell.
+    """Contribution of each gene to the prediction for each cell.
 
     Attributes
     ----------
     values : csr_matrix
-        float32 [cells, vocabulary]; an entry for every gene that the encoder read, positive where it speaks for the
-        target. Unit: logit (``attention``: share of CLS).
+        float32 [cells, vocabulary]; an entry for every gene that the encoder read, positive if it is evidence for the
+        target. Unit: logit (``attention``: fraction of CLS).
     targets : ndarray
-        int64 [cells]: the class that is explained, as index in ``classes``.
+        int64 [cells]: the explained class, as an index in ``classes``.
     classes : tuple of str
         Of the classifier.
     score, nothing : ndarray
-        float64 [cells]: the logit of the target less the mean of the others, of the cell and of a cell without genes.
+        float64 [cells]: the logit of the target minus the mean of the others, of the cell and of a cell without genes.
     method : str
         One of :data:`METHODS`.
     """
@@ -66,9 +66,9 @@ class Attributions:
 
     @property
     def gap(self) -> float:
-        """By how much the attributions miss the difference of the scores, as a share of it, over all cells together.
+        """By how much the attributions miss the difference of the scores, as a fraction of it, over all cells.
 
-        About 0 for ``integrated_gradients`` (completeness); no other method promises it.
+        About 0 for ``integrated_gradients`` (completeness); not guaranteed for the other methods.
         """
         difference = self.score - self.nothing
         sums = np.asarray(self.values.sum(axis=1, dtype=np.float64)).ravel()
@@ -99,20 +99,20 @@ def attribute(
     Parameters
     ----------
     classifier
-        A fitted one; it is not changed.
+        A fitted classifier; it is not changed.
     cells
         Cells aligned to its vocabulary.
     targets
-        int64 [cells]: the class to explain, as index in ``classifier.classes_``.
+        int64 [cells]: the class to explain, as an index in ``classifier.classes_``.
     method
         See :data:`Method`.
     steps
         ``integrated_gradients`` only: points of the path.
     token_budget
-        Genes (over all points of the path, or all cells with a gene taken away) that one pass may hold. Bounds memory;
-        the result does not depend on it.
+        Most genes in one pass, over all points of the path or all cells with a gene removed. It limits memory; the
+        result does not depend on it.
     progress
-        Told the number of cells that are done.
+        Called with the number of cells completed since the last call.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _values(
 def _ends(
     explained: Explained, batch: CellBatch, targets: NDArray[np.int64], budget: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the score of each cell with all of its genes and with none, each float64 [C]."""
+    """Return the score of each cell with all of its genes and without genes, each float64 [C]."""
     scores = np.empty((2, len(batch)))
     for cells, variants in pieces(explained.costs(batch), 2, budget):
         part = batch[cells]

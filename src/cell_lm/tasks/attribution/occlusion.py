@@ -1,4 +1,4 @@
-"""Occlusion: what the score loses when one gene is taken away, one after the other.
+"""Occlusion: the drop of the score when each gene is removed in turn.
 
 References
 ----------
@@ -18,7 +18,7 @@ from cell_lm.tasks.attribution.explained import Explained
 
 @torch.no_grad()
 def occlusion(explained: Explained, batch: CellBatch, targets: NDArray[np.int64], budget: int) -> NDArray[np.float64]:
-    """Return the score of the whole cell less that without each of its genes, float64 [T]."""
+    """Return the score of the whole cell minus the score without each of its genes, float64 [T]."""
     lost = np.zeros(batch.tokens)
     for number, cost in enumerate(explained.costs(batch)):
         cell, target = batch[number : number + 1], targets[number : number + 1]

@@ -1,7 +1,7 @@
-"""Attention roll-out: how much of CLS comes from each gene if attention were all that mixes them.
+"""Attention roll-out: how much each gene contributes to CLS if only attention mixes the rows.
 
 At every layer a row is half itself (the residual branch) and half what its attention, averaged over the heads, reads;
-the layers are multiplied. It knows neither of the head nor of a class: the same for every target.
+the layers are multiplied. The result does not depend on the head or a class: it is the same for every target.
 
 References
 ----------
@@ -35,7 +35,7 @@ class _Layer:
 
 
 def refuse_without_attention(model: nn.Module) -> None:
-    """Raise :class:`InputError` for an encoder that never forms its attention."""
+    """Raise :class:`InputError` for an encoder that does not compute an attention matrix."""
     if any(isinstance(module, PerformerAttention) for module in model.modules()):
         found = "attention roll-out needs the attention of each gene, which a performer never forms"
         raise InputError(found, where="method", fix="Choose integrated_gradients, gradient or occlusion")
@@ -43,7 +43,7 @@ def refuse_without_attention(model: nn.Module) -> None:
 
 @torch.no_grad()
 def attention_rollout(explained: Explained, batch: CellBatch) -> NDArray[np.float64]:
-    """Return the share of each gene in CLS, float64 [T]; what is left of 1 is that of CLS, or of the latents."""
+    """Return each gene's fraction of CLS, float64 [T]; the remainder to 1 is that of CLS or the latents."""
     refuse_without_attention(explained.model)
     shares = np.zeros(batch.tokens)
     for number in range(len(batch)):
@@ -73,7 +73,7 @@ def _genes(layers: list[_Layer], genes: int) -> Tensor:
 
 @contextmanager
 def _watched(encoder: nn.Module, *, latent: bool) -> Iterator[list[_Layer]]:
-    """Note the attention of every layer that a forward pass of one cell goes through."""
+    """Record the attention of every layer in a forward pass of one cell."""
     layers: list[_Layer] = []
 
     def note(module: nn.Module, arguments: tuple[Any, ...]) -> None:
@@ -89,7 +89,7 @@ def _watched(encoder: nn.Module, *, latent: bool) -> Iterator[list[_Layer]]:
 
 
 def _weights(module: Projections, arguments: tuple[Any, ...]) -> Tensor:
-    """Return the attention of a layer from what it is called with, the mean over the heads."""
+    """Return the attention of a layer for its inputs, averaged over the heads."""
     if isinstance(module, LatentAttention):
         context, wanted = arguments[0][0], arguments[1] if len(arguments) > 1 else None
         rows = context[:wanted]

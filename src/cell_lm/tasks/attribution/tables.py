@@ -11,21 +11,21 @@ from scipy import sparse
 
 
 def choose_cells(labels: NDArray[np.object_], most: int | None, *, seed: int = 0) -> NDArray[np.int64]:
-    """Choose at most so many cells of each label at random.
+    """Choose at most ``most`` cells of each label at random.
 
     Parameters
     ----------
     labels
-        One a cell, as text; cells of ``""`` are not chosen.
+        One label per cell, as text; cells with ``""`` are not chosen.
     most
-        Of each label; None: all.
+        Most cells of each label; None: all.
     seed
-        Of the choice; that of one label does not depend on the others.
+        Seed of the choice; the choice for one label does not depend on the others.
 
     Returns
     -------
     ndarray
-        int64: places of the chosen cells, rising.
+        int64: indices of the chosen cells, ascending.
     """
     chosen = []
     for label in np.unique(labels[labels != ""]):
@@ -48,18 +48,18 @@ def gene_table(
     X
         Expression of the same cells [cells, vocabulary].
     labels
-        One a cell, as text.
+        One label per cell, as text.
     symbols
-        Of the vocabulary.
+        Gene symbols of the vocabulary.
 
     Returns
     -------
     DataFrame
         One row for each label and gene that one of its cells expresses, the labels sorted and the genes of each from
         the highest attribution down: ``label`` (categorical), ``gene``, ``attribution`` (float64, mean over all cells
-        of the label; 0 for those that do not express it, and for those where it is beyond the ``max_genes`` that the
-        encoder read), ``expressed`` (float64, share of those that express it, read or not), ``cells`` (int64, how many
-        there are).
+        of the label; 0 for cells that do not express it, and for those where it is beyond the ``max_genes`` that the
+        encoder read), ``expressed`` (float64, fraction of the cells that express it, read or not), ``cells`` (int64,
+        number of cells).
     """
     names = np.unique(labels)
     tables = [_of_label(values[labels == name], X[labels == name], symbols) for name in names]

@@ -1,8 +1,8 @@
 """Data: from a user's file to batches of tokens.
 
-In the order in which a cell passes them: :mod:`~cell_lm.data.formats` (and :mod:`~cell_lm.data.downloads`) read files;
-:mod:`~cell_lm.data.scale` checks what the matrix holds; :mod:`~cell_lm.data.obs` reads columns;
-:mod:`~cell_lm.data.cells` aligns genes to the vocabulary; :mod:`~cell_lm.data.store` keeps many cells on disk, and
+In the order of processing: :mod:`~cell_lm.data.formats` (and :mod:`~cell_lm.data.downloads`) read files;
+:mod:`~cell_lm.data.scale` checks the scale of the matrix; :mod:`~cell_lm.data.obs` reads columns;
+:mod:`~cell_lm.data.cells` aligns genes to the vocabulary; :mod:`~cell_lm.data.store` stores many cells on disk, and
 :mod:`~cell_lm.data.backed` reads them from h5ad; :mod:`~cell_lm.data.loading` makes batches of tokens.
 """
 

@@ -1,4 +1,4 @@
-"""Cells aligned to the vocabulary: what every later step takes, whatever file they came from."""
+"""Cells aligned to the vocabulary, from a file of any format: the input of every later step."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ from cell_lm.remedies import option
 
 @dataclass(frozen=True)
 class CellData:
-    """Cells by genes of the vocabulary, on a linear scale, with all that was said about the cells.
+    """Cells by genes of the vocabulary, on a linear scale, with the annotations of the cells.
 
     Attributes
     ----------
     name : str
-        Of the file, for messages and reports.
+        Name of the file, for messages and reports.
     X : csr_matrix
-        float32 [cells, vocabulary], canonical: sorted, nothing twice, no stored zeros, no empty row. Counts; or, where
-        the input was ``log1p``, what undoing it gave, which is proportional to the counts within each cell.
+        float32 [cells, vocabulary], canonical: sorted, no duplicates, no stored zeros, no empty row. Counts; or, for
+        ``log1p`` input, the inverse of the logarithm, which is proportional to the counts within each cell.
     scale : {"counts", "log1p"}
-        What the input was.
+        Scale of the input.
     obs : DataFrame
-        The user's, as it is, one row per cell.
+        The user's ``obs``, unchanged, one row per cell.
     audit : GeneAudit
-        What became of the input's genes.
+        How the genes of the input were matched.
     vocabulary : Vocabulary
-        The genes that the columns are.
+        The genes of the columns.
     malignancy : ndarray
         int8 [cells]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     report : ScaleReport or None
-        What the scan of the input found.
+        Result of the scan of the input.
     dropped : int
-        Cells that were left out for having too few genes.
+        Number of cells left out because they have too few genes.
     remarks : tuple of str
-        What had to be decided to read the file, for the user to see.
+        Choices made to read the file, to show to the user.
     """
 
     name: str
@@ -86,21 +86,21 @@ class CellData:
         return [str(name) for name in self.obs.columns]
 
     def column(self, name: str) -> pd.Series[Any]:
-        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` where it has none of that name."""
+        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` if there is none of that name."""
         return find_column(self.obs, name, axis="obs", where=self.name)
 
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellData:
-        """Return some of the cells: a boolean mask, an array of positions, or a slice."""
+        """Return some of the cells, by a boolean mask, an array of indices, or a slice."""
         rows = np.arange(len(self))[cells]
         return replace(self, X=self.X[rows], obs=self.obs.iloc[rows], malignancy=self.malignancy[rows])
 
     def keep(self, *, min_genes: int) -> CellData:
-        """Leave out cells with fewer than ``min_genes`` expressed genes of the vocabulary; ``dropped`` counts them.
+        """Leave out cells with fewer than ``min_genes`` expressed genes of the vocabulary; ``dropped`` is their number.
 
         Raises
         ------
         InputError
-            None is left.
+            No cell is left.
         """
         enough = self.genes_per_cell >= min_genes
         lost = int(np.count_nonzero(~enough))
@@ -123,12 +123,12 @@ def from_anndata(
     Parameters
     ----------
     adata
-        Cells by genes; the matrix may be CSR, CSC or dense, of any real dtype, also of a view or backed (it is then
-        read).
+        Cells by genes; the matrix may be CSR, CSC or dense, of any real dtype, also in a view or backed (it is then
+        read into memory).
     vocabulary
         Default: the human protein-coding genes.
     name
-        What messages call the data.
+        Name of the data in messages.
     **how
         The fields of :class:`~cell_lm.data.ReadOptions` (``layer``, ``scale``, ``gene_column``, ``min_overlap``,
         ``min_genes``, ``malignancy``), or ``read=`` with a whole one.
@@ -138,11 +138,12 @@ def from_anndata(
     ConfigError
         An option is unknown, or has a value that cannot be used.
     InputError
-        No such layer or column, a damaged or empty matrix, cells without any count, labels that cannot be understood.
+        There is no such layer or column, the matrix is damaged or empty, cells have no counts, or labels are not
+        recognised.
     CountsError
-        The matrix is not on the given scale.
+        The matrix is not on the stated scale.
     GeneError
-        The genes are not human, or too few.
+        The genes are not human, or there are too few.
     """
     read = read_options(**how)
     return align(select(adata, read.layer, name=name), read, vocabulary)
@@ -162,14 +163,14 @@ def read_cells(
     path
         The file, or the folder of a 10x matrix.
     vocabulary, **how
-        As of :func:`from_anndata`.
+        As in :func:`from_anndata`.
     samples
-        What is known of the samples that files are; its ``malignancy`` counts where ``malignancy`` is None.
+        Sample sheet, if each file is a sample; its ``malignancy`` is used if ``malignancy`` is None.
 
     Raises
     ------
     InputError
-        Also where the file is missing, of no known format, cut off, damaged, or points outside of itself.
+        Also if the file is missing, of unknown format, truncated, damaged, or links to other files.
     """
     read = read_options(**how)
     source = read_source(path, read.layer, samples=samples)
@@ -179,7 +180,7 @@ def read_cells(
 
 
 def align(source: Source, read: ReadOptions, vocabulary: Vocabulary | None = None) -> CellData:
-    """Check everything that is quick to check, then scan the matrix, then align it.
+    """Run the quick checks, then scan the matrix, then align it.
 
     Raises
     ------
@@ -215,20 +216,20 @@ def align(source: Source, read: ReadOptions, vocabulary: Vocabulary | None = Non
 
 
 def gene_names(source: Source | CellFile, column: str | None) -> list[object]:
-    """Return the names of the genes: those of ``var``, or of a column of it; a missing one is empty."""
+    """Return the names of the genes, from ``var_names`` or a column of ``var``; a missing one is empty."""
     names = source.var.index if column is None else find_column(source.var, column, axis="var", where=source.name)
     return ["" if missing else name for name, missing in zip(names, pd.isna(names), strict=True)]
 
 
 def canonical(X: sparse.csr_matrix[Any]) -> sparse.csr_matrix[np.float32]:
-    """Finish, in place, what :meth:`GeneAudit.aggregate` made anew: float32, without stored zeros."""
+    """Finish the new matrix of :meth:`GeneAudit.aggregate` in place: float32, without stored zeros."""
     X = X.astype(np.float32, copy=False)
     X.eliminate_zeros()
     return X
 
 
 def refuse_empty(genes_per_cell: NDArray[np.int64], names: pd.Index[Any], where: str) -> None:
-    """Raise :class:`InputError` where a cell has no gene."""
+    """Raise :class:`InputError` if a cell has no gene."""
     empty, cells = np.flatnonzero(genes_per_cell == 0), len(genes_per_cell)
     if not len(empty):
         return

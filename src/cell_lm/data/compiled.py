@@ -1,4 +1,4 @@
-"""The one way loops are compiled here: numba, cached on disk, without the interpreter's lock."""
+"""Compilation of loops by numba, cached on disk, without the GIL."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 
 def compiled(function: Function) -> Function:
-    """Compile a loop over arrays, keeping its type.
+    """Compile a loop over arrays, keeping its type signature.
 
     No reordering of sums (``fastmath`` is off): results are the same on every run.
     """

@@ -1,4 +1,4 @@
-"""The cells that ship in the package: real raw counts of normal and of cancer cells, cut from two published data sets.
+"""The packaged cells: raw counts of normal and of cancer cells, subsets of two published data sets.
 
 =================================  =====  =====  ======  ==============================================================
 name                               cells  types  donors  what it is
@@ -8,14 +8,14 @@ name                               cells  types  donors  what it is
 =================================  =====  =====  ======  ==============================================================
 
 ``obs`` holds ``cell_type``, ``donor``, ``tissue``, ``disease`` (of the sample), ``malignant`` (of the cell, as the
-source has it: ``no`` or ``putative``), ``assay`` and ``malignancy``. ``uns`` says where the cells come from, under
-which licence, and what was left out.
+source has it: ``no`` or ``putative``), ``assay`` and ``malignancy``. ``uns`` records the source of the cells, their
+licence, and what was left out.
 
-``malignancy`` is what tumour/normal discrimination learns from. It is a property of the *cell*: the epithelial cells of
+``malignancy`` is the target of tumour/normal discrimination. It is a property of the *cell*: the epithelial cells of
 the tumours are ``tumour`` (the source calls them putative, as it checked no mutations), the pancreas and the
 fibroblasts, endothelial and immune cells of the tumours, which are not malignant, are ``normal``. CellLM (Zhao, Zhang,
 Nie 2023) had labels of the *sample* only: there every cell of a cancer sample is a cancer cell. With labels of cells,
-and with normal cells in both data sets, telling the malignancy is not the same as telling the data set.
+and with normal cells in both data sets, predicting malignancy is not the same as predicting the data set.
 
 References
 ----------
@@ -36,8 +36,8 @@ PANCREAS = "pancreas (Baron 2016)"
 OVARIAN_CANCER = "ovarian cancer (Qian 2020)"
 _FILES = {PANCREAS: "demo_pancreas.h5ad", OVARIAN_CANCER: "demo_ovarian_cancer.h5ad"}
 HELD_OUT = {PANCREAS: "human3", OVARIAN_CANCER: "OvC_patient_13"}
-"""The donor of each to test an annotation on. The donors left have every type, and all common types are in both parts;
-only the rare epsilon cells of the pancreas come from one donor, who stays in training."""
+"""The test donor of each data set for annotation. The other donors have every type, and all common types are in both
+parts; only the rare epsilon cells of the pancreas come from one donor, who is a training donor."""
 
 
 HARMONISED = {
@@ -81,5 +81,5 @@ def demo_cells(*, harmonise: bool = False) -> dict[str, AnnData]:
 def _read(name: str) -> AnnData:
     with as_file(files("cell_lm") / "resources" / name) as path:
         cells = anndata.read_h5ad(path)
-    cells.X = sparse.csr_matrix(cells.X, dtype=np.float32)  # stored by gene, as integers: that is smaller
+    cells.X = sparse.csr_matrix(cells.X, dtype=np.float32)  # stored by gene, as integers, to save space
     return cells

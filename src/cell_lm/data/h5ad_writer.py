@@ -1,8 +1,8 @@
-"""Writing an h5ad file so that a full disk ends in one line.
+"""Writing an h5ad file so that a full disk gives a one-line error.
 
-The HDF5 library cannot take a write that fails: it keeps what it could not write, fails again when it closes the file,
-and ends the process. So it writes through a Python file that never fails: the first error is kept, all that comes
-after it goes nowhere, and the error is raised once the library is done. Nothing is held in memory for it.
+The HDF5 library does not recover from a failed write: it keeps the unwritten data, fails again when it closes the file,
+and ends the process. It therefore writes through a Python file that never fails: the first error is stored, later
+writes are discarded, and the error is raised once the library is done. No data is buffered in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _PatientFile(RawIOBase):
-    """A new file that takes every write; ``error`` is the first that failed."""
+    """A new file that accepts every write; ``error`` is the first failure."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -94,9 +94,9 @@ def write_h5ad(
     compression: Literal["gzip", "lzf"] | None = None,
     replace: bool = True,
 ) -> None:
-    """Write an h5ad file, whole or not at all, as :meth:`anndata.AnnData.write_h5ad` writes it.
+    """Write an h5ad file atomically, as :meth:`anndata.AnnData.write_h5ad` writes it.
 
-    As there, text columns of ``obs`` and ``var`` with repeated values become categorical in ``adata``, too.
+    As there, text columns of ``obs`` and ``var`` with repeated values also become categorical in ``adata``.
 
     Parameters
     ----------
@@ -105,16 +105,16 @@ def write_h5ad(
     path
         The file.
     compression
-        Of all arrays; default: none.
+        Compression of all arrays; default: none.
     replace
-        Whether a file that is there is replaced.
+        Whether to replace an existing file.
 
     Raises
     ------
     OutputError
-        The disk is full or fails; what was there before is whole, and nothing else is left.
+        The disk is full or fails; the previous file is intact, and no partial file is left.
     InputError
-        ``adata`` holds something that has no place in an h5ad file; there is a file by now, and ``replace`` is not set.
+        ``adata`` holds something that h5ad cannot store; or the file exists by now, and ``replace`` is not set.
     """
     adata.strings_to_categoricals()
     if adata.raw is not None:
@@ -124,11 +124,11 @@ def write_h5ad(
 
 
 def _write(adata: AnnData, file: _PatientFile, options: dict[str, Any], path: Path) -> None:
-    """Write into an open file; an error of the disk goes before what the library made of it."""
+    """Write into an open file; an error of the disk takes precedence over the library's error."""
     try:
         with h5py.File(file, "w") as group:
             write_elem(group, "/", adata, dataset_kwargs=options)
-    except Exception as error:  # anndata and h5py raise all kinds where a value has no place in the file
+    except Exception as error:  # anndata and h5py raise many kinds of errors for a value that the file cannot store
         if file.error is None:
             reason = " ".join(str(error).split())[:200]
             fix = "Remove it from the AnnData, or make it text, numbers or an array"

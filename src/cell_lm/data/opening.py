@@ -1,4 +1,4 @@
-"""Open whatever holds cells: an AnnData, a file of any format, a store, or cells that have been read already."""
+"""Open any source of cells: an AnnData, a file of any format, a store, or cells that have been read already."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from cell_lm.errors import InputError
 from cell_lm.genes import Vocabulary
 
 Data: TypeAlias = AnnData | CellData | BackedCells | Store | CellView | str | Path
-"""Whatever holds cells. A path is that of a file of any format, of the folder of a 10x matrix, or of a store."""
+"""Any source of cells. A path is that of a file of any format, of the folder of a 10x matrix, or of a store."""
 
 BACKED_ABOVE = 4.0
-"""h5ad files of more GB stay on disk unless said otherwise."""
+"""h5ad files above this size in GB stay on disk by default."""
 _MODEL_FILES = ("config.json", "model/config.json", "estimator.json")
 
 
 def is_store(path: Path) -> bool:
-    """Return whether a path is that of a store, finished or not, rather than a file or a folder of one."""
+    """Return whether a path is that of a store, finished or not, rather than of a file or another folder."""
     return path.is_dir() and ((path / MANIFEST).exists() or (path / SHARDS).is_dir())
 
 
 def stays_on_disk(path: Path, above: float = BACKED_ABOVE) -> bool:
-    """Return whether the cells of a file are read as they are needed: an h5ad file of more than ``above`` GB."""
+    """Return whether the cells of a file are read on demand: an h5ad file of more than ``above`` GB."""
     return path.suffix == ".h5ad" and path.is_file() and path.stat().st_size > above * 1e9
 
 
@@ -49,20 +49,20 @@ def refuse_models(path: Path) -> None:
 
 
 class Opened:
-    """Data whose columns are known, before the counts are checked and aligned, which takes longer.
+    """Data whose columns are available before the counts are checked and aligned, which takes longer.
 
     Parameters
     ----------
     data
-        Whatever holds cells; it is only read.
+        Any source of cells; it is not changed.
     read
-        How it is read. Cells that have been read already take no options.
+        How to read it. Cells that have been read already take no options.
 
     Raises
     ------
     InputError
-        It is something else, a file that cannot be read, a model folder; or options were given for cells that have been
-        read already.
+        It is not a source of cells, cannot be read, or is a model folder; or options were given for cells that have
+        been read already.
     """
 
     def __init__(self, data: Data, read: ReadOptions) -> None:
@@ -100,7 +100,7 @@ class Opened:
             raise InputError(found, where=self.name, fix="Give it where they are read, or pass the AnnData or file")
 
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return what is known of the cells: at least the named columns, as far as they exist."""
+        """Return ``obs``: at least the named columns that exist."""
         match self._held:
             case pd.DataFrame():
                 return self._held
@@ -131,5 +131,5 @@ class Opened:
 
 
 def open_data(data: Data, vocabulary: Vocabulary | None = None, read: ReadOptions | None = None) -> CellView:
-    """Return the cells of whatever holds some, aligned to a vocabulary; see :class:`Opened`."""
+    """Return the cells of any source, aligned to a vocabulary; see :class:`Opened`."""
     return Opened(data, read or ReadOptions()).cells(vocabulary)

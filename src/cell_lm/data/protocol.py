@@ -1,4 +1,4 @@
-"""What cells must offer to be learned from, wherever they are: in memory, in a store, in a file."""
+"""Interfaces of datasets to train on: in memory, in a store, or in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cell_lm.genes import Vocabulary
 
 
 class Rows(Protocol):
-    """The three arrays of a CSR matrix, in memory or mapped into it, of whatever whole or floating type."""
+    """The three arrays of a CSR matrix, in memory or memory-mapped, of any integer or floating type."""
 
     @property
     def data(self) -> NDArray[Any]:
@@ -21,23 +21,23 @@ class Rows(Protocol):
 
     @property
     def indices(self) -> NDArray[Any]:
-        """Gene of the vocabulary of each, ascending within a row."""
+        """Vocabulary index of the gene of each entry, ascending within a row."""
 
     @property
     def indptr(self) -> NDArray[Any]:
-        """Where each row begins, and the end of the last."""
+        """Start of each row, and the end of the last."""
 
 
 class Known(Protocol):
-    """What is known of cells without touching their counts."""
+    """Properties of cells that need no access to their counts."""
 
     @property
     def name(self) -> str:
-        """Of the file, for messages."""
+        """Name of the file, for messages."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The genes."""
+        """Vocabulary of the genes."""
 
     @property
     def malignancy(self) -> NDArray[np.int8]:
@@ -49,31 +49,31 @@ class Known(Protocol):
 
     @property
     def columns(self) -> Sequence[str]:
-        """What else is known of the cells, by name."""
+        """Names of the other columns."""
 
     def column(self, name: str) -> pd.Series[Any]:
-        """Return one of the columns, a value a cell."""
+        """Return one of the columns, one value per cell."""
 
     def __len__(self) -> int: ...
 
 
 class Cells(Known, Protocol):
-    """Cells whose counts can be addressed: :class:`~cell_lm.data.cells.CellData`, a shard of a store."""
+    """Cells whose counts can be accessed by row: :class:`~cell_lm.data.cells.CellData`, a shard of a store."""
 
     @property
     def X(self) -> Rows:  # noqa: N802
-        """Counts, or what is proportional to them within a cell; positive, no row empty."""
+        """Counts, or values proportional to them within a cell; positive, no row empty."""
 
 
 class CellsInFile(Known, Protocol):
-    """Cells whose counts are read from a file when they are asked for."""
+    """Cells whose counts are read from a file on demand."""
 
     def read(self, rows: NDArray[np.int64]) -> Cells:
         """Return the cells at ``rows`` (ascending, each once), in this order."""
 
 
 Part: TypeAlias = Cells | CellsInFile
-"""Cells that can be addressed row by row."""
+"""Cells with access by row."""
 
 
 class Sharded(Protocol):
@@ -81,11 +81,11 @@ class Sharded(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the store, for messages."""
+        """Name of the store, for messages."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The genes."""
+        """Vocabulary of the genes."""
 
     @property
     def shards(self) -> Sequence[Cells]:
@@ -95,15 +95,15 @@ class Sharded(Protocol):
 
 
 Dataset: TypeAlias = Cells | CellsInFile | Sharded
-"""Whatever a model can be pretrained on."""
+"""Any dataset for pretraining."""
 
 
 def in_file(part: Part) -> TypeGuard[CellsInFile]:
-    """Tell whether the cells are read when they are asked for."""
+    """Return whether the cells are read on demand."""
     return hasattr(part, "read")
 
 
 def parts_of(dataset: Dataset) -> Sequence[Part]:
-    """Return the parts of a dataset that can be addressed row by row."""
+    """Return the parts of a dataset, each with access by row."""
     shards: Sequence[Part] | None = getattr(dataset, "shards", None)
     return (dataset,) if shards is None else shards  # type: ignore[return-value]

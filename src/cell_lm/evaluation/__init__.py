@@ -1,13 +1,13 @@
-"""Evaluation that every task, report and benchmark shares.
+"""Evaluation, shared by all tasks, reports and benchmarks.
 
-:mod:`~cell_lm.evaluation.splits` say which cells test (:mod:`~cell_lm.evaluation.saved_splits` keeps them), the metrics
-score (:mod:`~cell_lm.evaluation.annotation_metrics`, :mod:`~cell_lm.evaluation.calibration`,
-:mod:`~cell_lm.evaluation.novelty`, :mod:`~cell_lm.evaluation.regression`, :mod:`~cell_lm.evaluation.geometry`),
-:mod:`~cell_lm.evaluation.intervals` say how sure that is, :mod:`~cell_lm.evaluation.baselines` are the rivals, and
-:mod:`~cell_lm.evaluation.comparison` puts methods side by side. :mod:`~cell_lm.evaluation.linear_head` is the head that
-labels embeddings and the rivals' features alike.
+:mod:`~cell_lm.evaluation.splits` defines the test cells, and :mod:`~cell_lm.evaluation.saved_splits` stores them. The
+metrics are :mod:`~cell_lm.evaluation.annotation_metrics`, :mod:`~cell_lm.evaluation.calibration`,
+:mod:`~cell_lm.evaluation.novelty`, :mod:`~cell_lm.evaluation.regression` and :mod:`~cell_lm.evaluation.geometry`.
+:mod:`~cell_lm.evaluation.intervals` computes confidence intervals, :mod:`~cell_lm.evaluation.baselines` holds the
+baselines, and :mod:`~cell_lm.evaluation.comparison` compares methods. :mod:`~cell_lm.evaluation.linear_head` is the
+classification head for embeddings and for the features of the baselines.
 
-The function :func:`cell_lm.evaluation.geometry.geometry` is imported from its module, whose name it has.
+The function :func:`cell_lm.evaluation.geometry.geometry` is imported from its module, which has the same name.
 """
 
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores, macro_f1

@@ -1,4 +1,4 @@
-"""How well predicted labels agree with the true ones: accuracy, and F1 of each class."""
+"""Agreement of predicted with true labels: accuracy, and F1 of each class."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from cell_lm.evaluation.labels import Labels, as_labels
 
 @dataclass(frozen=True)
 class AnnotationScores:
-    """How well predicted labels agree with the true ones."""
+    """Agreement of predicted with true labels."""
 
     accuracy: float
-    """Share of the cells that are labelled correctly."""
+    """Fraction of the cells that are labelled correctly."""
     macro_f1: float
-    """Mean F1 over the classes *present in the truth*, each counting the same whatever its size."""
+    """Mean F1 over the classes *present in the truth*, with equal weights."""
     classes: tuple[str, ...]
     """All classes of the truth or the predictions, sorted."""
     confusion: NDArray[np.int64]
     """Cells [classes, classes]: rows are the truth, columns the prediction."""
     per_class: pd.DataFrame
-    """Indexed by class: precision, recall, f1, support. Where support is 0, recall and f1 are undefined: NaN."""
+    """Indexed by class: precision, recall, f1, support. If support is 0, recall and f1 are undefined: NaN."""
 
     @property
     def cells(self) -> int:
@@ -37,19 +37,19 @@ class AnnotationScores:
 def annotation_scores(truth: Labels, predicted: Labels) -> AnnotationScores:
     """Compare predicted with true labels.
 
-    A class of the truth that is never predicted has precision 0 and F1 0, and counts. A class that is predicted but
-    absent from the truth has no recall and no F1 (NaN); it does not enter the macro-F1, while the cells wrongly given
-    to it lower the recall of the classes they belong to.
+    A class of the truth that is never predicted has precision 0 and F1 0, and is included. A class that is predicted
+    but absent from the truth has no recall and no F1 (NaN) and is not part of the macro-F1; cells wrongly assigned to
+    it lower the recall of their true classes.
 
     Parameters
     ----------
     truth, predicted
-        One label a cell each, in the same order, none missing; compared as strings.
+        One label per cell each, in the same order, none missing; compared as strings.
 
     Raises
     ------
     InputError
-        Missing labels, no cell, or two different numbers of cells.
+        Labels are missing, there are no cells, or the numbers of cells differ.
     """
     true, guess = _as_pair(truth, predicted)
     classes, codes = np.unique(np.concatenate([true, guess]), return_inverse=True)

@@ -1,8 +1,7 @@
-"""Rivals: simple methods that a model has to beat, with the care that its own head gets.
+"""Baselines: simple methods to compare a model with, tuned as carefully as the model's own head.
 
-They work as scikit-learn's estimators do, on any features; meant is log1p of counts per 10,000, cells x genes
-(:func:`cell_lm.data.loading.expression.log_expression`), sparse or dense. Nothing is learned from the cells they
-predict.
+They follow scikit-learn's estimator interface. The intended features are log1p of counts per 10,000, cells x genes
+(:func:`cell_lm.data.loading.expression.log_expression`), sparse or dense. Nothing is fitted on the cells to predict.
 
 ============================  =====================================================================================
 :class:`GeneLogisticRegression`  softmax regression on all genes
@@ -13,14 +12,15 @@ predict.
 ============================  =====================================================================================
 
 Both regressions are :func:`~cell_lm.evaluation.linear_head.fit_head` without whitening: strength and temperature are
-chosen on left-out training cells, or whole donors where ``groups`` names them. The components are those of all training
-cells, as their labels have no part in them.
+chosen on left-out training cells, or whole donors if ``groups`` is given. The components are computed from all training
+cells, since they do not use labels.
 
-What is constant here was settled on the packaged cells, in the rivals' favour. Genes are centred and not divided by
-their standard deviation: with one cell of each class scaling cost the regression and the centroids a fifth of their
-macro-F1, and at five it was still behind, as a gene that is seen in one training cell then counts as much as a marker.
-Centroids and neighbours are compared by the cosine of centred cells of length 1: by Euclidean distance, depth decides
-(fifteen neighbours at 20 cells of each class of the pancreas: macro-F1 .51 by distance, .89 by cosine).
+The constants here were chosen on the packaged cells, in favour of the baselines. Genes are centred and not divided by
+their standard deviation: with one cell per class, scaling cost the regression and the centroids a fifth of their
+macro-F1, and with five it was still worse, since a gene that occurs in one training cell then has the same weight as a
+marker. Centroids and neighbours are compared by the cosine of centred cells of length 1: Euclidean distance is
+dominated by sequencing depth (fifteen neighbours, 20 cells per class of the pancreas: macro-F1 .51 by distance, .89 by
+cosine).
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ Floats: TypeAlias = NDArray[np.float64]
 
 COMPONENTS = 60
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-"""The inverse strengths of regularisation that are tried: a stronger one than for embeddings, as genes are many."""
+"""The inverse strengths of regularisation to try: stronger than for embeddings, since there are many genes."""
 UNTRIED = 0.01
-"""``C`` with one cell of each class. Strong, as the direction between two cells is mostly noise: macro-F1 .72 against
-.43 (pancreas) and .72 against .62 (ovarian cancer) at 1."""
+"""``C`` with one cell per class. The regularisation is strong, since the direction between two cells is mostly noise:
+macro-F1 .72 against .43 (pancreas) and .72 against .62 (ovarian cancer) at 1."""
 NEIGHBOURS = 15
 _UNTRIED_TEMPERATURE = 0.1
 _ROUNDING = 1e-12
 
 
 class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """What all rivals share.
+    """Base class of the baselines.
 
     Attributes
     ----------
@@ -79,15 +79,15 @@ class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         X
             [cells, genes], sparse or dense, finite.
         y
-            One class a cell; at least two different ones.
+            One class per cell; at least two different ones.
         groups
-            One donor a cell: what is chosen is then chosen by leaving out whole donors.
+            One donor per cell: hyperparameters are then selected by leaving out whole donors.
 
         Raises
         ------
         InputError
-            Other numbers of labels than cells, missing labels, one class only, values that are not finite, cells that
-            are all the same, or groups none of which shares two classes with the others.
+            Numbers of labels and cells differ, labels are missing, there is only one class, values are not finite, all
+            cells are identical, or no group shares two classes with the others.
         """
         x, where = _matrix(X), type(self).__name__
         names = as_labels(y, where=f"{where}: labels")
@@ -101,7 +101,7 @@ class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             found = f"all {len(names):,} cells have the label '{classes[0]}'"
             raise InputError(found, where=where, fix="Pass cells of at least 2 labels")
         self.classes_, self.n_features_in_ = classes.astype(object), x.shape[1]
-        # threads help little on matrices of this size, and on a busy machine they mostly wait for each other
+        # threads help little on matrices of this size, and slow each other down on a busy machine
         with threadpool_limits(1, user_api="blas"):
             self._learn(x, codes, donors)
         return self
@@ -114,7 +114,7 @@ class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         ModelError
             It has not been fitted.
         InputError
-            Another number of genes, or values that are not finite.
+            The number of genes differs from the fit, or values are not finite.
         """
         if not hasattr(self, "classes_"):
             raise ModelError("it has not been fitted", where=type(self).__name__, fix="Call fit(X, y) first")
@@ -131,29 +131,29 @@ class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @abstractmethod
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
-        """Learn; ``codes`` are the places of the labels in ``classes_``."""
+        """Fit; ``codes`` are the indices of the labels in ``classes_``."""
 
     @abstractmethod
     def _probabilities(self, x: Matrix) -> Floats:
-        """Return [cells, classes], in the order of ``classes_``."""
+        """Return the probabilities, [cells, classes], in the order of ``classes_``."""
 
 
 class GeneLogisticRegression(Rival):
     """Logistic regression on all genes.
 
-    It is solved in the span of the training cells (:mod:`cell_lm.evaluation.span`), where it has as many unknowns as
-    cells rather than genes; with the L2 penalty that changes nothing. 800 cells of 15,000 genes take some 3 seconds of
-    a core, twice as many cells about six times as long.
+    It is solved in the span of the training cells (:mod:`cell_lm.evaluation.span`), with one unknown per cell instead
+    of one per gene; with an L2 penalty the solution is the same. 800 cells of 15,000 genes take about 3 seconds on one
+    core, twice as many cells about six times as long.
 
     Parameters
     ----------
     seed
-        Of the division of the training cells on which the regularisation is chosen.
+        Seed of the split of the training cells that selects the regularisation.
 
     Attributes
     ----------
     head_ : LinearHead
-        The regression in the span, with how its regularisation was chosen.
+        The regression in the span, with the selection of its regularisation.
     coef_, intercept_ : ndarray
         float64 [classes, genes] and [classes].
     """
@@ -181,14 +181,14 @@ class PCALogisticRegression(Rival):
     Parameters
     ----------
     components
-        Most components; of n cells there are at most n - 1.
+        Most components; n cells have at most n - 1.
     seed
-        Of the decomposition, and of the division of the training cells.
+        Seed of the decomposition and of the split of the training cells.
 
     Attributes
     ----------
     head_ : LinearHead
-        The regression on the components, with how its regularisation was chosen.
+        The regression on the components, with the selection of its regularisation.
     coef_, intercept_ : ndarray
         float64 [classes, genes] and [classes]: the same in terms of genes.
     """
@@ -213,16 +213,16 @@ class PCALogisticRegression(Rival):
 
 
 class NearestCentroid(Rival):
-    """The class whose mean cell points in the direction most like the cell's own.
+    """The class whose centroid has the highest cosine with the cell.
 
-    Cells are scaled to length 1, so that depth does not matter, and centred on the mean of the training cells, so that
-    what all have in common does not either; likeness is the cosine. Probabilities are a softmax of the cosines whose
+    Cells are scaled to length 1, which removes the sequencing depth, and centred on the mean of the training cells,
+    which removes their common component; the similarity is the cosine. Probabilities are a softmax of the cosines whose
     temperature is chosen on left-out training cells.
 
     Parameters
     ----------
     seed
-        Of the division of the training cells.
+        Seed of the split of the training cells.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
@@ -248,8 +248,8 @@ class NearestCentroid(Rival):
 class NearestNeighbours(Rival):
     """The vote of the nearest training cells, by cosine in the space of the leading components of cells of length 1.
 
-    A neighbour counts by the inverse of its distance, 1 - cosine. There are no more neighbours than a class has cells
-    on average: of one cell a class, fifteen neighbours would be all there is, and say nothing.
+    A neighbour is weighted by the inverse of its distance, 1 - cosine. There are at most as many neighbours as a class
+    has cells on average: with one cell per class, fifteen neighbours could be all cells.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ class NearestNeighbours(Rival):
     components
         Most components.
     seed
-        Of the decomposition.
+        Seed of the decomposition.
     """
 
     def __init__(self, *, neighbours: int = NEIGHBOURS, components: int = COMPONENTS, seed: int = 0) -> None:
@@ -282,7 +282,7 @@ class NearestNeighbours(Rival):
 
 
 class MajorityClass(Rival):
-    """Gives every cell the most frequent class; probabilities are the shares of the classes."""
+    """Gives every cell the most frequent class; probabilities are the class frequencies."""
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:  # noqa: ARG002
         self.shares_ = np.bincount(codes) / len(codes)
@@ -298,7 +298,7 @@ RIVALS: dict[str, Callable[[int], Rival]] = {
     "neighbours": lambda seed: NearestNeighbours(seed=seed),
     "majority": lambda seed: MajorityClass(),  # noqa: ARG005
 }
-"""A short name and how each is made from a seed."""
+"""Short name and factory (by seed) of each baseline."""
 
 
 def _matrix(X: Matrix) -> Matrix:
@@ -317,7 +317,7 @@ def _fit(features: Floats, labels: NDArray[np.object_], groups: NDArray[np.objec
 
 
 def _unit(x: Matrix) -> Matrix:
-    """Return the cells scaled to length 1; one without any count stays as it is."""
+    """Return the cells scaled to length 1; a cell without counts is unchanged."""
     unit: Matrix = normalize(x)
     return unit
 

@@ -1,8 +1,8 @@
-"""Calibration: whether a confidence of 80 % means that 80 % are right.
+"""Calibration: whether 80 % of the predictions with 80 % confidence are correct.
 
 The expected calibration error (ECE; Guo et al. 2017, arXiv 1706.04599, equation 3) sorts cells by confidence into bins
-of equal width and averages, weighted by cells, how far the share that is right is from the mean confidence. The
-temperature (the same paper, section 4.2) is what logits are divided by, so that left-out cells have the least log loss.
+of equal width and averages, weighted by cells, the distance between accuracy and mean confidence. The temperature (the
+same paper, section 4.2) divides the logits and minimises the log loss of left-out cells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cell_lm.evaluation.labels import Labels, as_labels
 Floats: TypeAlias = NDArray[np.float64]
 
 BINS = 15
-"""Bins of the paper."""
+"""Number of bins in the paper."""
 _SUMS_TO_ONE = 1e-3
 _COLDEST, _HOTTEST = np.log(0.02), np.log(50.0)
 
@@ -38,7 +38,7 @@ def calibration_error(
     Parameters
     ----------
     truth
-        One label a cell. A label that is not among ``classes`` counts as never right.
+        One label per cell. A label that is not among ``classes`` always counts as wrong.
     probabilities
         [cells, classes], rows sum to 1.
     classes
@@ -52,7 +52,7 @@ def calibration_error(
     Raises
     ------
     InputError
-        Another number of cells or classes, missing labels, or rows that are not probabilities.
+        Numbers of cells or classes differ, labels are missing, or rows are not probabilities.
     """
     p, true = _probabilities(probabilities), as_labels(truth, where="true labels")
     if p.shape != (len(true), len(classes)):
@@ -74,7 +74,7 @@ def _probabilities(values: ArrayLike) -> Floats:
 
 
 def _error(confidence: Floats, right: NDArray[np.bool_], bins: int) -> float:
-    """Return the error over all cells: the sum over bins of |right - confidence|, each a sum over the bin's cells."""
+    """Return the error over all cells: the sum over bins of |correct - confidence|, each a sum over the bin's cells."""
     number = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     gap = np.bincount(number, right.astype(np.float64) - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
@@ -87,9 +87,9 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def best_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:
-    """Return the temperature of least log loss, from .02 to 50.
+    """Return the temperature that minimises the log loss, from .02 to 50.
 
-    One cell more, of which nothing is known (any class, equally likely), keeps it above zero where all are right.
+    One extra cell with all classes equally likely keeps it above zero where all predictions are correct.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Several methods on the same splits: each is fitted on the training side and predicts the test side once."""
+"""Several methods on the same splits: each is fitted on the training cells and predicts the test cells once."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from cell_lm.evaluation.splits import Split, refuse_leakage
 
 
 class Classifier(Protocol):
-    """What is compared, as scikit-learn has it."""
+    """A classifier with scikit-learn's interface."""
 
     classes_: NDArray[np.object_]
 
     def fit(self, X: Matrix, y: NDArray[np.object_], groups: NDArray[np.object_] | None = None) -> Self:
-        """Learn from cells, their labels and perhaps their donors."""
+        """Fit on cells, their labels and optionally their donors."""
 
     def predict_proba(self, X: Matrix) -> NDArray[np.float64]:
-        """Return [cells, classes]."""
+        """Return the probabilities, [cells, classes]."""
 
 
 Method: TypeAlias = Callable[[int], Classifier]
-"""Makes a fresh classifier from a seed."""
+"""Makes an unfitted classifier from a seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +47,7 @@ class Result:
     predicted : ndarray
         str objects [test cells].
     macro_f1, calibration_error : float
-        Of the test cells.
+        Scores on the test cells.
     """
 
     method: str
@@ -73,7 +73,7 @@ class Comparison:
     results: tuple[Result, ...]
 
     def of(self, method: str) -> list[Result]:
-        """Return the results of one method, in the order of the splits.
+        """Return the results of one method, ordered by split.
 
         Raises
         ------
@@ -91,9 +91,9 @@ class Comparison:
         return mean_interval([result.macro_f1 for result in self.of(method)])
 
     def difference(self, first: str, second: str, *, resample_splits: bool, seed: int = 0) -> Interval:
-        """Return by how much the first method's macro-F1 is above the second's, by the paired bootstrap.
+        """Return the macro-F1 of the first method minus that of the second, by the paired bootstrap.
 
-        ``resample_splits`` where splits are donors; not where they are seeds, which share their test cells.
+        Use ``resample_splits`` if splits are donors, but not if they are seeds, which share their test cells.
         """
         pairs = zip(self.of(first), self.of(second), strict=True)
         parts = [(self.truth[one.split.test], one.predicted, other.predicted) for one, other in pairs]
@@ -114,22 +114,22 @@ def compare(
     Parameters
     ----------
     methods
-        Name to what makes it; the seed is that of the split, 0 where it has none.
+        Factory by name; it gets the seed of the split, or 0 if there is none.
     X
         [cells, features].
     labels
-        One a cell.
+        One label per cell.
     splits
-        None may have a row on two sides, nor a group where the unit held out is not the cell.
+        No row may be in two parts of a split, and no group unless the held-out unit is the cell.
     groups
-        One donor a cell, told to a method where its training cells are of at least two.
+        One donor per cell, passed to a method if its training cells come from at least two donors.
     progress
         Called with each result.
 
     Raises
     ------
     InputError
-        A leak, or as the methods raise it.
+        A split leaks, or a method raises it.
     """
     truth = as_labels(labels, where="labels")
     donors = None if groups is None else as_labels(groups, where="groups").astype(object)

@@ -1,4 +1,4 @@
-"""Training cells that are left out in turn, so that a fit is chosen without the cells that will test it."""
+"""Cross-validation folds of the training cells, to select hyperparameters without the test cells."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sklearn.model_selection import GroupKFold
 
 Codes: TypeAlias = NDArray[np.int64]
 Fold: TypeAlias = tuple[Codes, Codes]
-"""The cells to fit on, and those to judge by: int64 indices."""
+"""The cells to fit on, and those to score on: int64 indices."""
 
 FOLDS = 5
 
 
 def training_folds(codes: Codes, groups: NDArray[np.object_] | None, seed: int) -> Iterator[Fold]:
-    """Yield up to five folds; a fold judges only by cells of classes that its other cells have.
+    """Yield up to five folds; a fold is scored only on cells of classes that its other cells have.
 
     Parameters
     ----------
     codes
         The class of each training cell, int64 from 0.
     groups
-        One donor a cell: whole donors are left out. Without it, cells of every class in equal shares.
+        One donor per cell: whole donors are left out. Without it, cells are left out, stratified by class.
     seed
-        Of the division without ``groups``.
+        Seed of the folds without ``groups``.
     """
     for rest, left_out in _grouped(groups) if groups is not None else _stratified(codes, seed):
         known = np.unique(codes[rest])
@@ -42,7 +42,7 @@ def _grouped(groups: NDArray[np.object_]) -> Iterator[Fold]:
 
 
 def _stratified(codes: Codes, seed: int) -> Iterator[Fold]:
-    """Deal the cells of one class after the other to the folds, so that a small class is spread evenly, too."""
+    """Deal the cells to the folds class by class, so that small classes are also spread evenly."""
     order = np.random.default_rng(seed).permutation(len(codes))
     order = order[np.argsort(codes[order], kind="stable")]
     fold = np.empty(len(codes), np.int64)

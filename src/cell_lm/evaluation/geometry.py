@@ -1,7 +1,7 @@
-"""Geometry: how the cells of an embedding lie in space.
+"""Geometry: how the cells of an embedding are distributed in space.
 
-It is computed on cells as directions (rows scaled to length 1) unless said otherwise, exactly where a closed form
-exists and by blocks elsewhere, so that no cells x cells matrix is ever held.
+Unless noted, all measures use rows scaled to length 1. They are exact where a closed form exists and computed by blocks
+elsewhere, so that no cells x cells matrix is held in memory.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from cell_lm.evaluation.labels import Labels, as_labels
 Floats: TypeAlias = NDArray[np.float64]
 
 BLOCK = 2048
-"""Rows handled at a time: a tile of squared distances is then 32 MB."""
+"""Rows per block: a tile of squared distances is then 32 MB."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How the cells of one embedding lie in space."""
+    """Geometry of one embedding."""
 
     cells: int
     """Number of cells."""
@@ -79,8 +79,9 @@ def _sphere(embedding: ArrayLike, where: str) -> Floats:
 def mean_cosine(embedding: ArrayLike) -> float:
     """Return the mean cosine similarity over all pairs of different cells.
 
-    With unit rows u and their sum s this is exactly (|s|^2 - n) / (n (n - 1)), which needs no pair at all. A value near
-    1 means that all cells point the same way: the embedding is a narrow cone (Ethayarajh 2019, arXiv 1909.00512).
+    With unit rows u and their sum s this is exactly (|s|^2 - n) / (n (n - 1)), without a loop over pairs. A value near
+    1 means that all cells point in the same direction: the embedding is a narrow cone (Ethayarajh 2019, arXiv
+    1909.00512).
 
     Parameters
     ----------
@@ -104,8 +105,8 @@ def _mean_cosine(unit: Floats) -> float:
 def uniformity(embedding: ArrayLike, *, t: float = 2.0, sample: int | None = 20_000, seed: int = 0) -> float:
     """Return log of the mean of exp(-t |u - v|^2) over all pairs of different cells, u and v of length 1.
 
-    Wang & Isola 2020 (arXiv 2005.10242, equation 2). 0 where all cells fall on one point; the more evenly they fill the
-    sphere the lower, and never below -4 t.
+    Wang & Isola 2020 (arXiv 2005.10242, equation 2). 0 if all cells are at one point; lower the more evenly they fill
+    the sphere, and never below -4 t.
 
     Parameters
     ----------
@@ -114,8 +115,8 @@ def uniformity(embedding: ArrayLike, *, t: float = 2.0, sample: int | None = 20_
     t
         Sharpness of the Gaussian kernel; 2 in the paper.
     sample
-        With more cells than this, a random sample of this many stands for them, as the pairs grow with the square of
-        the cells. None: all of them (which costs time, not memory).
+        With more cells than this, a random sample of this size is used, since the number of pairs grows with the square
+        of the cells. None: all cells (which costs time, not memory).
     seed
         Seed of that sample.
 
@@ -142,8 +143,8 @@ def _uniformity(unit: Floats, t: float, sample: int | None, seed: int) -> float:
 def alignment(first: ArrayLike, second: ArrayLike) -> float:
     """Return the mean of |u - v|^2 over positive pairs, u and v of length 1.
 
-    Wang & Isola 2020 (arXiv 2005.10242, equation 1) with alpha = 2: 0 where both of each pair are in the same place,
-    2 where they are unrelated, 4 where they are opposite.
+    Wang & Isola 2020 (arXiv 2005.10242, equation 1) with alpha = 2: 0 if both of each pair are the same point, 2 if
+    they are unrelated, 4 if they are opposite.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def alignment(first: ArrayLike, second: ArrayLike) -> float:
     Raises
     ------
     InputError
-        As :func:`mean_cosine`, or two different shapes.
+        As :func:`mean_cosine`, or the shapes differ.
     """
     u, v = _sphere(first, "first view"), _sphere(second, "second view")
     if u.shape != v.shape:
@@ -165,22 +166,22 @@ def alignment(first: ArrayLike, second: ArrayLike) -> float:
 def label_alignment(embedding: ArrayLike, labels: Labels) -> float:
     """Return the alignment with cells of the same label as positive pairs.
 
-    A pair is drawn as: any cell that shares its label with another one, then another cell of that label; so a class
-    weighs by its cells, not by the square of them. Cells that are alone with their label have no partner and are left
-    out. Exact, in closed form: for a class of n cells whose unit rows sum to s, the mean |u - v|^2 is
-    2 - 2 (|s|^2 - n) / (n (n - 1)).
+    A pair is drawn as: any cell that shares its label with another one, then another cell of that label; so a class is
+    weighted by its number of cells, not by the square of it. The only cell of a label has no partner and is left out.
+    Exact, in closed form: for a class of n cells whose unit rows sum to s, the mean |u - v|^2 is 2 - 2 (|s|^2 - n) / (n
+    (n - 1)).
 
     Parameters
     ----------
     embedding
         Numbers [cells, dimensions].
     labels
-        One label a cell, none missing.
+        One label per cell, none missing.
 
     Raises
     ------
     InputError
-        As :func:`mean_cosine`; labels missing or of another number; or no label with two cells.
+        As :func:`mean_cosine`; labels are missing or differ in number; or no label has two cells.
     """
     return _label_alignment(_sphere(embedding, "embedding"), as_labels(labels, where="labels"))
 
@@ -204,21 +205,21 @@ def _label_alignment(unit: Floats, labels: NDArray[np.str_]) -> float:
 def effective_rank(embedding: ArrayLike, *, center: bool = True) -> float:
     """Return the exponential of the entropy of the singular values, scaled to sum to 1.
 
-    Roy & Vetterli 2007 (EUSIPCO, "The effective rank: a measure of effective dimensionality"): the number of
-    dimensions that the cells really use, from 1 (a line) to min(cells, dimensions). Rows keep their lengths here.
+    Roy & Vetterli 2007 (EUSIPCO, "The effective rank: a measure of effective dimensionality"): the effective number of
+    dimensions, from 1 (a line) to min(cells, dimensions). Rows are not scaled here.
 
     Parameters
     ----------
     embedding
         Numbers [cells, dimensions], at least 2 cells.
     center
-        Subtract the mean cell first. What all cells share tells no two apart, and would otherwise be the largest
-        singular value; the mean cosine reports it. False gives the paper's definition on the matrix as it is.
+        Subtract the mean cell first. The shared component does not separate cells, and would otherwise be the largest
+        singular value; the mean cosine reports it. False gives the paper's definition, on the original matrix.
 
     Returns
     -------
     float
-        0 where all cells are the same, to within the rounding of the matrix's own dtype.
+        0 if all cells are identical, within the rounding of the matrix's dtype.
 
     Raises
     ------
@@ -234,7 +235,7 @@ def effective_rank(embedding: ArrayLike, *, center: bool = True) -> float:
         energy += float((block**2).sum())
         block -= mean
         gram += block.T @ block
-    # Directions that are only rounding (of the Gram matrix, the mean, the input itself) would count as dimensions.
+    # Directions that are only rounding errors (of the Gram matrix, the mean, the input) would count as dimensions.
     values = np.linalg.eigvalsh(gram)
     eps = float(np.finfo(np.float64).eps)
     rounding = max(float(np.finfo(matrix.dtype).eps), len(matrix) * eps)
@@ -253,14 +254,14 @@ def geometry(
     views: tuple[ArrayLike, ArrayLike] | None = None,
     seed: int = 0,
 ) -> Geometry:
-    """Return all the geometry of one embedding.
+    """Return all measures of one embedding.
 
     Parameters
     ----------
     embedding
         Numbers [cells, dimensions], at least 2 cells.
     labels
-        One label a cell; positive pairs are then cells of the same label (:func:`label_alignment`).
+        One label per cell; positive pairs are then cells of the same label (:func:`label_alignment`).
     views
         Two embeddings of the same cells under dropout; positive pairs are then the two views of a cell
         (:func:`alignment`), whether or not there are labels too.

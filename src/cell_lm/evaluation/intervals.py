@@ -1,11 +1,10 @@
-"""Intervals: how far a mean over seeds, or a difference of two methods, may be from what other data would give.
+"""Confidence intervals of a mean over seeds, and of the difference of two methods.
 
 Over seeds: Student's t. Of two methods on the same cells: the paired bootstrap (Efron & Tibshirani 1993, chapter 13,
-the percentile interval): cells are drawn with replacement and both methods are scored on the same draw, so that what
-makes a cell hard for both cancels. Cells of one donor are alike; where donors are to be generalised over, whole donors
-are drawn (``groups``), or donors and then cells of each (``resample_parts``). Where the donors are those that matter,
-cells are drawn within each of them (``within``). ``scipy.stats.bootstrap`` draws rows
-only, hence the loop.
+the percentile interval): cells are drawn with replacement and both methods are scored on the same draw, so that
+difficulty shared by both cancels. Cells of one donor are similar. To generalise over donors, whole donors are drawn
+(``groups``), or donors and then cells of each (``resample_parts``). For the given donors only, cells are drawn within
+each of them (``within``). ``scipy.stats.bootstrap`` draws only rows, hence the loop.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the interval of its confidence.
+    """A mean with its confidence interval.
 
     Attributes
     ----------
     mean : float
-        Of the values; for a difference, first less second on the cells as they are.
+        Mean of the values; for a difference, first minus second on the original cells.
     low, high : float
-        Bounds; NaN where a single value says nothing about its spread.
+        Bounds; NaN for a single value, whose spread is unknown.
     n : int
-        Values, or cells.
+        Number of values, or of cells.
     seed : int or None
-        Of the bootstrap.
+        Seed of the bootstrap.
     """
 
     mean: float
@@ -53,11 +52,11 @@ class Interval:
     seed: int | None = None
 
     def bounds(self) -> list[float | None]:
-        """Return ``[low, high]`` for JSON, which has no NaN: then None."""
+        """Return ``[low, high]`` for JSON; None for NaN, which JSON does not have."""
         return [None if np.isnan(bound) else round(bound, 4) for bound in (self.low, self.high)]
 
     def __str__(self) -> str:
-        """Return it as ``0.921 [0.910, 0.932]``."""
+        """Return the interval as ``0.921 [0.910, 0.932]``."""
         return f"{self.mean:.3f}" if np.isnan(self.low) else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -67,7 +66,7 @@ def mean_interval(values: Sequence[float] | NDArray[np.float64], *, confidence: 
     Raises
     ------
     InputError
-        No value, or one that is missing.
+        There are no values, or some are missing.
     """
     from scipy import stats
 
@@ -94,25 +93,25 @@ def paired_bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
-    """Return by how much the first method scores above the second on the same cells.
+    """Return the score of the first method minus that of the second on the same cells, by paired bootstrap.
 
     Parameters
     ----------
     truth, first, second
-        One label a cell; numbers where ``metric`` is a function.
+        One label per cell; numbers if ``metric`` is a function.
     metric
-        ``"macro_f1"`` (over the classes that a draw has), ``"accuracy"``, or a function of truth and prediction.
+        ``"macro_f1"`` (over the classes in a draw), ``"accuracy"``, or a function of truth and prediction.
     groups
-        One donor a cell: whole donors are drawn.
+        One donor per cell: whole donors are drawn.
     within
-        One donor a cell: of each donor as many cells are drawn as it has; the interval is for these donors.
+        One donor per cell: from each donor as many cells are drawn as it has; the interval is for these donors.
     resamples, confidence, seed
         Draws, confidence of the interval, and seed of the draws.
 
     Raises
     ------
     InputError
-        Missing labels, or different numbers of them; one group only; or both ``groups`` and ``within``.
+        Labels are missing or differ in number; there is only one group; or both ``groups`` and ``within`` are given.
     """
     part, score = _coded((truth, first, second), metric)
     n = len(part[0])
@@ -147,7 +146,7 @@ def score_interval(
     truth = as_labels(truth, where="labels")
     never_right = np.full(
         len(truth), f"not {''.join(np.unique(truth))}"
-    )  # scores 0, so that the score is the difference
+    )  # second method scores 0, so that the difference is the score
     return paired_bootstrap(
         truth,
         predicted,
@@ -185,17 +184,17 @@ def paired_bootstrap_over(
     Parameters
     ----------
     parts
-        Truth, first and second method of each test set; the difference is that of each set, then averaged.
+        Truth, first and second method of each test set; the differences of the sets are averaged.
     resample_parts
-        Draw test sets, then cells of each: the interval is for another donor, too. With few donors it is coarse. False
-        draws cells within each set: it is for other cells of these donors only.
+        Draw test sets, then cells of each: the interval then also covers new donors. With few donors it is coarse.
+        False draws cells within each set: the interval is for other cells of these donors only.
     metric, resamples, confidence, seed
         As :func:`paired_bootstrap`.
 
     Raises
     ------
     InputError
-        As :func:`paired_bootstrap`, or there is no part.
+        As :func:`paired_bootstrap`, or there are no parts.
     """
     if not parts:
         raise InputError("no test set", where="paired bootstrap", fix="Pass at least one")
@@ -215,7 +214,7 @@ _Coded: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.
 
 
 def _coded(part: Part, metric: Metric) -> tuple[_Coded, Score]:
-    """Return labels as numbers, and the score of numbers: text would be compared anew in every draw."""
+    """Return labels as integers and a score for integers, which avoids comparing text in every draw."""
     if callable(metric):
         values = [np.asarray(each, np.float64) for each in part]
         score: Score = metric

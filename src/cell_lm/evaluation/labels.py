@@ -1,4 +1,4 @@
-"""Labels of cells as the metrics take them: text, one a cell, none missing."""
+"""Labels of cells for the metrics: text, one per cell, none missing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Labels: TypeAlias = "Sequence[object] | NDArray[np.generic] | pd.Series | pd.Cat
 
 
 def as_labels(values: Labels, *, where: str) -> NDArray[np.str_]:
-    """Return labels as strings, one a cell.
+    """Return labels as strings, one per cell.
 
     Raises
     ------
     InputError
-        No label at all, labels that are not a flat list, or missing ones (None, NaN).
+        There are no labels, labels are not a flat list, or some are missing (None, NaN).
     """
     array = np.asarray(values, dtype=object)
     if array.ndim != 1 or not len(array):

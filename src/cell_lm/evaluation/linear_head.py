@@ -1,15 +1,16 @@
-"""A linear head on frozen features: softmax regression, regularised as the training cells alone tell.
+"""A linear head on frozen features: softmax regression, with regularisation selected on the training cells alone.
 
-1. *Whitening, mostly.* What tells cell types apart may lie in directions in which an embedding hardly varies, and
-   regularisation would suppress just those. Whitening gives all directions the same variance, those of noise, too; here
-   each keeps the fourth root of its own. The degree is a constant, settled with the scores on the held-out donors of
-   the packaged cells in view: from .5 to 1 made no difference beyond noise, none at all was clearly worse.
-2. *Weights.* Every class weighs the same, whatever its size: macro-F1 judges it so.
+1. *Partial whitening.* Cell types may differ in directions in which an embedding hardly varies, and regularisation
+   would suppress these. Full whitening gives all directions the same variance, those of noise, too; here each keeps the
+   fourth root of its own. The degree is a constant, chosen by the scores on the held-out donors of the packaged cells:
+   from .5 to 1 made no difference beyond noise, none at all was clearly worse.
+2. *Weights.* Every class has the same weight, whatever its size, as in macro-F1.
 3. *Regularisation.* Cells, or whole donors, are left out in turn; the strength whose predictions for them have the
-   highest macro-F1 wins, the strongest one of equals. Cells of a class that the others do not have are not counted.
+   highest macro-F1 is used; on ties, the strongest. Cells of a class that the others do not have are not counted.
 4. *Confidence.* Dividing the logits by one temperature changes no prediction. It is set so that the probabilities of
    the left-out cells have the least log loss (Guo et al. 2017, arXiv 1706.04599), and folded into the coefficients.
-   With few donors it is cautious: those left out are harder to predict from the others than a new one from all.
+   With few donors the confidence tends to be too low: a left-out donor is harder to predict from the others than a new
+   one from all.
 """
 
 from __future__ import annotations
@@ -35,30 +36,30 @@ Floats: TypeAlias = NDArray[np.float64]
 GRID = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """The inverse strengths of regularisation (scikit-learn's ``C``) that are tried."""
 UNTRIED = 1.0
-"""``C`` where there are too few cells to try any (one of each class); it is raised until the cells of the fit are named
-right. With whitening it hardly matters: embeddings of an untrained encoder gave macro-F1 .31 to .32 (pancreas) and .45
-(ovarian cancer) from one cell a type, at every ``C`` of the grid."""
+"""``C`` where there are too few cells to try any (one of each class); it is raised until the cells of the fit are
+predicted correctly. With whitening it hardly matters: embeddings of an untrained encoder gave macro-F1 .31 to .32
+(pancreas) and .45 (ovarian cancer) from one cell per type, at every ``C`` of the grid."""
 WHITENING = 0.75
-"""How much of the differences in variance whitening takes away, 0 to 1."""
+"""Degree of whitening, 0 (none) to 1 (equal variances)."""
 _ITERATIONS = 1000
 _FLAT = 1e-8
-"""Directions with less than this share of the largest variance are rounding, not signal."""
+"""Directions with less than this fraction of the largest variance are rounding errors."""
 _ROUNDING = float(np.finfo(np.float32).eps) ** 2
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What was chosen on left-out training cells.
+    """Hyperparameters selected on left-out training cells.
 
     Attributes
     ----------
     C : float
         Inverse strength of the regularisation.
     temperature : float
-        What the logits were divided by.
+        Divisor of the logits.
     folds : int
-        Folds that could be used; 0 where no class has cells enough: ``C`` is then ``untried``, or the least above it
-        that names the cells of the fit right, and the temperature 1.
+        Folds that could be used; 0 where no class has enough cells: ``C`` is then ``untried``, or the smallest above it
+        that predicts the cells of the fit correctly, and the temperature 1.
     scores : tuple of (float, float)
         Each ``C`` that was tried, and the macro-F1 of the left-out cells.
     """
@@ -78,11 +79,11 @@ class LinearHead:
     classes : tuple of str
         Sorted.
     coefficients, intercept : ndarray
-        float64 [classes, width] and [classes], for features less their mean.
+        float64 [classes, width] and [classes], for features minus their mean.
     mean : ndarray
         float64 [width].
     selection : Selection
-        What was chosen, and how.
+        The selected hyperparameters.
     """
 
     classes: tuple[str, ...]
@@ -114,29 +115,29 @@ def fit_head(
     features
         [cells, width], finite.
     labels
-        One class a cell, as text; at least two different ones.
+        One class per cell, as text; at least two different ones.
     groups
-        One donor (or sample) a cell, as text: whole donors are left out together, as the cells to be annotated will be
-        those of another one. Without it, cells are left out, of every class in equal shares.
+        One donor (or sample) per cell, as text: whole donors are left out, since the cells to annotate will come from
+        another donor. Without it, cells are left out, stratified by class.
     whitening
-        The variance v of every direction becomes v^(1 - whitening): 0 leaves it (for features whose variance is what
-        they are worth, as principal components), 1 makes it the same for all.
+        The variance v of every direction becomes v^(1 - whitening): 0 leaves it (for features whose variance is
+        informative, as principal components), 1 makes it the same for all.
     grid
         The inverse strengths of regularisation to try, ascending; :data:`GRID` unless given.
     untried
-        The one to begin with where no cell can be left out; those of ``grid`` above it follow.
+        The first ``C`` to use where no cell can be left out; those of ``grid`` above it follow.
     seed
-        Of the division into folds without ``groups``.
+        Seed of the folds without ``groups``.
 
     Raises
     ------
     InputError
-        All cells have the same features; or no group shares two classes with the others, so that groups cannot judge.
+        All cells have the same features; or no group shares two classes with the others, so that no fold can be scored.
     """
     classes, codes = np.unique(labels, return_inverse=True)
     x, grid = features.astype(np.float64), GRID if grid is None else grid
     space = _space(x, whitening)
-    # threads help little on matrices of this size, and on a busy machine they mostly wait for each other
+    # threads help little on matrices of this size, and slow each other down on a busy machine
     with threadpool_limits(1, user_api="blas"):
         selection = _select(x, codes, list(training_folds(codes, groups, seed)), whitening, grid)
         inside, model = space(x), _regression()
@@ -156,7 +157,7 @@ def fit_head(
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """Features less their mean, rotated (not at all: None) and scaled so that the mean variance is 1."""
+    """Features minus their mean, rotated (None: not rotated) and scaled to a mean variance of 1."""
 
     mean: Floats
     rotation: Floats | None
@@ -167,14 +168,14 @@ class _Space:
         return centred if self.rotation is None else centred @ self.rotation
 
     def coefficients(self, inside: Floats) -> Floats:
-        """Return coefficients for the features from those for what this returns."""
+        """Return coefficients for the original features from those for the transformed ones."""
         return self.scale * (inside if self.rotation is None else inside @ self.rotation.T)
 
 
 def _space(x: Floats, whitening: float) -> _Space:
     mean = x.mean(axis=0)
     least = _ROUNDING * float(mean @ mean)
-    if whitening == 0:  # the penalty is the same in all directions, so none need be found
+    if whitening == 0:  # the penalty is the same in all directions, so no rotation is needed
         directions = max(1, min(x.shape[1], len(x) - 1))
         variance = float(((x - mean) ** 2).sum()) / len(x) / directions
         if variance <= least:
@@ -199,9 +200,9 @@ def _regression() -> Any:
 
 
 def _fit(model: Any, x: Floats, codes: Codes, C: float) -> tuple[Floats, Floats]:
-    """Return one row of coefficients and one intercept a class; for two, scikit-learn keeps their difference only."""
+    """Return one row of coefficients and one intercept per class; for two, scikit-learn keeps only their difference."""
     with warnings.catch_warnings():
-        # Too weak a regularisation to converge under is judged like any other: by what it predicts.
+        # A regularisation too weak to converge is scored like any other, by its predictions.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.set_params(C=C).fit(x, codes)
     coefficients, intercept = np.asarray(model.coef_, np.float64), np.asarray(model.intercept_, np.float64)
@@ -211,7 +212,7 @@ def _fit(model: Any, x: Floats, codes: Codes, C: float) -> tuple[Floats, Floats]
 
 
 def _separating(model: Any, x: Floats, codes: Codes, tried: Sequence[float]) -> float:
-    """Return the first ``C`` that names all cells of the fit right; without one, the last."""
+    """Return the first ``C`` that predicts all cells of the fit correctly; if there is none, the last."""
     for C in tried:
         coefficients, intercept = _fit(model, x, codes, C)
         if np.array_equal((x @ coefficients.T + intercept).argmax(axis=1), codes):
@@ -232,7 +233,7 @@ def _select(x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, gr
 
 
 def _left_out(x: Floats, codes: Codes, fold: Fold, whitening: float, grid: Sequence[float]) -> list[Floats]:
-    """Return the logits [judged cells, classes] of a fold for each ``C``; -inf for classes its other cells lack."""
+    """Return the logits [left-out cells, classes] of a fold for each ``C``; -inf for classes its other cells lack."""
     rest, judged = fold
     known, rest_codes = np.unique(codes[rest], return_inverse=True)
     space, model = _space(x[rest], whitening), _regression()

@@ -1,4 +1,4 @@
-"""Novelty: whether cells of a type that the reference lacks score higher than cells of the types it has."""
+"""Novelty: whether cells of types absent from the reference score higher than cells of the reference's types."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cell_lm.errors import InputError
 
 
 def novelty_auroc(known: ArrayLike, novel: ArrayLike) -> float:
-    """Return the area under the ROC curve of a novelty score: the chance that a novel cell scores above a known one.
+    """Return the area under the ROC curve of a novelty score: how often a novel cell scores above a known one.
 
-    0.5 where the score says nothing; ties count half (scikit-learn's ``roc_auc_score``).
+    0.5 is chance level; ties count half (scikit-learn's ``roc_auc_score``).
 
     Parameters
     ----------
     known, novel
-        Scores, one a cell, higher for more novel: of cells of types in the reference, and of the others.
+        Scores, one per cell, higher for more novel: of cells of types in the reference, and of the others.
 
     Raises
     ------
     InputError
-        No cell on one side, or scores that are missing.
+        One of the groups has no cells, or scores are missing.
     """
     sides = {"known": np.asarray(known, np.float64), "novel": np.asarray(novel, np.float64)}
     for side, scores in sides.items():

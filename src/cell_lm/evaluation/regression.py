@@ -1,14 +1,14 @@
-"""How well predicted drug responses agree with the measured ones, over pairs of line and drug.
+"""Agreement of predicted with measured drug responses, over pairs of line and drug.
 
 Drugs differ in potency far more than lines differ in their response to one drug, so that a prediction of each drug's
-mean already correlates with the truth over all pairs. Three figures do not reward it: the correlation within each drug,
-averaged; within each line (which rewards nothing else, and is given to show it); and DrEval's normalised correlation
-(Bernett et al. 2025, drevalpy, ``normalize_metrics_by_mean_effects``): the prediction of mean effects, mean of all
-training pairs + what the line's mean lies above it + what the drug's mean does, is subtracted from truth and prediction
-before they are correlated.
+mean already correlates with the truth over all pairs. Two figures do not reward it: the mean correlation within each
+drug, and DrEval's normalised correlation (Bernett et al. 2025, drevalpy, ``normalize_metrics_by_mean_effects``): the
+prediction of mean effects (mean of all training pairs + deviation of the line's mean + deviation of the drug's mean) is
+subtracted from truth and prediction before they are correlated. The correlation within each line rewards nothing else,
+and is given to show it.
 
 A drug with fewer than three lines, or whose truth does not vary, has no correlation: it is left out and counted. A
-prediction that is the same for all lines of a drug scores 0 there; leaving it out would reward saying nothing.
+prediction that is the same for all lines of a drug scores 0; leaving it out would reward constant predictions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ROUNDING = 1e-10
 
 @dataclass(frozen=True)
 class ResponseScores:
-    """Agreement of predicted and measured responses; in units of the response (ln of the IC50 in µM, say) for RMSE."""
+    """Agreement of predicted and measured responses; RMSE in units of the response, such as ln of the IC50 in µM."""
 
     pearson: float
     """Over all pairs."""
@@ -41,19 +41,19 @@ class ResponseScores:
     rmse: float
     """Root of the mean squared error."""
     pearson_per_drug: float
-    """Mean over drugs; NaN where none is left."""
+    """Mean over drugs; NaN if none is left."""
     drugs: int
-    """Drugs in that mean."""
+    """Number of drugs in that mean."""
     drugs_left_out: int
     """Drugs with fewer than three lines, or a truth that does not vary."""
     pearson_per_line: float
-    """Mean over lines; NaN where none is left."""
+    """Mean over lines; NaN if none is left."""
     lines: int
-    """Lines in that mean."""
+    """Number of lines in that mean."""
     lines_left_out: int
     """Lines with fewer than three drugs, or a truth that does not vary."""
     normalised_pearson: float | None
-    """Over all pairs, less the prediction of mean effects; None without one."""
+    """Over all pairs, after subtracting the prediction of mean effects; None without it."""
 
 
 def response_scores(
@@ -64,16 +64,16 @@ def response_scores(
     Parameters
     ----------
     truth, predicted
-        One number a pair.
+        One number per pair.
     lines, drugs
         The line and the drug of each pair.
     mean_effects
-        What :func:`predict_mean_effects` gives for these pairs, from the training pairs.
+        Prediction of :func:`predict_mean_effects` for these pairs, from the training pairs.
 
     Raises
     ------
     InputError
-        Values that are missing or not finite, different numbers of them, or fewer than three pairs.
+        Values are missing, not finite or differ in number, or there are fewer than three pairs.
     """
     true, guess = _numbers(truth, "measured responses"), _numbers(predicted, "predicted responses")
     line, drug = as_labels(lines, where="lines"), as_labels(drugs, where="drugs")
@@ -100,14 +100,14 @@ def response_scores(
 def predict_mean_effects(
     response: ArrayLike, lines: Labels, drugs: Labels, *, of_lines: Labels, of_drugs: Labels
 ) -> Floats:
-    """Return DrEval's naive prediction: the mean, and what the line's and the drug's mean lie above it.
+    """Return DrEval's naive prediction: the mean plus the deviations of the line's and of the drug's mean.
 
     Parameters
     ----------
     response, lines, drugs
-        Of the training pairs.
+        Responses, lines and drugs of the training pairs.
     of_lines, of_drugs
-        Of the pairs to predict; a line or drug that no training pair has adds nothing.
+        Lines and drugs of the pairs to predict; a line or drug without training pairs adds nothing.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def predict_mean_effects(
     Raises
     ------
     InputError
-        Different numbers of values, or values that are missing.
+        Values are missing or differ in number.
     """
     y = _numbers(response, "training responses")
     total = float(y.mean())
@@ -134,7 +134,7 @@ def predict_mean_effects(
 
 
 def pearson(truth: Floats, predicted: Floats) -> float:
-    """Return Pearson's correlation; 0 for a prediction that does not vary, NaN for a truth that does not."""
+    """Return Pearson's correlation; 0 for a constant prediction, NaN for a constant truth."""
     a, b = truth - truth.mean(), predicted - predicted.mean()
     if not _varies(a, truth):
         return float("nan")

@@ -1,4 +1,4 @@
-"""Splits on disk, as JSON: with a hash of the cells, so that they cannot be used for others."""
+"""Splits on disk, as JSON, with a hash of the cells, so that they cannot be used for other cells."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Splits:
     cells: str
 
     def __iter__(self) -> Iterator[Split]:
-        """Go through the splits."""
+        """Iterate over the splits."""
         return iter(self.splits)
 
     def __len__(self) -> int:
@@ -50,21 +50,21 @@ class Splits:
 
     @classmethod
     def from_json(cls, value: JSON, *, cells: str, where: str = "splits") -> Splits:
-        """Return what :meth:`to_json` wrote.
+        """Return the splits that :meth:`to_json` wrote.
 
         Parameters
         ----------
         value
             JSON values.
         cells
-            :func:`cells_hash` of the cells that are to be split.
+            :func:`cells_hash` of the cells to split.
         where
             The file, for messages.
 
         Raises
         ------
         InputError
-            They are of other cells, of a newer version, or damaged.
+            The splits are for other cells, of a newer version, or damaged.
         """
         fix = "Make the splits again for these cells"
         splits = value.get("splits") if isinstance(value, dict) and value.get("version") == VERSION else None
@@ -79,7 +79,7 @@ class Splits:
             raise InputError(f"a split is damaged: {error}", where=where, fix=fix) from error
 
     def save(self, path: str | Path) -> None:
-        """Write them to a JSON file, whole or not at all."""
+        """Write the splits to a JSON file, atomically."""
         write_json(Path(path), self.to_json())
 
     @classmethod
@@ -93,19 +93,19 @@ class Splits:
 
 
 def cells_hash(names: Sequence[str] | ArrayLike, expression: sparse.csr_matrix[Any] | None = None) -> str:
-    """Return the SHA-256 of cells: of their names in order and, where given, of their expression.
+    """Return the SHA-256 of cells: of their names in order and, if given, of their expression.
 
     Parameters
     ----------
     names
-        ``obs_names``, or what else names a row.
+        ``obs_names``, or other names of the rows.
     expression
         [cells, genes]; two matrices of the same values have the same hash, however their entries are stored.
 
     Raises
     ------
     InputError
-        Another number of rows than names.
+        The numbers of rows and names differ.
     """
     text = [str(name).encode() for name in np.asarray(names, dtype=object)]
     digest = hashlib.sha256()

@@ -1,8 +1,8 @@
-"""Many genes, few cells: the space that the cells span, in which a regression with an L2 penalty loses nothing.
+"""Many genes, few cells: regression with an L2 penalty in the space that the cells span, without loss.
 
 The coefficients that minimise a loss of x @ w plus |w|^2 are a weighted sum of the training cells (the representer
 theorem): a part outside of their span would change no prediction and cost penalty. So it is enough to fit on the
-coordinates of the cells in any orthonormal basis of that span, n numbers a cell. With A the centred cells [n, genes]
+coordinates of the cells in any orthonormal basis of that span, n numbers per cell. With A the centred cells [n, genes]
 and the Cholesky factor L of A A^T = L L^T, the rows of L^-1 A are such a basis and L holds the coordinates: one
 factorisation of an n x n matrix, no decomposition. Centring is free as well, as the intercept carries no penalty.
 """
@@ -21,12 +21,13 @@ Floats: TypeAlias = NDArray[np.float64]
 Matrix: TypeAlias = "NDArray[np.floating[Any]] | sparse.csr_matrix[Any]"
 
 _GENES = 1024
-"""Genes handled at a time: the cells are never dense as a whole."""
+"""Genes per block: the whole matrix is never dense."""
 _FEW_CELLS = 2000
-"""The work on products of cells grows with the square of them."""
+"""The cost of dot products grows with the square of the number of cells."""
 _FLAT = 1e-10
 _JITTER = 1e-6
-"""Share of the mean squared length of a cell added to the diagonal: centred cells span one dimension fewer than n."""
+"""Fraction of the mean squared length of a cell added to the diagonal: centred cells span one dimension fewer than
+n."""
 
 
 class Span:
@@ -73,7 +74,7 @@ class Components:
     x
         [cells, genes], sparse or dense.
     most
-        Most components; of n cells there are at most n - 1, and fewer where cells are the same.
+        Most components; n cells have at most n - 1, and fewer where cells are identical.
 
     Attributes
     ----------
@@ -97,7 +98,7 @@ class Components:
 
 
 class Lanczos:
-    """The leading components of many cells, by iterations on the centred sparse matrix; used as :class:`Components`."""
+    """The leading components of many cells, computed iteratively; same interface as :class:`Components`."""
 
     def __init__(self, x: Matrix, most: int, seed: int) -> None:
         self._pca = PCA(min(most, x.shape[1] - 1), svd_solver="arpack", random_state=seed).fit(x)
@@ -110,7 +111,7 @@ class Lanczos:
 
 
 def leading_components(x: Matrix, most: int, seed: int) -> Components | Lanczos:
-    """Return the leading components: exactly of up to 2,000 cells, by iterations that begin from a seed of more."""
+    """Return the leading components: exact for up to 2,000 cells, iterative from a seed for more."""
     few = x.shape[0] <= max(_FEW_CELLS, most) or x.shape[1] <= most
     return Components(x, most) if few else Lanczos(x, most, seed)
 

@@ -1,19 +1,18 @@
-"""Splits: which cells, or pairs of line and drug, learn and which test.
+"""Train/test splits of cells, or of pairs of line and drug.
 
 =============================  ========================================================================================
-:func:`stratified`             a share of the cells of every label
-:func:`few_shot`               k labelled cells of each label learn, all others test
-:func:`leave_one_group_out`    one donor (line, tissue, drug) after the other tests
+:func:`stratified`             the same fraction of the cells of every label tests
+:func:`few_shot`               k labelled cells of each label train, all others test
+:func:`leave_one_group_out`    each donor (line, tissue, drug) in turn tests
 :func:`pairs`                  pairs of line and drug: warm, or with lines, drugs or tissues that no training pair has
 =============================  ========================================================================================
 
-Everything follows from the seed, on every platform. :class:`~cell_lm.evaluation.saved_splits.Splits` keeps them with a
-hash of the cells they were made for. :func:`refuse_leakage` refuses a split of which a donor, line or cell is on two
-sides.
+Splits depend only on the seed, on every platform. :class:`~cell_lm.evaluation.saved_splits.Splits` stores them with a
+hash of their cells. :func:`refuse_leakage` refuses a split with the same donor, line or cell in two parts.
 
-Small labels. A label keeps at least one cell for training, whatever the split. So that it can be tested too, at most
-half of its cells learn (:func:`few_shot`); a label of a single cell learns and is not tested. A split names the labels
-that have fewer training cells than was asked for, in ``rare``.
+Rare labels. A label keeps at least one training cell in every split. So that it can also be tested, at most half of its
+cells are used for training (:func:`few_shot`); a label with a single cell is trained on and not tested. ``rare`` lists
+the labels with fewer training cells than requested.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def _none() -> Rows:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows that learn, that are chosen on, and that test; ascending, disjoint.
+    """Training, validation and test rows; ascending, disjoint.
 
     Attributes
     ----------
@@ -50,13 +49,13 @@ class Split:
     name : str
         Such as ``"seed 0"`` or ``"donor human3"``.
     unit : str
-        What the sides have not in common: ``"cell"``, ``"donor"``, ``"line"``, ``"pair"``.
+        What the parts do not share: ``"cell"``, ``"donor"``, ``"line"``, ``"pair"``.
     seed : int or None
-        None where nothing was drawn.
+        None if nothing is random.
     validation : ndarray
-        int64 rows; empty unless asked for.
+        int64 rows; empty by default.
     rare : tuple of str
-        Labels with fewer training cells than was asked for.
+        Labels with fewer training cells than requested.
     """
 
     train: Rows
@@ -69,12 +68,12 @@ class Split:
 
 
 def stratified(labels: Labels, test_size: float, seeds: Sequence[int]) -> list[Split]:
-    """Return a split for each seed, with the same share of every label in the test (scikit-learn's train_test_split).
+    """Return a split per seed, with the same test fraction of every label (scikit-learn's train_test_split).
 
     Raises
     ------
     InputError
-        Missing labels, or a share that leaves a side without a cell of each label.
+        Labels are missing, or the fraction leaves a part without cells of each label.
     """
     names = as_labels(labels, where="labels")
     distinct, codes, sizes = np.unique(names, return_inverse=True, return_counts=True)
@@ -94,14 +93,15 @@ def stratified(labels: Labels, test_size: float, seeds: Sequence[int]) -> list[S
 
 
 def few_shot(labels: Labels, per_type: int, seeds: Sequence[int]) -> list[Split]:
-    """Return a split for each seed: ``per_type`` cells of each label learn, all others test.
+    """Return a split per seed: ``per_type`` training cells of each label, all others are test cells.
 
-    Of a label with fewer than twice as many cells, half learn (at least one), and the split names it in ``rare``.
+    A label with fewer than twice as many cells uses half of them for training (at least one), and is listed in
+    ``rare``.
 
     Raises
     ------
     InputError
-        Missing labels, ``per_type`` below 1, or no cell left to test.
+        Labels are missing, ``per_type`` is below 1, or no test cell is left.
     """
     names = as_labels(labels, where="labels")
     if per_type < 1:
@@ -122,19 +122,19 @@ def few_shot(labels: Labels, per_type: int, seeds: Sequence[int]) -> list[Split]
 
 
 def leave_one_group_out(groups: Labels, *, unit: str = "donor") -> list[Split]:
-    """Return a split for each group, in their sorted order: its cells test, all others learn.
+    """Return a split per group, in sorted order: its cells are the test cells, all others the training cells.
 
     Parameters
     ----------
     groups
-        One donor, line, tissue or drug a row.
+        One donor, line, tissue or drug per row.
     unit
-        Which of them it is.
+        The kind of group.
 
     Raises
     ------
     InputError
-        Missing groups, or one group only.
+        Groups are missing, or there is only one.
     """
     names = as_labels(groups, where=f"{unit}s")
     distinct = np.unique(names)
@@ -154,30 +154,30 @@ def pairs(
     fractions: tuple[float, float, float] = FRACTIONS,
     seed: int = 0,
 ) -> Split:
-    """Divide measurements of pairs of line and drug into training, validation and test.
+    """Split measurements of pairs of line and drug into training, validation and test.
 
-    ``warm``: pairs are dealt; a pair that was measured twice stays on one side, lines and drugs are on all.
-    ``cold_line``, ``cold_drug``, ``cold_tissue``: whole lines, drugs or tissues are dealt. ``cold_both``: lines and
-    drugs are dealt; pairs whose line is on another side than their drug are left out.
+    ``warm``: by pair; a pair that was measured twice stays in one part, lines and drugs are in all parts.
+    ``cold_line``, ``cold_drug``, ``cold_tissue``: by line, drug or tissue. ``cold_both``: by line and by drug; pairs
+    whose line and drug are in different parts are left out.
 
     Parameters
     ----------
     lines, drugs
-        One of each a measurement.
+        One of each per measurement.
     kind
-        What the test has not in common with the training.
+        What test and training do not share.
     tissues
         The tissue of the line of each measurement, for ``cold_tissue``.
     fractions
-        Of the measurements, for training, validation and test, as nearly as whole groups allow; for ``cold_both`` of
-        the lines' and of the drugs' measurements each.
+        Fractions of the measurements for training, validation and test, as closely as whole groups allow; for
+        ``cold_both``, of the lines' and of the drugs' measurements each.
     seed
-        Of the order in which groups are dealt.
+        Seed of the order in which groups are assigned.
 
     Raises
     ------
     InputError
-        Different numbers of values, missing ones, fractions that do not sum to 1, or too few groups.
+        Values are missing or differ in number, fractions do not sum to 1, or there are too few groups.
     """
     line, drug = as_labels(lines, where="lines"), as_labels(drugs, where="drugs")
     if len(line) != len(drug):
@@ -203,7 +203,7 @@ _UNITS = {"warm": "pair", "cold_line": "line", "cold_drug": "drug", "cold_both":
 
 
 def pair_names(lines: Labels, drugs: Labels) -> NDArray[np.str_]:
-    """Return one name for each pair of line and drug, to be held against :func:`refuse_leakage`."""
+    """Return one name per pair of line and drug, for :func:`refuse_leakage`."""
     both = zip(as_labels(lines, where="lines"), as_labels(drugs, where="drugs"), strict=True)
     return np.array([f"{line} / {drug}" for line, drug in both])
 
@@ -225,7 +225,7 @@ def _unit_of_pairs(
 
 
 def _deal(units: NDArray[np.str_], fractions: Sequence[float], rng: np.random.Generator, unit: str) -> Rows:
-    """Return the side of each row, 0, 1 or 2: whole units in random order, each side up to its share of the rows."""
+    """Return the part of each row, 0, 1 or 2: whole units in random order, each part up to its fraction of the rows."""
     distinct, codes, sizes = np.unique(units, return_inverse=True, return_counts=True)
     sides = [number for number, share in enumerate(fractions) if share > 0]
     if len(distinct) < len(sides):
@@ -234,7 +234,7 @@ def _deal(units: NDArray[np.str_], fractions: Sequence[float], rng: np.random.Ge
     order = rng.permutation(len(distinct))
     middle = (np.cumsum(sizes[order]) - sizes[order] / 2) / len(units)
     cuts = np.searchsorted(middle, np.cumsum([fractions[number] for number in sides])[:-1])
-    for place in range(len(cuts)):  # a side whose share is smaller than any unit still gets one
+    for place in range(len(cuts)):  # a part whose fraction is smaller than any unit still gets one
         least = cuts[place - 1] + 1 if place else 1
         cuts[place] = min(max(cuts[place], least), len(distinct) - len(cuts) + place)
     side = np.empty(len(distinct), np.int64)
@@ -243,19 +243,19 @@ def _deal(units: NDArray[np.str_], fractions: Sequence[float], rng: np.random.Ge
 
 
 def refuse_leakage(split: Split, **units: Labels) -> None:
-    """Refuse a split of which two sides have something in common.
+    """Refuse a split whose parts overlap.
 
     Parameters
     ----------
     split
         Training, validation and test.
     units
-        What must not be on two sides, one value a row of the data: ``donor=obs["donor"], cell=obs_names``.
+        What must not be in two parts, one value per row of the data: ``donor=obs["donor"], cell=obs_names``.
 
     Raises
     ------
     InputError
-        The same row, or the same donor (line, cell ...) is on two sides: it is named.
+        The same row, or the same donor (line, cell ...) is in two parts; the message names it.
     """
     sides = {"training": split.train, "validation": split.validation, "test": split.test}
     rows = int(max(max(side, default=-1) for side in sides.values())) + 1

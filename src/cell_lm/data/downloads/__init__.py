@@ -1,4 +1,4 @@
-"""Public sets of cells, and networks of genes, by name: where they lie, their hashes, and how they are fetched."""
+"""Public data sets of cells, and gene networks, by name: addresses, hashes, and download."""
 
 from cell_lm.data.downloads.fetch import Fetched, download
 from cell_lm.data.downloads.registry import REGISTRY, Dataset, RemoteFile, find_dataset

@@ -1,4 +1,4 @@
-"""Unpacking an archive that came from elsewhere: files and folders below one folder, and nothing else."""
+"""Unpacking of a downloaded archive: files and folders below one folder, and nothing else."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cell_lm.errors import InputError
 from cell_lm.files import atomic_directory
 
 _LARGEST = 200
-"""Most times its own size that an archive may unpack to: text of counts packs some ten times."""
+"""Highest ratio of unpacked to packed size: text of counts packs about tenfold."""
 
 
 def unpack(path: Path, folder: Path, *, keep: str = "") -> list[Path]:
-    """Unpack a tar archive, whole or not at all, and return what in it can be read as cells.
+    """Unpack a tar archive atomically, and return its members that can be read as cells.
 
     Parameters
     ----------
     path, folder
-        The archive, and where its members go; a folder that is there is taken for the archive unpacked.
+        The archive, and the folder for its members; an existing folder is taken as the unpacked archive.
     keep
-        Regular expression; members whose name it is not found in are left out.
+        Regular expression; members whose name does not match are left out.
 
     Returns
     -------
@@ -34,7 +34,8 @@ def unpack(path: Path, folder: Path, *, keep: str = "") -> list[Path]:
     Raises
     ------
     InputError
-        It is damaged, or holds a member that is neither file nor folder, lies outside, or is blown up on purpose.
+        The archive is damaged, or has a member that is neither file nor folder, lies outside the folder, or unpacks to
+        an excessive size.
     """
     if not folder.exists():
         with atomic_directory(folder) as fresh:

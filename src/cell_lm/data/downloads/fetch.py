@@ -1,7 +1,7 @@
-"""Fetching a registered set with pooch: every file is held against its hash, unpacked with care, and noted.
+"""Download of a registered data set with pooch: every file is checked against its hash, unpacked safely, and recorded.
 
-The note, ``downloads.lock.json`` in the folder of the data, says of every file where it came from, its size and its
-SHA-256. Where no hash was published, the first download makes the note, and says so; later ones must agree with it.
+``downloads.lock.json`` in the data folder records the address, size and SHA-256 of every file. If no hash was
+published, the first download creates the record, and reports it; later ones must agree with it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Fetched:
-    """What was fetched.
+    """Result of a download.
 
     Attributes
     ----------
     dataset : Dataset
-        The set.
+        The data set.
     cells : tuple of Path
-        What the readers take: folders with a matrix, or files; of a network, the folder of its files.
+        Paths for the readers: folders with a matrix, or files; for a network, the folder of its files.
     first_seen : tuple of str
-        Files whose hash nobody had published, and that were seen for the first time.
+        Files without a published hash that were downloaded for the first time.
     """
 
     dataset: Dataset
@@ -52,25 +52,25 @@ class Fetched:
 def download(
     name: str, out: str | Path, *, mirror: str | None = None, progress: bool = False, tell: Tell = lambda _: None
 ) -> Fetched:
-    """Fetch a set into a folder; what is there already is checked and not fetched again.
+    """Download a data set into a folder; existing files are checked and not downloaded again.
 
     Parameters
     ----------
     name
-        As of :func:`~cell_lm.data.downloads.registry.find_dataset`.
+        As in :func:`~cell_lm.data.downloads.registry.find_dataset`.
     out
         The folder.
     mirror
-        A folder, or an address, that has the files under their names here: for machines without a way out.
+        A folder, or an address, with the files under their local names, for machines without internet access.
     progress
-        Whether to show a bar.
+        Whether to show a progress bar.
     tell
-        Told what is done, a line at a time.
+        Called with each progress message, one line at a time.
 
     Raises
     ------
     InputError
-        There is no such set, a file cannot be fetched, has another hash than it should, or is no plain archive.
+        There is no such data set; or a file cannot be downloaded, has the wrong hash, or is not a plain archive.
     """
     dataset, folder = find_dataset(name), Path(out)
     notes, cells, seen = _read_lock(folder), list[Path](), list[str]()
@@ -90,7 +90,7 @@ def download(
 def _fetch(
     file: RemoteFile, folder: Path, known: str | None, mirror: str | None, *, progress: bool, tell: Tell
 ) -> Path:
-    """Return the path of a file that is there and is what it should be."""
+    """Return the path of a file that exists and has the right hash."""
     path = folder / file.name
     if path.exists():
         _refuse_changed(path, known)
@@ -112,13 +112,13 @@ def _http(progress: bool) -> Any:
 
 
 def _copy(url: str, output: str | Path, _: object) -> None:
-    """Take a file from a folder."""
+    """Copy a file from a folder."""
     shutil.copyfile(url, output)
 
 
 @contextmanager
 def _explained(url: str, name: str, known: str | None) -> Iterator[None]:
-    """Say in one line why a file could not be fetched; pooch has removed what it had of it."""
+    """Raise a one-line error for a failed download; pooch has removed the partial file."""
     try:
         yield
     except ValueError as error:
@@ -126,7 +126,7 @@ def _explained(url: str, name: str, known: str | None) -> Iterator[None]:
             raise InputError(f"it cannot be fetched ({error})", where=url, fix="Check the address") from None
         found = f"what was fetched does not have the hash it should ({known})"
         raise InputError(found, where=name, fix="Try again; if it stays so, the source has changed its file") from None
-    except OSError as error:  # those of requests are too
+    except OSError as error:  # includes those of requests
         reason = " ".join(str(error).split())[:200]
         found = f"it cannot be fetched ({type(error).__name__}: {reason})"
         fix = "Check the network, or fetch it by hand and name its folder with mirror= (--mirror)"
@@ -135,7 +135,7 @@ def _explained(url: str, name: str, known: str | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what pooch says: the caller says it in its own way."""
+    """Suppress pooch's log messages: the caller reports progress itself."""
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -146,7 +146,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _refuse_other_content(path: Path, url: str) -> None:
-    """Refuse, and remove, a page of a website that came with status 200 in place of a file without known hash."""
+    """Refuse, and remove, an HTML page that was served with status 200 instead of a file without known hash."""
     if path.suffix == ".RData" and not _is_of_r(path):
         path.unlink()
         raise InputError("what came is no file of R", where=url, fix="Check the ids of study and sample")
@@ -170,7 +170,7 @@ def _refuse_changed(path: Path, known: str | None) -> None:
 
 
 def _read_lock(folder: Path) -> dict[str, Any]:
-    """Return the notes of earlier downloads."""
+    """Return the records of earlier downloads."""
     path = folder / LOCK
     if not path.exists():
         return {}

@@ -1,13 +1,13 @@
-"""The public sets that can be named, of cells and of interactions, each with its address and published hash, if any.
+"""Registry of public data sets of cells and of interactions, each with its address and published hash, if any.
 
-A hash here was published by others, is stated with its source, and was never computed from a download of ours:
+All hashes were published by others, with the source given here; none was computed from our own downloads:
 
 - ``pbmc*`` and ``frozen_pbmc_*``: MD5 of the archives of 10x Genomics, as the metadata of the Bioconductor package
   TENxPBMCData give them; for ``pbmc68k`` the SHA-256 that three public analyses of that archive agree on.
 - ``baron_pancreas``: SHA-256 of GSE84133_RAW.tar that two independent public analyses of it agree on.
 
 For the others (the sorted populations of Zheng et al. 2017, PanglaoDB, and the networks of STRING) none was found:
-their first download notes the hash beside the data, and every later one is held against that note.
+the first download records the hash next to the data, and later ones are checked against it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _PANGLAO = re.compile(r"panglao:(?P<sra>[SED]RA\d+)(?::(?P<srs>[SED]RS\d+|notuse
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to be fetched.
+    """A file to download.
 
     Attributes
     ----------
     url, name : str
-        Where it is, and what it is called here.
+        Its address, and its local name.
     hash : str or None
-        ``md5:…`` or ``sha256:…`` as published; None where none is.
+        ``md5:…`` or ``sha256:…`` as published; None if there is none.
     keep : str
-        Regular expression for the members of an archive that are wanted.
+        Regular expression for the members of an archive to keep.
     """
 
     url: str
@@ -47,20 +47,20 @@ class RemoteFile:
 
     @property
     def archive(self) -> bool:
-        """Whether it is unpacked."""
+        """Whether it is an archive to unpack."""
         return self.name.endswith((".tar", ".tar.gz", ".tgz"))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A set that can be named.
+    """A registered data set.
 
     Attributes
     ----------
     name, what, licence : str
-        Its name, what it is in a few words, and whose it is.
+        Its name, a short description, and its licence.
     files : tuple of RemoteFile
-        All of it.
+        All its files.
     kind : str
         ``"cells"``, or ``"network"``: interactions of genes, whose files are read together from their folder.
     """
@@ -73,7 +73,7 @@ class Dataset:
 
     @property
     def pinned(self) -> bool:
-        """Whether the hash of every file is known beforehand."""
+        """Whether the hash of every file is published."""
         return all(file.hash for file in self.files)
 
 
@@ -144,7 +144,7 @@ REGISTRY: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
 
 
 def find_dataset(name: str) -> Dataset:
-    """Return a set by its name.
+    """Return a data set by its name.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def find_dataset(name: str) -> Dataset:
     Raises
     ------
     InputError
-        There is none.
+        There is no such data set.
     """
     found = _PANGLAO.fullmatch(name)
     if found:

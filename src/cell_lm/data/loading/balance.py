@@ -1,9 +1,9 @@
-"""Balanced batches: groups of cells, such as tumour and normal or the tissues, in chosen shares of every batch.
+"""Balanced batches: groups of cells, such as tumour and normal or tissues, with chosen fractions of every batch.
 
-A pass is as many steps as all cells fill, ``ceil(cells / batch_size)``. The sampler decides how many cells each group
-gives in a pass, a whole number, and spreads them evenly over its steps. Each group is read in passes of its own: all
-its cells in a shuffled order, then all of them in another, so every cell of a group is seen before any is seen twice.
-The step alone decides its batch, by a formula: nothing is counted from the start of the run.
+A pass has ``ceil(cells / batch_size)`` steps. The sampler sets how many cells of each group a pass contains, a whole
+number, and spreads them evenly over the steps. Each group has its own passes: all its cells in a shuffled order, then
+all of them in another, so every cell of a group is seen before any is seen twice. A batch is a function of its step
+alone: no state is kept.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_streng
     Parameters
     ----------
     sizes
-        int64 [groups]: cells of each, at least one.
+        int64 [groups]: cells of each group, at least one.
     loose
-        Cells of no group; they keep their share of all cells.
+        Number of cells without a group; they keep their fraction of all cells.
     batch_size
         At most all cells.
     balance_strength
-        1: every group has the same weight; 0: each has as many cells in a batch as it has among all cells; between,
+        1: every group has the same weight; 0: each has the same fraction of a batch as of all cells; between,
         the weight is ``sizes ** (1 - balance_strength)``.
 
     Returns
     -------
     ndarray
-        float64 [groups + 1], summing to ``batch_size``. No group gives more cells than it has, since a cell that is
-        twice in a batch would be its own negative; the other groups fill what it leaves.
+        float64 [groups + 1], summing to ``batch_size``. No quota exceeds the size of its group, since a cell that is
+        twice in a batch would be its own negative; the other groups fill the rest.
     """
     have = np.append(sizes, loose).astype(np.float64)
     weights = np.append(have[:-1] ** (1 - balance_strength), 0.0)
@@ -55,7 +55,7 @@ def quotas(sizes: NDArray[np.int64], loose: int, batch_size: int, balance_streng
 
 
 def whole_numbers(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Round numbers up or down to whole ones of the same sum, the largest fractions up; the sum must be whole."""
+    """Round numbers to integers of the same sum, the largest fractional parts up; the sum must be an integer."""
     result = np.floor(values + _ROUNDING).astype(np.int64)
     missing = round(float(values.sum())) - int(result.sum())
     result[np.argsort(result - values, kind="stable")[:missing]] += 1
@@ -63,7 +63,7 @@ def whole_numbers(values: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 class BalancedSampler(Sampler):
-    """Batches in which groups have chosen shares; within a group, every cell is seen before any is seen twice.
+    """Batches with chosen fractions of groups; within a group, every cell is seen before any is seen twice.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class BalancedSampler(Sampler):
     steps_per_pass : int
         ``ceil(n / batch_size)``.
     cells_per_pass : ndarray
-        int64 [groups + 1]: cells that each group gives in a pass, at least one; the last entry: cells of no group.
+        int64 [groups + 1]: cells of each group in a pass, at least one; the last entry: cells without a group.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class BalancedSampler(Sampler):
 
     @property
     def repetition(self) -> NDArray[np.float64]:
-        """How often a cell of each group is seen for once that it would be without balance, float64 [groups + 1]."""
+        """How often a cell of each group is seen, relative to batches without balance, float64 [groups + 1]."""
         sizes = np.array([max(1, len(group.cells)) for group in self._groups])
         return self.quotas / (self.batch_size * sizes / self.n)
 
     def counts_before(self, step: int) -> NDArray[np.int64]:
-        """Return how many cells of each group all steps before this one hold together, int64 [groups + 1]."""
+        """Return how many cells of each group all steps before this one hold in total, int64 [groups + 1]."""
         done, at = divmod(step, self.steps_per_pass)
         extra = np.diff(_floor_sum(at, self.steps_per_pass, self._stride, self._arcs))
         return done * self.cells_per_pass + at * (self.cells_per_pass // self.steps_per_pass) + extra
@@ -142,19 +142,19 @@ class _Group:
     """The cells of one group in an endless order: one shuffled pass after the other.
 
     A batch can hold the last cells of one pass and the first of the next, and must not hold a cell twice. In a group of
-    many batches, cells that end one pass do not begin the next. A group of only a few batches keeps one order, and each
-    pass shuffles short stretches of it, so that a cell comes back only after at least a batch of others.
+    many batches, cells at the end of one pass do not begin the next. A group of only a few batches keeps one order, and
+    each pass shuffles short stretches of it, so that at least a batch of other cells comes before a cell is repeated.
 
     Parameters
     ----------
     cells
-        Of the group.
+        Indices of the cells of the group.
     seed, stream
-        Of its random numbers.
+        Seed and stream of the random numbers.
     order
         How a pass is shuffled.
     most
-        Cells of the group that a batch holds at most; not more than it has.
+        Most cells of the group in a batch; not more than it has.
     """
 
     def __init__(self, cells: Index, seed: int, stream: int, order: Order, most: int) -> None:
@@ -186,25 +186,25 @@ class _Group:
         return self.cells[self._shuffled(0)[at[np.argsort(at // stretch, kind="stable")]]]
 
     def _separated(self, number: int) -> Index:
-        """Return a new order in which cells that ended the pass before are exchanged for the first that did not."""
+        """Return a new order whose first cells were not at the end of the previous pass; those are swapped."""
         edge, result = self._edge, self.cells[self._shuffled(number)]
         if edge and number:
             before = self._last_cells(number - 1)
-            inside = result[edge : 2 * edge]  # at least as many of these are free as are needed
+            inside = result[edge : 2 * edge]  # enough of these can be swapped
             again = np.flatnonzero(np.isin(result[:edge], before))
             free = edge + np.flatnonzero(~np.isin(inside, before))[: len(again)]
             result[again], result[free] = result[free], result[again]
         return result
 
     def _last_cells(self, number: int) -> Index:
-        """Return the last cells of a pass, which are never exchanged."""
+        """Return the last cells of a pass, which are never swapped."""
         if self._cached[0] == number:
             return self._cached[1][-self._edge :]
         return self.cells[self._shuffled(number)[-self._edge :]]
 
 
 def _floor_sum(n: int, divisor: int, slope: int, starts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sum over i < n of ``(slope * i + start) // divisor`` for each start, as Euclid's algorithm goes."""
+    """Return the sum over i < n of ``(slope * i + start) // divisor`` for each start, by Euclid's algorithm."""
     counts, rests = np.full(len(starts), n, np.int64), starts.astype(np.int64)
     result = np.zeros(len(starts), np.int64)
     while counts.any():

@@ -1,4 +1,4 @@
-"""A packed batch of cells: the genes of all cells in one row, and where each cell begins; no padding.
+"""A packed batch of cells: the genes of all cells in one array, with the start of each cell; no padding.
 
 Shapes: C cells, T genes over all of them.
 """
@@ -89,7 +89,7 @@ class CellBatch:
         return np.flatnonzero(genes | (left == 0)[cell])
 
     def take(self, tokens: NDArray[np.int64]) -> CellBatch:
-        """Return the same cells with only the given tokens, which are in order."""
+        """Return the same cells with only the given tokens, in ascending order."""
         index, offsets = to_device(tokens, self.genes.device), np.searchsorted(tokens, self.offsets)
         genes, bins, values = (part.index_select(0, index) for part in (self.genes, self.bins, self.values))
         return replace(self, genes=genes, bins=bins, values=values, offsets=offsets)
@@ -108,11 +108,11 @@ class CellBatch:
         return replace(self, slots=torch.arange(first, first + len(self), device=self.slots.device))
 
     def pin(self) -> CellBatch:
-        """Return it in memory from which a GPU copies without the CPU waiting; the offsets stay as they are."""
+        """Return the batch in pinned memory, for asynchronous copies to a GPU; the offsets are unchanged."""
         return self._each(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> CellBatch:
-        """Move all but the offsets to a device; onto a GPU without waiting for it."""
+        """Move all but the offsets to a device; to a GPU asynchronously."""
         batch = self.pin() if device.type == "cuda" and self.genes.device.type == "cpu" else self
         return batch._each(lambda tensor: tensor.to(device, non_blocking=True))
 
@@ -128,7 +128,7 @@ class CellBatch:
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Return an array as a tensor on a device; onto a GPU it is copied without waiting for it."""
+    """Return an array as a tensor on a device; to a GPU it is copied asynchronously."""
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 

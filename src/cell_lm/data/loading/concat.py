@@ -1,4 +1,4 @@
-"""Several datasets as one: a running index over all their cells, wherever these are."""
+"""Several datasets as one: one index over all their cells, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ class LoadedRows(NamedTuple):
 
 
 class ConcatCells:
-    """The cells of several datasets under one running index, to be tokenised in any mixture.
+    """The cells of several datasets under one index, to tokenise in any combination.
 
     Parameters
     ----------
     datasets
-        In memory, in a store or in a file; aligned to one vocabulary. They may differ in the scale that they were given
-        on.
+        In memory, in a store or in a file; aligned to one vocabulary. They may differ in scale.
     tokeniser
         Makes the tokens.
 
     Attributes
     ----------
     parts : tuple
-        The datasets, a store being as many as it has shards.
+        The datasets; a store has one part per shard.
     starts : ndarray
         int64 [parts + 1]: cells ``starts[p]`` to ``starts[p + 1]`` are those of part ``p``.
     malignancy : ndarray
@@ -64,7 +63,7 @@ class ConcatCells:
 
     @cached_property
     def lengths(self) -> NDArray[np.int32]:
-        """int32 [cells]: tokens that each gives, known without touching the counts."""
+        """int32 [cells]: tokens of each cell, known without reading the counts."""
         return np.concatenate([np.empty(0, np.int32), *map(self._lengths, self.parts)])
 
     def _lengths(self, part: protocol.Part) -> NDArray[np.int32]:
@@ -75,11 +74,11 @@ class ConcatCells:
 
     @cached_property
     def reads_files(self) -> bool:
-        """Whether some cells are read from a file when they are asked for, better many at a time."""
+        """Whether some cells are read from a file on demand, which is faster for many at a time."""
         return any(in_file(part) for part in self.parts)
 
     def load(self, index: NDArray[np.integer[Any]]) -> Mapping[int, LoadedRows]:
-        """Read the cells at ``index`` that are in files, all at once and in the order of the files.
+        """Read the cells at ``index`` that are in files, all at once and in file order.
 
         Returns
         -------
@@ -105,7 +104,7 @@ class ConcatCells:
         Parameters
         ----------
         index
-            Of the cells.
+            Indices of the cells.
         loaded
             What :meth:`load` returned for these cells, or for more; default: cells in files are read now.
         """
@@ -129,7 +128,7 @@ class ConcatCells:
 
     def _parts(self, index: NDArray[np.int64], loaded: Mapping[int, LoadedRows]) -> Iterator[Part]:
         which = self._which(index)
-        order = np.argsort(which, kind="stable")  # one pass over the cells, however many shards there are
+        order = np.argsort(which, kind="stable")  # one pass over the cells for any number of shards
         bounds = np.searchsorted(which[order], np.arange(len(self.parts) + 1))
         for number in np.flatnonzero(np.diff(bounds)):
             positions, part = order[bounds[number] : bounds[number + 1]], self.parts[number]

@@ -1,4 +1,4 @@
-"""Expression of many cells as one sparse matrix, for what is computed from all of them at once."""
+"""Expression of many cells as one sparse matrix, for computations over all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cell_lm.data.loading.tokeniser import PER_CELL, Tokeniser
 from cell_lm.data.protocol import Dataset
 
 MOST_CELLS = 20_000
-"""Cells that the co-expression is computed from; more of them change little and cost time."""
+"""Cells to compute the co-expression from; more cells change little and take longer."""
 
 
 def expression_matrix(
@@ -27,9 +27,9 @@ def expression_matrix(
     datasets
         Aligned to one vocabulary.
     most
-        The most cells that are read; of more, so many are chosen at random.
+        Most cells to read; if there are more, this many are chosen at random.
     seed
-        Of the random choice.
+        Seed of the random choice.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def expression_matrix(
 
 
 class HasCounts(Protocol):
-    """Whatever holds counts of cells in memory."""
+    """Any object with counts of cells in memory."""
 
     @property
     def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
@@ -50,7 +50,7 @@ class HasCounts(Protocol):
 
 
 def log_expression(cells: HasCounts) -> sparse.csr_matrix[np.float32]:
-    """Return log1p of counts per 10,000, float32 [cells, vocabulary]: what the encoder sees, before it is binned."""
+    """Return log1p of counts per 10,000, float32 [cells, vocabulary]: the encoder's input before binning."""
     X = cells.X
     totals = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
     each = np.repeat(PER_CELL / np.maximum(totals, np.finfo(np.float64).tiny), np.diff(X.indptr))

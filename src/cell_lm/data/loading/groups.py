@@ -1,4 +1,4 @@
-"""Groups of cells that batches can be balanced over: tumour and normal, or the values of a column."""
+"""Groups of cells to balance batches over: tumour and normal, or the values of a column."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cell_lm.data.protocol import Dataset, Part, parts_of
 from cell_lm.errors import InputError
 
 MALIGNANCY = "malignancy"
-"""What to balance by for tumour and normal; any other name is that of a column."""
+"""Name that balances tumour and normal cells; any other name is that of a column."""
 _SHOWN = 6
 
 
@@ -28,16 +28,16 @@ class Groups:
     Attributes
     ----------
     names : tuple of str
-        Of the groups.
+        Names of the groups.
     numbers : ndarray
-        int32 [cells]: index of its group in ``names``; -1: of none.
+        int32 [cells]: index of the group in ``names``; -1: no group.
     """
 
     names: tuple[str, ...]
     numbers: NDArray[np.int32]
 
     def describe(self, column: str, sampler: BalancedSampler) -> str:
-        """Return one line on the shares that the groups get, and what that means for the rarest."""
+        """Return one line with the fraction of each group, and how often cells of the most repeated one occur."""
         shares = sampler.quotas / sampler.batch_size
         order = np.argsort(-shares[:-1], kind="stable")
         named = [f"{self.names[g]} {shares[g]:.1%}" for g in order[:_SHOWN]]
@@ -55,7 +55,7 @@ def read_groups(datasets: Sequence[Dataset], column: str, malignancy: NDArray[np
     Parameters
     ----------
     datasets
-        A dataset without the column has cells of no group.
+        The cells of a dataset without the column have no group.
     column
         ``"malignancy"``, or a column of ``obs`` (of a store: of its cells).
     malignancy
@@ -79,7 +79,7 @@ def read_groups(datasets: Sequence[Dataset], column: str, malignancy: NDArray[np
 
 
 def _number(parts: Sequence[Part], column: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """Give the values of a column numbers, in the order of the alphabet; part by part, to need little memory."""
+    """Encode the values of a column as integers, in alphabetical order; part by part, to save memory."""
     if not any(column in part.columns for part in parts):
         _refuse_absent(parts, column)
     index: dict[str, int] = {}

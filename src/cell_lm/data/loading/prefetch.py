@@ -1,4 +1,4 @@
-"""Prefetching: a thread prepares items before they are asked for; it helps where that work releases the GIL."""
+"""Prefetching: a thread prepares items in advance; it helps if that work releases the GIL."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class _End:
 
 
 class Prefetcher(Generic[Item]):
-    """An iterator whose items a thread prepares, a few ahead.
+    """An iterator whose items are prepared by a thread, a few ahead.
 
-    An error that preparing an item raises is raised where the item is asked for. :meth:`close` ends the thread.
+    An error raised in the thread is raised again when its item is requested. :meth:`close` ends the thread.
 
     Parameters
     ----------
     items
-        Prepares the items; only the thread uses it.
+        Iterator that prepares the items; only the thread uses it.
     most
-        How many prepared items may wait; at least 1.
+        Most prepared items in the queue; at least 1.
     """
 
     def __init__(self, items: Iterator[Item], most: int) -> None:
@@ -64,13 +64,13 @@ class Prefetcher(Generic[Item]):
     def __next__(self) -> Item:
         item = self._waiting.get()
         if isinstance(item, _Failure | _End):
-            self._waiting.put(item)  # the next call gets the same answer
+            self._waiting.put(item)  # the next call gets the same item
             if isinstance(item, _Failure):
                 raise item.error
             raise StopIteration
         return item
 
     def close(self) -> None:
-        """Stop the thread, and wait until it has finished the item at hand."""
+        """Stop the thread, and wait until it has finished its current item."""
         self._closed.set()
         self._thread.join()

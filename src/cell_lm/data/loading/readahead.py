@@ -1,7 +1,7 @@
-"""Whether reading mapped files has had to wait for the disk, and so whether to announce what is read next.
+"""Read-ahead for memory-mapped files: prefetch the next rows if the last batches had to wait for the disk.
 
-A row that is not in the page cache stops the thread at each of its pages, one after the other. Announced beforehand,
-the rows of a batch are fetched side by side. That costs some system calls a cell, so it is done only where it pays.
+A row that is not in the page cache blocks the thread at each of its pages in turn. With read-ahead, the rows of a batch
+are fetched in parallel. It takes a few system calls per cell, so it is used only when it helps.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ import resource
 import sys
 
 ANNOUNCED = 64
-"""Batches that are announced after one that had to wait."""
+"""Batches with read-ahead after one that had to wait."""
 _WAITED = 16
-"""A batch had to wait if there was a major page fault in one of so many of its cells."""
+"""A batch had to wait if it had at least one major page fault per this many cells."""
 
 
 class ReadAhead:
-    """Decides batch by batch whether rows are announced."""
+    """Decides for each batch whether to use read-ahead."""
 
     def __init__(self) -> None:
         self._left, self._faults = 0, 0
 
     def begin(self) -> bool:
-        """Begin a batch; return whether to announce its rows."""
+        """Begin a batch; return whether to read its rows ahead."""
         self._faults = _major_faults()
         self._left = max(0, self._left - 1)
         return self._left > 0
 
     def end(self, cells: int) -> None:
-        """End the batch: if it had to wait for the disk, the rows of the next batches are announced."""
+        """End the batch: if it had to wait for the disk, the next batches use read-ahead."""
         if (_major_faults() - self._faults) * _WAITED > cells:
             self._left = ANNOUNCED + 1
 

@@ -1,4 +1,4 @@
-"""Which cells, in which order: functions of a seed and a step alone, so that a resumed run needs no saved state.
+"""Choice and order of cells, as functions of seed and step alone, so that a resumed run needs no saved state.
 
 Orders are sorted raw numbers of the Philox generator, keyed by seed and epoch: unlike ``Generator.permutation``, whose
 stream may change between releases of NumPy, those are fixed by the algorithm.
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from cell_lm.errors import ConfigError
 
 Index: TypeAlias = NDArray[np.integer[Any]]
-"""Numbers of cells, of the narrowest type that holds them: 4 bytes a cell up to 4 billion."""
+"""Indices of cells, in the smallest sufficient dtype: 4 bytes per cell up to 4 billion."""
 
 _ORDER, _SPLIT, _BLOCKS, _SUBSET, _MIX = 0, 1, 2, 3, 4
-"""What random numbers are for; each purpose has numbers of its own."""
+"""Purposes of random numbers; each has its own stream."""
 _STRETCH = 1 << 16
 
 
@@ -30,11 +30,11 @@ def _generator(seed: int, epoch: int, purpose: int, stream: int = 0) -> np.rando
 
 
 def _shuffled(n: int, seed: int, epoch: int, purpose: int, stream: int = 0) -> Index:
-    """Return the numbers 0 to n - 1 in random order, in 4 bytes each; the 8 that sorting takes go back at once."""
+    """Return the numbers 0 to n - 1 in random order, in 4 bytes each; the 8 needed for sorting are freed at once."""
     generator = _generator(seed, epoch, purpose, stream)
     raw = np.frombuffer(mmap.mmap(-1, 8 * max(n, 1)), np.uint64)[:n]  # mapped, not of the heap, which would keep it
     low = np.uint64((1 << max(1, (n - 1).bit_length())) - 1)
-    for start in range(0, n, _STRETCH):  # the number rides in the low bits, and settles ties
+    for start in range(0, n, _STRETCH):  # the index is in the low bits, and breaks ties
         numbers = np.arange(start, min(start + _STRETCH, n), dtype=np.uint64)
         raw[start : start + _STRETCH] = generator.random_raw(len(numbers)) & ~low | numbers
     raw.sort()
@@ -49,17 +49,17 @@ class Order:
     Attributes
     ----------
     block : int
-        Cells that stand together in their file and stay together, so that they are read at once; 1: every order is as
-        likely as any other (true random).
+        Cells that are adjacent in their file and stay together, so that they are read at once; 1: all orders are
+        equally likely (a true shuffle).
     window : int
-        Cells of many blocks that are shuffled once more among each other, and that batches are cut from.
+        Cells of many blocks that are shuffled again together; batches are cut from this window.
     """
 
     block: int = 1
     window: int = 1
 
     def shuffled(self, n: int, seed: int, epoch: int, stream: int = 0) -> Index:
-        """Return the order of an epoch, [n], every cell once; streams have orders of their own."""
+        """Return the order of an epoch, [n], every cell once; each stream has its own order."""
         if self.block == 1:
             return _shuffled(n, seed, epoch, _ORDER, stream)
         blocks = _shuffled(-(-n // self.block), seed, epoch, _BLOCKS, stream)
@@ -103,9 +103,9 @@ class Sampler(ABC):
         """Return the cells of a step (0, 1, …), [batch_size], all different."""
 
     def share(self, step: int, rank: int, world: int) -> tuple[Index, int]:
-        """Return the part of a batch that one of ``world`` ranks holds, and the slot of its first cell.
+        """Return the part of a batch for one of ``world`` ranks, and the slot of its first cell.
 
-        The shares are consecutive and differ by at most one cell; joined in the order of the ranks they are the batch.
+        The parts are consecutive and differ by at most one cell; concatenated by rank they are the batch.
 
         Raises
         ------
@@ -120,10 +120,10 @@ class Sampler(ABC):
 
 
 class EpochSampler(Sampler):
-    """Every cell once an epoch, and each epoch an order of its own.
+    """Every cell once per epoch, each epoch in a new order.
 
-    What is left at its end is too little for a batch and is left out of that epoch (other cells every time), so that no
-    cell is twice in a batch, where it would be its own negative.
+    An incomplete last batch is left out of the epoch (other cells every time), so that no cell is twice in a batch,
+    where it would be its own negative.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, order: Order | None = None) -> None:
@@ -145,16 +145,16 @@ class EpochSampler(Sampler):
 
 
 def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
-    """Divide ``n`` cells at random into those to train on and those to validate on.
+    """Split ``n`` cells at random into training and validation cells.
 
     Parameters
     ----------
     n
         Cells, at least 1.
     fraction
-        Share to validate on, 0 to below 1; above 0 at least one cell is, and at least one remains to train on.
+        Validation fraction, 0 to below 1; above 0, at least one cell is for validation and at least one for training.
     seed
-        The same seed gives the same division.
+        The same seed gives the same split.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
     Raises
     ------
     ConfigError
-        ``fraction`` is out of range, or ``n`` is too small to be divided.
+        ``fraction`` is out of range, or ``n`` is too small to split.
     """
     if not 0 <= fraction < 1 or n < 1 or (fraction > 0 and n < 2):
         fix = "Choose a share of 0 to below 1, and at least 2 cells"
@@ -175,10 +175,10 @@ def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
 
 
 def random_subset(n: int, size: int, seed: int) -> Index:
-    """Return ``size`` of ``n`` cells chosen at random without replacement, sorted; all where there are no more."""
+    """Return ``size`` of ``n`` cells, drawn without replacement, sorted; all cells if there are not more."""
     return np.arange(n) if n <= size else np.sort(_shuffled(n, seed, 0, _SUBSET)[:size])
 
 
 def mixed(cells: Index, seed: int, step: int) -> Index:
-    """Return the cells of one step in a random order of its own."""
+    """Return the cells of one step in a random order."""
     return cells[_shuffled(len(cells), seed, step, _MIX)]

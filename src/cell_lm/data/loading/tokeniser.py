@@ -1,9 +1,8 @@
-"""From counts to tokens: one compiled pass over the rows of the sparse matrix, per cell, so no batch can matter.
+"""From counts to tokens: one compiled pass over the rows of the sparse matrix; each cell is independent of its batch.
 
 The expression of a gene is log1p of the cell's counts per 10,000, the total being over the genes of the vocabulary; its
-bin is the nearest whole number (a tie goes to the even one), the last bin holding all above (the paper's binning, arXiv
-2306.04371). A cell of more than ``max_genes`` keeps its most highly expressed; of equals, those that come first in the
-vocabulary.
+bin is the nearest integer (ties to even); the last bin holds all larger values (the paper's binning, arXiv 2306.04371).
+A cell with more than ``max_genes`` genes keeps the most highly expressed; ties go by vocabulary order.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from cell_lm.data.protocol import Cells
 from cell_lm.errors import ConfigError, InputError
 
 PER_CELL = 10_000.0
-"""What the counts of a cell are scaled to before the logarithm."""
+"""Total that the counts of a cell are scaled to before the logarithm."""
 _COMMON, _COUNTED = 32, 64
 """Counts below these have a table: of logarithms, and of how often they occur in a cell."""
 
@@ -43,7 +42,7 @@ class Tokeniser:
     bins
         Number of expression bins, 0 to ``bins - 1``.
     max_genes
-        Most genes of a cell that are kept.
+        Most genes to keep per cell.
     """
 
     def __init__(self, bins: int, max_genes: int) -> None:
@@ -52,7 +51,7 @@ class Tokeniser:
         self.bins, self.max_genes = bins, max_genes
 
     def lengths(self, cells: Cells) -> NDArray[np.int64]:
-        """Return the number of tokens that each cell gives, int64 [cells]."""
+        """Return the number of tokens of each cell, int64 [cells]."""
         return np.minimum(cells.genes_per_cell, self.max_genes)
 
     def __call__(self, cells: Cells, index: NDArray[np.int64]) -> CellBatch:
@@ -66,9 +65,9 @@ class Tokeniser:
         Raises
         ------
         IndexError
-            A row that its dataset does not have: compiled code would read foreign memory.
+            A row is out of range: compiled code would read outside the array.
         InputError
-            A row is not as it was when the file was opened: the file was damaged or has changed.
+            A row has changed since the file was opened: the file was damaged or modified.
         """
         parts = list(parts)
         lengths, malignancy = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
@@ -115,7 +114,7 @@ def _fill(
 ) -> int:
     """Write the tokens of each row between its bounds; return the position of the first row that is damaged, or -1.
 
-    The logarithms of the commonest counts are taken once a cell.
+    The logarithms of the most common counts are computed once per cell.
     """
     common, common_bins = np.empty(_COMMON, np.float32), np.empty(_COMMON, np.int64)
     for c in range(rows.size):
@@ -131,7 +130,7 @@ def _fill(
             common_bins[n] = min(int(np.rint(common[n])), n_bins - 1)
         threshold, ties = _threshold(data[first:last], max_genes)
         at, highest = starts[c], np.uint64(0)
-        for k in range(first, last):  # a gene that is not kept is written over by the next: no branch to guess wrong
+        for k in range(first, last):  # the next gene overwrites one that is not kept: no branch to mispredict
             count, gene = data[k], np.int64(indices[k])
             level = np.int64(count)
             if 0 <= level < _COMMON and (whole or level == count):
@@ -158,7 +157,7 @@ def _fill(
 
 @compiled
 def _total(counts: NDArray[Any], whole: bool) -> float:
-    """Return the sum of counts; of whole numbers without the wait for each sum before the next."""
+    """Return the sum of counts; integers are summed in int64, which is faster."""
     if whole:
         exact = np.int64(0)
         for count in counts:
@@ -172,7 +171,7 @@ def _total(counts: NDArray[Any], whole: bool) -> float:
 
 @compiled
 def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
-    """Return the least count that is kept, and how many of the genes that have exactly it."""
+    """Return the smallest count that is kept, and how many genes with exactly that count are kept."""
     if counts.size <= most:
         return -1.0, 0
     histogram = np.zeros(_COUNTED, np.int64)

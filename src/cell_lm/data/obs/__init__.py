@@ -1,1 +1,1 @@
-"""Columns of ``obs`` and ``var``, and what they say of a cell."""
+"""Columns of ``obs`` and ``var``, and their interpretation."""

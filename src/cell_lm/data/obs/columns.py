@@ -1,4 +1,4 @@
-"""Columns of ``obs`` and ``var``, by name; one that is not there is answered with the ones that are."""
+"""Columns of ``obs`` and ``var``, by name; the error for a missing one lists the existing ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LISTED = 30
 
 
 def find_column(frame: pd.DataFrame, name: str, *, axis: str, where: str) -> pd.Series[Any]:
-    """Return a column of ``obs`` or ``var`` (``axis`` says which, for messages).
+    """Return a column of ``obs`` or ``var`` (``axis`` names it in messages).
 
     Raises
     ------
     InputError
-        There is none of that name, or more than one.
+        There is no column of that name, or more than one.
     """
     columns = [str(column) for column in frame.columns]
     if columns.count(name) == 1:
@@ -42,16 +42,16 @@ def obs_column(obs: pd.DataFrame, name: str, *, where: str, classes: int = 1) ->
     obs
         One row per cell.
     name
-        Of the column.
+        Name of the column.
     where
         The file, for messages.
     classes
-        Least number of different labels it must hold.
+        Fewest different labels it must hold.
 
     Returns
     -------
     Series
-        As it is; single missing labels are the caller's to handle.
+        The unchanged column; the caller handles single missing labels.
 
     Raises
     ------
@@ -70,6 +70,6 @@ def obs_column(obs: pd.DataFrame, name: str, *, where: str, classes: int = 1) ->
 
 
 def as_text(value: object) -> str:
-    """Return a label as the user sees it: 1.0, a whole number in a column with gaps, as 1."""
+    """Return a label as text: 1.0, an integer in a column with missing values, becomes 1."""
     whole = isinstance(value, float | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)  # type: ignore[call-overload]

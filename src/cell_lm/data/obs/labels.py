@@ -12,7 +12,7 @@ from cell_lm.data.obs.columns import as_text, obs_column
 from cell_lm.errors import InputError
 
 MISSING = frozenset({"", "nan", "NaN", "None", "NaT", "<NA>"})
-"""Text that stands for no label: a missing value that was turned into text, and blanks."""
+"""Text that means no label: a missing value converted to text, and blanks."""
 
 
 class Labels(NamedTuple):
@@ -21,7 +21,7 @@ class Labels(NamedTuple):
     Attributes
     ----------
     text : ndarray
-        str objects [cells]; ``""`` where there is none.
+        str objects [cells]; ``""`` if there is none.
     known : ndarray
         bool [cells]: whether there is one.
     """
@@ -31,7 +31,7 @@ class Labels(NamedTuple):
 
 
 def read_labels(obs: pd.DataFrame, column: str, *, where: str, classes: int = 1) -> Labels:
-    """Read a column of labels of any kind: text, categories, whole numbers (also 1.0 for 1), truth values.
+    """Read a column of labels of any kind: text, categories, integers (also 1.0 for 1), booleans.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def read_labels(obs: pd.DataFrame, column: str, *, where: str, classes: int = 1)
     Raises
     ------
     InputError
-        There is no such column (close names are suggested), no cell has a label, or there are too few different ones.
+        There is no such column (close names are suggested), no cell has a label, or there are too few different labels.
     """
     series = obs_column(obs, column, where=where)
     text = np.array(["" if missing else as_text(x) for x, missing in zip(series, series.isna(), strict=True)], object)

@@ -1,4 +1,4 @@
-"""Tumour cell or normal cell: what a column of ``obs`` says, in the words that people use."""
+"""Tumour or normal cell: malignancy from a column of ``obs``, by the terms in common use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NORMAL, TUMOUR, UNKNOWN = 0, 1, -1
 """Whether a cell is a tumour cell, as a number."""
 
 MALIGNANCY_WORDS = {"tumour": TUMOUR, "tumor": TUMOUR, "normal": NORMAL, "unknown": UNKNOWN}
-"""Words that a meaning may be given in."""
+"""Names of the meanings."""
 _TUMOUR = ["tumour", "tumor", "cancer", "malignant", "neoplastic", "cancerous", "tumoural", "tumoral"]
 _WORDS: dict[str, int] = {
     **dict.fromkeys(_TUMOUR, TUMOUR),
@@ -34,24 +34,24 @@ _NEGATED = re.compile(r"non|not|normal|healthy|free", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class MalignancyColumn:
-    """The column of ``obs`` that tells tumour cells from normal ones.
+    """The column of ``obs`` that separates tumour from normal cells.
 
-    Understood without being told, in any case: tumour, tumor, cancer, malignant, neoplastic and the like, with or
-    without "cell"; normal, healthy and the "non-" of those; unknown, unassigned and missing values. Yes, no, true,
-    false, 1 and 0 count only in a column whose name asks the question (``malignant``, ``is_tumour``), since they would
-    mean anything elsewhere.
+    These values are recognised by default, ignoring case: tumour, tumor, cancer, malignant, neoplastic and the like,
+    with or without "cell"; normal, healthy and the forms with "non-"; unknown, unassigned and missing values. Yes, no,
+    true, false, 1 and 0 are recognised only in a column with a name such as ``malignant`` or ``is_tumour``, since they
+    are ambiguous elsewhere.
 
     Attributes
     ----------
     column : str
         Its name.
     values : mapping of str to str
-        What other values mean: ``{"Epithelial": "tumour", "putative": "unknown"}``; these come first.
+        Meanings of other values: ``{"Epithelial": "tumour", "putative": "unknown"}``; they take precedence.
 
     Raises
     ------
     ConfigError
-        A value is to mean something other than tumour, normal or unknown.
+        A value is mapped to something other than tumour, normal or unknown.
     """
 
     column: str
@@ -69,8 +69,8 @@ class MalignancyColumn:
         Raises
         ------
         InputError
-            There is no such column, or some of its values cannot be understood; they are named with how many cells have
-            them.
+            There is no such column, or some of its values are not recognised; the message lists them with their numbers
+            of cells.
         """
         labels = obs_column(obs, self.column, where=where).map(as_text, na_action="ignore").astype(object)
         labels = labels.where(labels.notna(), "unknown")
@@ -98,7 +98,7 @@ class MalignancyColumn:
 
 
 Malignancy: TypeAlias = MalignancyColumn | Literal["tumour", "normal"] | None
-"""What is known of the malignancy of the cells of a file: a column says, all are the same, or nothing."""
+"""Malignancy of the cells of a file: from a column, the same for all, or unknown."""
 
 
 def read_malignancy(malignancy: Malignancy, obs: pd.DataFrame, *, where: str) -> NDArray[np.int8]:

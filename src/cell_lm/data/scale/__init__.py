@@ -1,1 +1,1 @@
-"""What the numbers of a matrix are: counts, a logarithm of them, or something that cannot be used."""
+"""The scale of a matrix: counts, a logarithm of them, or something that cannot be used."""

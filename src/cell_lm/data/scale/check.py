@@ -1,14 +1,14 @@
-"""Is the matrix what it is said to be? A full scan proves it; what fails is recognised and named.
+"""Check the stated scale of a matrix by a full scan; if it is wrong, recognise the actual scale.
 
-Counts are non-negative whole numbers. That alone would let two things through, which are refused as well: a matrix of
-zeros and ones, and rounded logarithms (no entry above 12 in cells of hundreds of genes, where real counts reach
-hundreds). Both need enough entries to be seen; a matrix of a few cells or of a small panel can still pass for counts.
+Counts are non-negative whole numbers. Two other kinds of matrix also pass that test and are refused: a matrix of zeros
+and ones, and rounded logarithms (no entry above 12 in cells of hundreds of genes, where real counts reach hundreds).
+Both are detected only with enough entries; a matrix of a few cells or of a small panel can still pass as counts.
 
 A stated logarithm is that of 1 + counts scaled within each cell, to any total: ``log1p`` is the natural one. It is
-proved where undoing it gives whole multiples of one number in each cell, or one total for all cells; a selection of
-genes leaves the first intact. Where neither holds but nothing speaks against it, the user's word is taken, and the
-report says so. A ``log1p`` that is of base 2 or 10 is taken as that where the counts come back. ``linear`` is what was
-scaled, estimated or corrected and never logged.
+proved if its inverse gives integer multiples of one number in each cell, or one total for all cells; the first test
+still works after a selection of genes. If neither holds but nothing contradicts it, the stated scale is accepted, and
+the report says so. A ``log1p`` of base 2 or 10 is recognised if the counts can be recovered. ``linear`` is data that
+was scaled, estimated or corrected, but not log-transformed.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ _LIKELY = re.compile(r"count|raw|umi", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ScaleReport:
-    """What the scan of a matrix found.
+    """Result of the scan of a matrix.
 
     Attributes
     ----------
     scale : {"counts", "log1p", "log2", "log10", "linear"}
-        As stated by the user, and not contradicted.
+        The scale stated by the user, and not contradicted.
     entries : int
         Entries scanned: all stored ones of a sparse matrix, all of a dense one.
     largest : float
         Largest entry.
     evidence : str
-        One line: why it is believed.
+        One line: the evidence for the scale.
     proved : bool
-        False only for a scale that rests on the user's word.
+        False only for a scale accepted as stated.
     """
 
     scale: Scale
@@ -71,7 +71,7 @@ def check_scale(
     genes: Sequence[object] | None = None,
     elsewhere: Sequence[str] = (),
 ) -> ScaleReport:
-    """Prove by a scan of every entry that a matrix is on the scale it is said to be on.
+    """Check by a scan of every entry that a matrix is on the stated scale.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ def check_scale(
     cells, genes
         Names of the rows and columns, to name the first offending entry.
     elsewhere
-        Other layers the user could choose.
+        Other layers to choose from.
 
     Raises
     ------
     CountsError
-        It is something else; the message says what it looks like, by how many entries, and what to do.
+        It is on another scale; the message says which, by how many entries, and what to do.
     """
     check = ScaleCheck(stated, where=where, cells=cells, genes=genes, elsewhere=elsewhere)
     check.add(X)
@@ -97,7 +97,7 @@ def check_scale(
 
 
 class ScaleCheck:
-    """The proof of :func:`check_scale` for a matrix that comes a block of cells at a time.
+    """:func:`check_scale` for a matrix that is read in blocks of cells.
 
     Parameters
     ----------
@@ -123,17 +123,17 @@ class ScaleCheck:
 
     @property
     def spoilt(self) -> bool:
-        """Whether what was scanned is sure to be refused, so that nothing else need be done with it."""
+        """Whether the scanned blocks are certain to be refused, so that the scan can stop."""
         tally = self._scan.findings().tally
         return bool(tally[[NAN, INFINITE, NEGATIVE]].any() or (self.stated == "counts" and tally[FRACTIONAL]))
 
     def report(self, again: Callable[[], Iterable[Matrix]]) -> ScaleReport:
-        """Return the verdict on all that was scanned.
+        """Return the result for all scanned blocks.
 
         Parameters
         ----------
         again
-            Yields the same blocks once more; called where the scale has to be told from the cells.
+            Yields the same blocks again; called if the scale has to be recognised from the cells.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class ScaleCheck:
 
 @dataclass(frozen=True)
 class _Case:
-    """A matrix under examination, with all that a message about it needs."""
+    """A matrix to check, with the details for messages."""
 
     scan: Findings
     where: str
@@ -179,7 +179,7 @@ class _Case:
         return guess_blocks(sparse.csr_matrix(X) for X in self.again())
 
     def refuse(self, found: str, fix: str = "") -> NoReturn:
-        """Raise, with a fix that also points to where the counts may be."""
+        """Raise, with advice that also names where the counts may be."""
         known = [place for place in self.elsewhere if getattr(place, "holds_counts", None) is not False]
         if known:
             first = [place for place in known if getattr(place, "holds_counts", None)] or known
@@ -226,7 +226,7 @@ _CORRECTED = (
 
 
 def _unproved(scan: Findings) -> tuple[str, str]:
-    """Name what nothing proves, by its range alone, and what can be done with it."""
+    """Describe a matrix of unproved scale by its range, with advice."""
     if scan.largest <= 1:
         fix = f"If they are shares of a cell's counts, say {option('scale', 'linear')}"
         return "proportions or probabilities (no entry is above 1)", fix
@@ -241,7 +241,7 @@ def _unproved(scan: Findings) -> tuple[str, str]:
 
 
 def _most(scale: str) -> float:
-    """Return what no entry of a logarithm is above."""
+    """Return the upper bound of the entries of a logarithm."""
     return LARGEST_LOG / math.log(BASES[scale] or math.e)
 
 
@@ -279,7 +279,7 @@ _ON_TRUST = {
 
 
 def _too_large(scan: Findings, stated: Scale, said: str) -> tuple[str, str]:
-    """Say why entries cannot be such a logarithm, and what they may be."""
+    """Explain why entries cannot be such a logarithm, and what they may be."""
     base = "e" if stated == "log1p" else stated.removeprefix("log")
     found = f"{said}, but the largest entry is {scan.largest:,.4g}: {base} to that power is no count per 10,000"
     linear = f"If it was normalised but not yet logged, say {option('scale', 'linear')}"

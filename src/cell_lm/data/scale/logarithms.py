@@ -1,8 +1,8 @@
-"""Undoing a logarithm, and recognising which one it was.
+"""Inverting a logarithm, and recognising its base.
 
-Counts scaled by one factor per cell leave a trace that survives any choice of genes: with the right base undone, the
-entries of a cell are whole multiples of one number (the factor, where the cell has a gene counted once). And where all
-genes are there, the totals of all cells are equal. Either proves the base, and the first gives the counts back.
+Counts scaled by one factor per cell can be recognised in any selection of genes: with the right base, the inverted
+entries of a cell are integer multiples of one number (the factor, if the cell has a gene with count 1). If all genes
+are present, the totals of all cells are equal. Either proves the base, and the first recovers the counts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Scale = Literal["counts", "log1p", "log2", "log10", "linear"]
 """What a matrix may hold: raw counts; a logarithm of 1 + counts scaled to one total in each cell (natural, of base 2 or
 10); or expression that was scaled, estimated or corrected, not logged (TPM, counts per 10,000)."""
 BASES: dict[str, float | None] = {"log1p": math.e, "log2": 2.0, "log10": 10.0, "linear": None}
-"""Scale to the base of its logarithm; None: there is none."""
+"""Scale to the base of its logarithm; None: no logarithm."""
 SCALES = {base: scale for scale, base in BASES.items()}
 
 
@@ -39,9 +39,9 @@ class Guess:
     base : float or None
         Base of the logarithm of 1 + x; None: no logarithm.
     total : float or None
-        What every cell sums to once the logarithm is undone, where it is the same for all.
+        Total of every cell after inverting the logarithm, if it is the same for all.
     whole, judged : int
-        Cells in which whole counts come back, of those that could tell.
+        Cells whose integer counts are recovered, and cells that could be tested.
     """
 
     base: float | None
@@ -51,12 +51,12 @@ class Guess:
 
     @property
     def are_counts(self) -> bool:
-        """Whether whole counts come back in nine of ten cells."""
+        """Whether integer counts are recovered in nine of ten cells."""
         return self.judged > 0 and self.whole >= 0.9 * self.judged
 
     @property
     def text(self) -> str:
-        """What to call it in a message."""
+        """Name of the scale in messages."""
         kind = "counts" if self.are_counts else "expression"
         if self.total is None:
             scaled = f"{kind} scaled within each cell"
@@ -71,7 +71,7 @@ class Guess:
 
     @property
     def fix(self) -> str:
-        """What the user can do with it, short of finding the counts."""
+        """Advice for the user if the counts are not available."""
         return f"Say {option('scale', SCALES[self.base])}"
 
 
@@ -87,7 +87,7 @@ def guess_scale(X: sparse.csr_matrix[Any]) -> Guess | None:
 
 
 def guess_blocks(blocks: Iterable[sparse.csr_matrix[Any]]) -> Guess | None:
-    """Return what :func:`guess_scale` would for the matrix that the blocks are the rows of, in order."""
+    """Return the result of :func:`guess_scale` for the matrix made of the blocks."""
     found = {base: _Undone([], []) for base in _LOGS}
     for X in blocks:
         values = _floats(X.data)
@@ -106,26 +106,26 @@ def guess_blocks(blocks: Iterable[sparse.csr_matrix[Any]]) -> Guess | None:
 
 
 class _Undone(NamedTuple):
-    """What undoing one logarithm leaves of the cells, block by block."""
+    """The cells after inverting one logarithm, accumulated by blocks."""
 
     totals: list[NDArray[np.float64]]
     kinds: list[NDArray[np.int8]]
 
 
 def to_linear(X: sparse.csr_matrix[Any], scale: Scale) -> sparse.csr_matrix[Any]:
-    """Return expression on a linear scale, whatever scale it is on; counts exactly, wherever they can be recovered.
+    """Return expression on a linear scale; exact counts wherever they can be recovered.
 
-    A cell whose entries come back as whole multiples of its smallest one gets those multiples: its counts (or, where no
-    gene was counted once, at times its counts divided by a common factor: the same share of the total). Any other cell
-    gets ``base**x - 1``. So only proportions within a cell mean anything afterwards.
+    A cell whose inverted entries are integer multiples of the smallest one gets those multiples: its counts (or, if no
+    gene has count 1, sometimes its counts divided by a common factor, with the same proportions). Any other cell gets
+    ``base**x - 1``. Only proportions within a cell are therefore meaningful.
 
     Parameters
     ----------
     X
         [cells, genes]; only read.
     scale
-        What it is said to be. A cell of ``log1p`` whose counts come back from another base, 2 or 10, and not from the
-        natural one, is undone with that. ``counts`` are returned as they are.
+        The stated scale. A ``log1p`` cell whose counts are recovered with base 2 or 10, and not with the natural base,
+        is inverted with that base. ``counts`` are returned unchanged.
     """
     if scale == "counts":
         return X
@@ -143,7 +143,7 @@ def _every(base: float | None, X: sparse.csr_matrix[Any]) -> NDArray[np.float64]
 
 
 def _recognise_bases(values: NDArray[Any], indptr: NDArray[Any], bases: NDArray[np.float64]) -> None:
-    """Set the base of every row whose counts come back from base 2 or 10 alone."""
+    """Set the base of every row whose counts are recovered only with base 2 or 10."""
     for base in (2.0, 10.0):
         kinds, others = np.empty(len(bases), np.int8), np.empty(len(bases), np.int8)
         nothing = np.empty(0, np.float32)
@@ -176,7 +176,7 @@ def _undo_rows(
     kinds: NDArray[np.int8],
     out: NDArray[np.float32],
 ) -> None:
-    """Undo the logarithm of each row (``log_bases`` 0: there is none); fill totals, kinds, and ``out`` unless empty."""
+    """Invert the logarithm of each row (``log_bases`` 0: none); fill totals, kinds, and ``out`` unless empty."""
     for row in range(indptr.size - 1):
         start, stop = indptr[row], indptr[row + 1]
         linear = values[start:stop].astype(np.float64)
@@ -205,10 +205,9 @@ def _smallest(linear: NDArray[np.float64]) -> float:
 
 @compiled
 def _kind(linear: NDArray[np.float64], unit: float) -> int:
-    """Tell whether the entries are whole multiples of ``unit``.
+    """Return whether the entries are integer multiples of ``unit``.
 
-    The tolerance is what float32 logarithms leave, 3e-6 of the multiple; past multiples of 80,000 nothing can be
-    proved.
+    The tolerance is the precision of float32 logarithms, 3e-6 of the multiple; multiples above 80,000 prove nothing.
     """
     largest = 0.0
     for value in linear:

@@ -1,6 +1,6 @@
-"""Looking at every entry of a matrix once, a block of cells at a time: what is broken, negative, fractional, and where.
+"""One scan over all entries of a matrix, in blocks of cells: which are broken, negative or fractional, and where.
 
-The blocks of a file that does not fit into memory add up to what a scan of the whole would find.
+The combined result of the blocks equals that of a scan of the whole matrix.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cell_lm.data.formats.source import Matrix
 
 NAN, INFINITE, NEGATIVE, FRACTIONAL = range(4)
 SMALL = 13
-"""Whole numbers below it are counted one by one."""
+"""Integers below it are counted separately."""
 _BLOCK = 1 << 22
 
 
@@ -31,20 +31,20 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Findings:
-    """What a scan found.
+    """Result of a scan.
 
     Attributes
     ----------
     rows, entries : int
-        Scanned: all stored entries of a sparse matrix, all of a dense one.
+        Scanned rows and entries: all stored entries of a sparse matrix, all of a dense one.
     tally : ndarray
         int64 [4]: entries that are NaN, infinite, negative and fractional.
     first : dict
-        Kind of broken entry to the place of the first one.
+        Kind of broken entry to the position of the first one.
     smallest, largest : float
-        Of the finite entries.
+        Range of the finite entries.
     small : ndarray
-        int64 [13]: how often 0, 1, … 12 were found.
+        int64 [13]: how often 0, 1, … 12 occur.
     """
 
     rows: int
@@ -89,7 +89,7 @@ class Scan:
         self._entries += start
 
     def findings(self) -> Findings:
-        """Return what was found so far."""
+        """Return the result so far."""
         finite = bool(np.isfinite(self._extremes).all())
         smallest, largest = (float(value) for value in self._extremes) if finite else (0.0, 0.0)
         return Findings(self._rows, self._entries, self._tally, self._first, smallest, largest, self._small)
@@ -123,7 +123,7 @@ def _tally_block(
 
 
 def _blocks(X: Matrix) -> Iterator[NDArray[np.float64]]:
-    """Yield all stored entries in the order of memory (a dense matrix: row by row), a few million at a time."""
+    """Yield all stored entries in memory order (a dense matrix: row by row), a few million at a time."""
     if isinstance(X, np.ndarray):
         rows = max(1, _BLOCK // X.shape[1])
         for start in range(0, len(X), rows):

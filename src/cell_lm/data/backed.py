@@ -1,8 +1,8 @@
-"""Cells of an h5ad file that stay there: checked once from end to end, then read a few thousand at a time.
+"""Cells of an h5ad file that stay on disk: checked once in full, then read a few thousand at a time.
 
 Malignancy, the number of genes of each cell and the audit of the genes are in memory; counts are read and aligned to
-the vocabulary as they are needed. One pass over the whole file comes first, as for a file that is read into memory:
-nothing is learned from before all of it has proved to be what it is said to be.
+the vocabulary on demand. First the whole file is scanned once, as for a file that is read into memory: no data is used
+before its scale has been checked.
 """
 
 from __future__ import annotations
@@ -61,24 +61,24 @@ class ReadCells:
         return replace(self, X=self.X[cells], malignancy=self.malignancy[cells])
 
     def column(self, name: str) -> pd.Series[Any]:
-        """Raise: nothing else is known of them."""
+        """Raise: these cells have no other columns."""
         raise KeyError(name)
 
 
 @dataclass(frozen=True)
 class BackedCells:
-    """Cells of an h5ad file on disk, aligned to the vocabulary as they are read.
+    """Cells of an h5ad file on disk, aligned to the vocabulary when they are read.
 
     Attributes
     ----------
     name, scale, obs, audit, vocabulary, malignancy, report, dropped, remarks
-        As of :class:`~cell_lm.data.cells.CellData`.
+        As in :class:`~cell_lm.data.cells.CellData`.
     genes_per_cell : ndarray
         int64 [cells]: expressed genes of the vocabulary.
     hash : str
-        SHA-256 of what is learned from: genes and expression of all cells, scale and malignancy.
+        SHA-256 of the training data: genes and expression of all cells, scale and malignancy.
     rows : ndarray
-        int64 [cells]: where each is in the file; those that are left out are missing.
+        int64 [cells]: row of each cell in the file, without the cells that are left out.
     matrix : _Matrix
         Reads rows.
     """
@@ -106,16 +106,16 @@ class BackedCells:
         return [str(name) for name in self.obs.columns]
 
     def column(self, name: str) -> pd.Series[Any]:
-        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` where it has none of that name."""
+        """Return a column of ``obs``; :class:`~cell_lm.errors.InputError` if there is none of that name."""
         return find_column(self.obs, name, axis="obs", where=self.name)
 
     def read(self, rows: NDArray[np.int64]) -> ReadCells:
-        """Return some cells, ascending, each once.
+        """Return some cells; rows are ascending and unique.
 
         Raises
         ------
         InputError
-            The file has changed since it was opened, or cannot be read any more.
+            The file has changed since it was opened, or can no longer be read.
         """
         aligned = _align(self.matrix.read(self.rows[rows]), self.audit, self.scale)
         return ReadCells(self.name, self.vocabulary, self.malignancy[rows], aligned)
@@ -127,7 +127,8 @@ def open_backed(path: str | Path, *, vocabulary: Vocabulary | None = None, **how
     Raises
     ------
     InputError
-        As :func:`cell_lm.data.read_cells`; or the matrix is stored by gene, so that a cell lies all over the file.
+        As :func:`cell_lm.data.read_cells`; or the matrix is stored by gene, so that the entries of a cell are spread
+        over the file.
     ConfigError, CountsError, GeneError
         As there.
     """
@@ -159,7 +160,7 @@ def open_backed(path: str | Path, *, vocabulary: Vocabulary | None = None, **how
 
 
 def _key(file: CellFile, layer: str | None) -> str:
-    """Return where in the file the matrix that was chosen is."""
+    """Return the path of the chosen matrix in the file."""
     return {X: "X", RAW: "raw/X"}.get(file.place, f"layers/{layer}")
 
 
@@ -168,7 +169,7 @@ def _align(block: sparse.csr_matrix[Any], audit: GeneAudit, scale: Scale) -> spa
 
 
 class _Scan:
-    """What one pass over all cells finds: their genes, a hash, and whether they are on the scale they should be on."""
+    """Result of one pass over all cells: their numbers of genes, a hash, and the check of the scale."""
 
     def __init__(self, check: ScaleCheck) -> None:
         self.check, self.genes, self.digest = check, list[NDArray[np.int64]](), hashlib.sha256()
@@ -184,7 +185,7 @@ class _Scan:
 
 
 class _Matrix:
-    """A matrix in an h5ad file whose cells can be read in any selection: stored by cell, or dense."""
+    """A matrix in an h5ad file with access to any cells: stored by cell, or dense."""
 
     def __init__(self, path: Path, key: str, genes: int) -> None:
         self.path, self.key, self.genes = path, key, genes
@@ -205,13 +206,13 @@ class _Matrix:
         return found.st_size, found.st_mtime_ns
 
     def refuse_changed(self) -> None:
-        """Raise :class:`InputError` where the file is not what it was when it was opened."""
+        """Raise :class:`InputError` if the file has changed since it was opened."""
         if self._look() != self._stamp:
             fix = "Leave files alone while they are trained on; go on from the last checkpoint with the file as it was"
             raise InputError("it has changed since it was opened", where=str(self.path), fix=fix)
 
     def read(self, rows: NDArray[np.int64]) -> sparse.csr_matrix[Any]:
-        """Return some rows, ascending; neighbours are read at once."""
+        """Return some rows, ascending; adjacent rows are read at once."""
         self.refuse_changed()
         blocks = list[sparse.csr_matrix[Any]]()
         with self._lock, guarded(str(self.path)):
@@ -233,7 +234,7 @@ class _Matrix:
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of neighbours among ascending rows, as first and past the last."""
+    """Yield the runs of adjacent rows among ascending rows, as start and stop."""
     ends = np.flatnonzero(np.diff(rows) != 1)
     for first, last in zip(np.append(0, ends + 1), np.append(ends, len(rows) - 1), strict=True):
         if len(rows):

@@ -1,4 +1,4 @@
-"""How cells are read: one object that every reader takes, and the keywords that make one."""
+"""Options for reading cells, as one object for all readers, or as keywords."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cell_lm.files import JSON
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How cells are read. The same for an AnnData and for a file of any format.
+    """Options for reading cells. The same for an AnnData and for a file of any format.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class ReadOptions:
                 raise ConfigError(f"{name} is {value!r}", where="read options", fix=fix)
 
     def to_json(self) -> dict[str, JSON]:
-        """Return the options as they are recorded; those that are None or 0 are left out, as h5ad holds no None."""
+        """Return the options for the record; those that are None or 0 are left out, since h5ad has no None."""
         found: dict[str, JSON] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -73,11 +73,11 @@ class ReadOptions:
 class ReadKeywords(TypedDict, total=False):
     """The keywords of every function that reads cells: the fields of :class:`ReadOptions`.
 
-    ``read`` takes a whole one; the other keywords go over its fields.
+    ``read`` takes a whole :class:`ReadOptions`; the other keywords override its fields.
     """
 
     read: ReadOptions
-    """Options that are ready."""
+    """Complete options."""
     layer: str | None
     """Which matrix: ``X`` (None), the name of a layer, or ``"raw"``."""
     scale: Scale
@@ -93,7 +93,7 @@ class ReadKeywords(TypedDict, total=False):
 
 
 def read_options(**keywords: Unpack[ReadKeywords]) -> ReadOptions:
-    """Return the options that some keywords mean.
+    """Return the options given by keywords.
 
     Raises
     ------

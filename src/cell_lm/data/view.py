@@ -1,4 +1,4 @@
-"""Some cells of a dataset, wherever it is: chosen by row, read block by block, in the order of the rows."""
+"""Selected cells of a dataset, in memory or on disk: chosen by row and read block by block in that order."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from cell_lm.data.store import Shard, Store
 from cell_lm.genes import Vocabulary
 
 Aligned: TypeAlias = CellData | BackedCells | Store
-"""Cells that are aligned to a vocabulary: in memory, in an h5ad file, in a store."""
+"""Cells aligned to a vocabulary: in memory, in an h5ad file, or in a store."""
 
 BLOCK = 2_048
-"""Cells that are in memory at a time."""
+"""Cells in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +31,9 @@ class CellView:
     Attributes
     ----------
     dataset : CellData, BackedCells or Store
-        Where the cells are.
+        The dataset of the cells.
     rows : ndarray
-        int64 [cells]: their places in it, in any order.
+        int64 [cells]: their indices in it, in any order.
     """
 
     dataset: Aligned
@@ -48,22 +48,22 @@ class CellView:
         return len(self.rows)
 
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellView:
-        """Return some of the cells: a boolean mask, an array of positions, or a slice."""
+        """Return some of the cells, by a boolean mask, an array of indices, or a slice."""
         return replace(self, rows=self.rows[cells])
 
     @property
     def name(self) -> str:
-        """Of the dataset, for messages."""
+        """Name of the dataset, for messages."""
         return self.dataset.name
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The genes."""
+        """Vocabulary of the genes."""
         return self.dataset.vocabulary
 
     @property
     def genes(self) -> NDArray[np.int64]:
-        """Genes of the vocabulary that the dataset has, int64, ascending; of a store those that any cell expresses."""
+        """Genes of the vocabulary in the dataset, int64, ascending; for a store, those that any cell expresses."""
         if not isinstance(self.dataset, Store):
             return self.dataset.audit.found
         return _expressed(self.dataset)
@@ -79,13 +79,13 @@ class CellView:
         return chosen
 
     def obs(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return what is known of the cells, one row each: at least the named columns, as far as they exist."""
+        """Return ``obs``, one row per cell: at least the named columns that exist."""
         if not isinstance(self.dataset, Store):
             return self.dataset.obs.iloc[self.rows]
         return store_obs(self.dataset, columns).iloc[self.rows]
 
     def read(self, rows: slice) -> ReadCells:
-        """Return the cells at some of the places, with their counts in memory."""
+        """Return the cells at the given indices, with their counts in memory."""
         wanted = self.rows[rows]
         match self.dataset:
             case Store():
@@ -99,7 +99,7 @@ class CellView:
                 return ReadCells(self.name, self.vocabulary, cells.malignancy[wanted], cells.X[wanted])
 
     def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, ReadCells]]:
-        """Yield all cells, ``size`` at a time, each block with its places."""
+        """Yield all cells, ``size`` at a time, each block with its indices."""
         for places in _spans(len(self), size):
             yield places, self.read(places)
 
@@ -113,7 +113,7 @@ class CellView:
 
 
 def store_obs(store: Store, columns: Sequence[str] | None) -> pd.DataFrame:
-    """Return columns of a store; where one does not exist, the names of all columns and no cell, for a message."""
+    """Return columns of a store; if one does not exist, an empty table with all columns, for the message."""
     if columns is None:
         return store.cells()
     there = dict.fromkeys(name for shard in store.shards for name in shard.columns)
@@ -124,7 +124,7 @@ def store_obs(store: Store, columns: Sequence[str] | None) -> pd.DataFrame:
 
 @lru_cache(maxsize=4)
 def _expressed(store: Store) -> NDArray[np.int64]:
-    """Return the genes that any cell of a store expresses; it takes a pass over all of its genes."""
+    """Return the genes that any cell of a store expresses; this reads all gene indices once."""
     expressed = np.zeros(len(store.vocabulary), bool)
     for shard in store.shards:
         for block in _spans(len(shard.X.indices), 1 << 24):

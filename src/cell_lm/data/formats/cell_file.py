@@ -1,4 +1,4 @@
-"""Cells of a file, read a block at a time: what every format is turned into."""
+"""Cells of a file, read in blocks: the common interface of all formats."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from cell_lm.errors import InputError
 from cell_lm.remedies import option
 
 MOST_ENTRIES = 1 << 22
-"""Most entries that a format reads at once: 32 to 64 MB; a block ends early where its cells hold more."""
+"""Most entries per read: 32 to 64 MB; a block of cells with more entries ends early."""
 
 
 @dataclass(frozen=True)
 class CellFile:
-    """Cells of one file on whatever scale, read a block of consecutive cells at a time; nothing large in memory.
+    """Cells of one file, on any scale, read in blocks of consecutive cells; nothing large is in memory.
 
     Attributes
     ----------
     name : str
         The file, for messages.
     place : str
-        Where in it the matrix is: ``X``, ``layer 'counts'``, ``raw``, ``matrix``.
+        Location of the matrix: ``X``, ``layer 'counts'``, ``raw``, ``matrix``.
     obs, var : DataFrame
         The cells, under their barcodes, and the genes, under their names in the file.
     elsewhere : tuple of str
-        The other matrices there are, each as the value of ``layer`` that would choose it.
+        The other matrices, each as a value for ``layer``.
     read : callable
-        Yields consecutive cells as CSR, at most so many at a time; use :meth:`blocks`, which checks them.
+        Yields consecutive cells as CSR, at most the given number at a time; use :meth:`blocks`, which checks them.
     remarks : tuple of str
-        What had to be decided to read the file, for the user to see.
+        Choices made to read the file, to show to the user.
     """
 
     name: str
@@ -48,19 +48,19 @@ class CellFile:
 
     @property
     def where(self) -> str:
-        """The place as messages name it."""
+        """Location of the matrix, for messages."""
         return f"{self.name}, {self.place}"
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def blocks(self, cells: int) -> Iterator[sparse.csr_matrix[Any]]:
-        """Yield all cells in the order of ``obs``, at most ``cells`` at a time (fewer where cells are large).
+        """Yield all cells in the order of ``obs``, at most ``cells`` at a time (fewer if cells are large).
 
         Yields
         ------
         csr_matrix
-            [some cells, genes of ``var``], any real dtype, canonical: sorted, nothing twice. Zeros may be stored.
+            [some cells, genes of ``var``], any real dtype, canonical: sorted, no duplicates. Zeros may be stored.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class CellFile:
 
 
 def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_matrix[Any]:
-    """Check a block for being whole, then sort it and sum what is there twice."""
+    """Check a block, then sort it and sum duplicates."""
     if block.shape[1] != genes:
         raise InputError(f"it has {block.shape[1]:,} columns for {genes:,} genes", where=where)
     damage = sparse_damage(block.data, block.indices, block.indptr, block.shape)
@@ -101,7 +101,7 @@ def _tidy(block: sparse.csr_matrix[Any], where: str, genes: int) -> sparse.csr_m
 
 
 def only_matrix(layer: str | None, name: str) -> None:
-    """Refuse the choice of a layer where the format knows none."""
+    """Refuse ``layer`` for a format without layers."""
     if layer not in (None, X):
         found = f"it has no layer '{layer}': a file of this format holds one matrix"
         raise InputError(found, where=name, fix=f"Leave {option('layer')} out")

@@ -24,7 +24,7 @@ def read_source(path: str | Path, layer: str | None = None, *, samples: SampleSh
     path
         The file, or the folder of a 10x matrix.
     layer, samples
-        As of :func:`cell_lm.data.open_cells`.
+        As in :func:`cell_lm.data.open_cells`.
 
     Raises
     ------
@@ -39,12 +39,12 @@ def read_source(path: str | Path, layer: str | None = None, *, samples: SampleSh
 
 
 def read_h5ad(path: str | Path) -> AnnData:
-    """Read a whole h5ad file, with the same checks, for a command that needs more of it than one matrix.
+    """Read a whole h5ad file, with the same checks, for a command that needs more than one matrix.
 
     Raises
     ------
     InputError
-        As :func:`read_source`, or it is a file of another format; a damaged matrix is found when it is used.
+        As :func:`read_source`, or the file has another format; a damaged matrix is found when it is used.
     """
     kind = detect(path)
     if kind != "h5ad":
@@ -53,19 +53,19 @@ def read_h5ad(path: str | Path) -> AnnData:
 
 
 def find_faults(path: str | Path) -> tuple[list[str], tuple[str, ...]]:
-    """Look for what would stop a command that reads all of a file and writes it again, with more in it, as h5ad.
+    """Check a file for a command that reads all of it and writes it again, with results, as h5ad.
 
     Parameters
     ----------
     path
-        A file of any format; of one that is no h5ad only one matrix is read, and there is nothing else to find.
+        A file of any format; only h5ad is checked in full, since one matrix is read from other formats.
 
     Returns
     -------
     faults : list of str
-        What would be refused, as the error would say it; none, or the first of it.
+        The first problem, in the words of its error; empty if there is none.
     notes : tuple of str
-        What would be changed in what is written; see :func:`~cell_lm.data.formats.writable.make_writable`.
+        Changes made for the output; see :func:`~cell_lm.data.formats.writable.make_writable`.
     """
     try:
         if detect(path) != "h5ad":
@@ -76,14 +76,14 @@ def find_faults(path: str | Path) -> tuple[list[str], tuple[str, ...]]:
 
 
 def read_anndata(path: str | Path, layer: str | None = None) -> AnnData:
-    """Read a file of whatever format, for a command that adds to it and writes it as h5ad.
+    """Read a file of any format, for a command that adds results and writes it as h5ad.
 
     Parameters
     ----------
     path
         The file, or the folder of a 10x matrix. An h5ad file is read whole.
     layer
-        The matrix that will be asked for, in a file of another format; it becomes X, and the layer of that name.
+        The matrix to use, for a file of another format; it becomes X, and the layer of that name.
 
     Raises
     ------

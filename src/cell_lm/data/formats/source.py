@@ -1,6 +1,6 @@
-"""What is read from an AnnData: one matrix, its cells and its genes, and what else there would have been to choose.
+"""One matrix of an AnnData with its cells and genes, and the names of the other matrices.
 
-A matrix is checked here for being whole before anything compiled runs over it: a wrong index would read foreign memory.
+A matrix is checked here before compiled code reads it: a wrong index would read outside the array.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Matrix: TypeAlias = "sparse.csr_matrix[Any] | sparse.csc_matrix[Any] | NDArray[A
 
 _SPARSE = (sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array, sparse.csc_array)
 X, RAW = "X", "raw"
-"""The places that are not layers."""
+"""The matrices that are not layers."""
 _SAMPLE = 1 << 14
 
 
 class Place(str):
-    """The name of another matrix, with what its first entries are, so that advice names only what can be followed.
+    """The name of another matrix, with the kind of its first entries, so that advice names only usable ones.
 
     Attributes
     ----------
     holds_counts : bool or None
-        Whether they are non-negative, whole, and not all 0 or 1; None: they were not looked at.
+        Whether the first entries are non-negative integers, and not all 0 or 1; None: not checked.
     """
 
     holds_counts: bool | None = None
 
     @classmethod
     def seen(cls, name: str, sample: NDArray[Any] | None) -> Place:
-        """Return the name of a matrix of which some entries were read."""
+        """Return the name of a matrix, given some of its entries."""
         place = cls(name)
         if sample is not None and sample.dtype.kind in "buif":
             with np.errstate(invalid="ignore"):
@@ -57,17 +57,17 @@ class Source:
     Attributes
     ----------
     name : str
-        Of the file, for messages.
+        Name of the file, for messages.
     place : str
-        Where in it the matrix was: ``X``, ``layer 'counts'`` or ``raw``.
+        Location of the matrix: ``X``, ``layer 'counts'`` or ``raw``.
     X : csr_matrix, csc_matrix or ndarray
         [cells, genes]; shares its memory with the AnnData and must not be written to.
     obs, var : DataFrame
         The cells and the genes.
     elsewhere : tuple of str
-        The other matrices there are, each as the value of ``layer`` that would choose it.
+        The other matrices, each as a value for ``layer``.
     remarks : tuple of str
-        What had to be decided to read a file, for the user to see.
+        Choices made to read the file, to show to the user.
     """
 
     name: str
@@ -80,17 +80,17 @@ class Source:
 
     @property
     def where(self) -> str:
-        """The place as messages name it."""
+        """Location of the matrix, for messages."""
         return f"{self.name}, {self.place}"
 
 
 def select(adata: AnnData, layer: str | None, *, name: str) -> Source:
-    """Choose X (``layer`` is None or ``"X"``), a layer, or ``adata.raw`` (``"raw"``); layers of those names come first.
+    """Choose X (``layer`` is None or ``"X"``), a layer, or ``adata.raw`` (``"raw"``); layers of those names go first.
 
     Raises
     ------
     InputError
-        There is no such layer, no ``X``, no cell, no gene; or the matrix is of a kind that cannot be read, or damaged.
+        There is no such layer, no ``X``, no cell or no gene; or the matrix is damaged or of an unsupported kind.
     """
     layers = [str(key) for key in adata.layers]
     place, elsewhere = choose(layer, layers, has_x=adata.X is not None, has_raw=adata.raw is not None, name=name)
@@ -119,7 +119,7 @@ def _some_entries(matrix: Any) -> NDArray[Any] | None:
 def choose(
     layer: str | None, layers: Sequence[str], *, has_x: bool, has_raw: bool, name: str
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the place that ``layer`` means and the other ones there are; or say that there is no such place."""
+    """Return the location that ``layer`` names, and the other ones; raise if there is no such location."""
     others = [key for key in layers if key != layer]
     others += [place for place, there in ((RAW, has_raw), (X, has_x)) if there and place not in (layer or X, *layers)]
     if layer is not None and layer in layers:
@@ -135,12 +135,13 @@ def choose(
 
 
 def plain(matrix: object, shape: tuple[int, int], *, where: str) -> Matrix:
-    """Return a matrix as CSR, CSC or a dense array on the same memory, once it is known to be whole.
+    """Return a checked matrix as CSR, CSC or a dense array on the same memory.
 
     Raises
     ------
     InputError
-        Another kind of matrix, other than real numbers, another shape, no cell or no gene, or indices that are damaged.
+        The matrix is of another kind, is not of real numbers, has the wrong shape, no cell or no gene, or damaged
+        indices.
     """
     if hasattr(matrix, "to_memory"):
         matrix = matrix.to_memory()
@@ -168,7 +169,7 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _plain_sparse(matrix: Any, *, where: str) -> Matrix:
-    """Rebuild on the same arrays: scipy sorts and prunes in place, which must never reach the user's matrix."""
+    """Rebuild on the same arrays: scipy sorts and prunes in place, which must not change the user's matrix."""
     rows = matrix.format == "csr"
     damage = sparse_damage(matrix.data, matrix.indices, matrix.indptr, matrix.shape if rows else matrix.shape[::-1])
     if damage:
@@ -182,9 +183,9 @@ def _plain_sparse(matrix: Any, *, where: str) -> Matrix:
 def sparse_damage(
     data: NDArray[Any], indices: NDArray[Any], indptr: NDArray[Any], shape: tuple[int, int]
 ) -> str | None:
-    """Say what is wrong with the arrays of a compressed matrix, or nothing.
+    """Return what is wrong with the arrays of a compressed matrix, or nothing.
 
-    Unsorted and repeated indices are whole: scipy defines what they mean (repeated ones are summed).
+    Unsorted and repeated indices are valid: scipy sums repeated ones.
     """
     major, minor = shape
     if any(array.ndim != 1 for array in (data, indices, indptr)) or not {indices.dtype.kind, indptr.dtype.kind} <= {

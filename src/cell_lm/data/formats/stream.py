@@ -1,4 +1,4 @@
-"""Cells of files larger than memory: any format that is known, opened to be read a block of cells at a time."""
+"""Cells of files larger than memory: any supported format, read in blocks of cells."""
 
 from __future__ import annotations
 
@@ -35,33 +35,32 @@ _OPENERS: dict[Format, Callable[[Path, str | None], AbstractContextManager[CellF
 
 @contextmanager
 def open_cells(path: str | Path, *, layer: str | None = None, samples: SampleSheet | None = None) -> Iterator[CellFile]:
-    """Open the cells of a file, of whatever format, to be read a block at a time.
+    """Open the cells of a file of any format, to read them in blocks.
 
     Parameters
     ----------
     path
-        The file, or the folder of a 10x matrix. The format is found by what it holds.
+        The file, or the folder of a 10x matrix. The format is detected from the content.
     layer
         Which matrix: ``None`` or ``"X"`` for the main one; the name of a layer (h5ad, loom), ``"raw"`` for ``raw/X`` of
         an h5ad file with the genes of ``raw/var``, a modality (h5mu: ``rna``, ``rna/counts``), a genome (10x h5 of
         version 2), an object (RData).
     samples
-        What is known of the samples that files are: columns for ``obs``.
+        Sample sheet, if each file is a sample: columns for ``obs``.
 
     Yields
     ------
     CellFile
-        To be used within the context only. Text, and matrices that lie by gene, are read once on opening, into a
-        temporary file.
+        Valid only within the context. Text, and matrices stored by gene, are read once on opening, into a temporary
+        file.
 
     Raises
     ------
     InputError
-        The file is missing, of no format that is known, cut off, damaged, points outside of itself, does not hold the
-        matrix, holds no cells or genes, or is no sample of the sheet. What is wrong deep in an HDF5 file is found when
-        its block is read.
+        The file is missing, of unknown format, truncated or damaged, links to other files, lacks the matrix, has no
+        cells or genes, or is not a sample of the sheet. Damage deep in an HDF5 file is found when its block is read.
     GeneError
-        Nothing in a table is named as human genes.
+        No names in a table are human genes.
     """
     with _OPENERS[detect(path)](Path(path), layer) as cells:
         yield cells if samples is None else replace(cells, obs=samples.describe(cells.obs, path))

@@ -1,8 +1,8 @@
-"""What of an AnnData an h5ad file cannot hold: found before the work that the file is for, not after it.
+"""Checks what an h5ad file cannot store in an AnnData, before the results for the file are computed.
 
-Files of other programs, and tables, hold what h5ad has no form for: a column called ``_index`` (SeuratDisk), one that
-mixes numbers and text, dates. Names are changed and columns turned into text where that loses nothing; the rest is
-refused. What anndata would refuse beside that is found by writing a few rows of every part into memory.
+Files of other programs, and tables, can hold what h5ad cannot store: a column called ``_index`` (SeuratDisk), mixed
+numbers and text, dates. Names are changed and columns converted to text if nothing is lost; the rest is refused.
+Anything else that anndata would refuse is found by writing a few rows of every part into memory.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _MAPPINGS = ("layers", "obsm", "varm", "obsp", "varp")
 
 
 def make_writable(adata: AnnData, *, where: str = "adata") -> tuple[str, ...]:
-    """Mend in place what h5ad cannot hold.
+    """Convert in place what h5ad cannot store.
 
     Parameters
     ----------
     adata
-        In memory, no view; its matrices stay as they are.
+        In memory, not a view; its matrices are not changed.
     where
-        What an error calls it.
+        Name of the data in errors.
 
     Returns
     -------
     tuple of str
-        What was changed, each in a line for the user.
+        The changes, one line each for the user.
 
     Raises
     ------
     InputError
-        It holds something else that cannot be written; it is named, and nothing was computed yet.
+        Something else cannot be written; the message names it.
     """
     notes: list[str] = []
     for name in ("obs", "var"):
@@ -67,7 +67,7 @@ def make_writable(adata: AnnData, *, where: str = "adata") -> tuple[str, ...]:
 
 
 def check_writable(adata: AnnData, *, where: str = "adata") -> None:
-    """Refuse what cannot be written, nor mended, before it is worked on; nothing of it is changed.
+    """Refuse what can be neither written nor converted, before any work; nothing is changed.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def check_writable(adata: AnnData, *, where: str = "adata") -> None:
 
 
 def _mended(frame: pd.DataFrame, name: str, notes: list[str]) -> pd.DataFrame:
-    """Return a table that can be written: the same one where it can as it is."""
+    """Return a table that can be written; the same one if nothing has to change."""
     names = mended_names([*frame.columns], taken={_RESERVED})
     columns = {place: column for place in range(frame.shape[1]) if (column := mended_column(frame.iloc[:, place]))}
     index = clean_text(frame.index)
@@ -123,13 +123,13 @@ def _shown(name: object) -> str:
 
 
 def _probe(adata: AnnData, where: str) -> None:
-    """Write a few rows of every part into memory, so that whatever anndata refuses is refused here."""
+    """Write a few rows of every part into memory, to find whatever anndata refuses."""
     with h5py.File("probe", "w", driver="core", backing_store=False) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number, (name, value) in enumerate(_parts(adata)):
             try:
                 write_elem(file, str(number), _some(value))
-            except Exception as error:  # h5py and anndata raise anything for a value of a kind that they do not know
+            except Exception as error:  # h5py and anndata raise many kinds of errors for an unsupported value
                 reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"[:200]
                 fix = f"Remove it first (del adata.{name}), and write the file again"
                 raise InputError(f"its {name} cannot be written as h5ad ({reason})", where=where, fix=fix) from None

@@ -1,8 +1,8 @@
-"""A store: many cells on disk as memory-mapped shards, with a manifest that says what they are; ``docs/store.md``.
+"""A store: many cells on disk as memory-mapped shards, described by a manifest; see ``docs/store.md``.
 
 :mod:`~cell_lm.data.store.store` opens one, :mod:`~cell_lm.data.store.shard` maps a part of it,
-:mod:`~cell_lm.data.store.manifest` says what it holds, :mod:`~cell_lm.data.store.writer` writes rows one after the
-other, and :mod:`~cell_lm.data.store.hashes` tells whether two cells are the same.
+:mod:`~cell_lm.data.store.manifest` describes its content, :mod:`~cell_lm.data.store.writer` writes rows sequentially,
+and :mod:`~cell_lm.data.store.hashes` detects duplicate cells.
 """
 
 from cell_lm.data.store.hashes import row_hashes

@@ -1,4 +1,4 @@
-"""Is it the same cell? A hash of its genes and counts, whatever file, type or order they came in."""
+"""Detection of duplicate cells: a hash of genes and counts, independent of file, dtype and order."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def row_hashes(genes: NDArray[Any], counts: NDArray[Any], indptr: NDArray[Any]) 
     """Return a hash of each row of a matrix in the order of the vocabulary.
 
     The hash is BLAKE2b (RFC 7693) of 16 bytes, over the indices of the row's genes as little-endian uint16 and then
-    its counts as little-endian float32. Nothing but chance, 1 in 2^128 a pair, makes two different rows equal.
+    its counts as little-endian float32. Two different rows have the same hash with probability 1 in 2^128 per pair.
 
     Parameters
     ----------
     genes
-        [entries]: index in the vocabulary; sorted within each row, each once, without entries of zero counts.
+        [entries]: index in the vocabulary; sorted within each row, without duplicates and zero counts.
     counts
         [entries]: counts, of any real dtype.
     indptr

@@ -1,4 +1,4 @@
-"""The names and types in a store, in one place."""
+"""File names and dtypes of a store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ KIND: Final = "cell-lm store"
 MANIFEST, VOCABULARY, SHARDS = "manifest.json", "vocabulary.json", "shards"
 INDPTR, GENES, COUNTS, HASHES, CELLS = "indptr.npy", "genes.npy", "counts.npy", "hashes.npy", "cells.parquet"
 FILES = (INDPTR, GENES, COUNTS, HASHES, CELLS)
-"""What a shard consists of."""
+"""Files of a shard."""
 
 COUNT_TYPES = ("uint8", "uint16", "uint32", "float32")
-"""Types of ``counts.npy``, the narrowest first. A shard has one, and each cell goes where the narrowest holds it."""
+"""Dtypes of ``counts.npy``, the narrowest first. A shard has one dtype; each cell goes to the narrowest that can hold
+it."""
 GENE_TYPE, INDPTR_TYPE, HASH_TYPE = np.dtype("<u2"), np.dtype("<i8"), np.dtype("<u8")
 MOST_GENES = 2**16
-"""Largest vocabulary that ``genes.npy`` can index."""
+"""Largest vocabulary for the dtype of ``genes.npy``."""
 
 LABELS = ("tissue", "disease", "donor", "cell_type")
 """Labels of a cell that every store has a column for, missing where nothing is known."""

@@ -1,6 +1,6 @@
-"""The manifest: what a store is, from which files, by which settings, the hash of each of its files and its own.
+"""The manifest of a store: sources, settings, the hash of each file, and its own hash.
 
-It is written last, so a folder without one is no store.
+It is written last, so a folder without one is not a store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A shard: cells of a store as memory maps, with what batches are made from.
+"""A shard: cells of a store as memory maps, with all that batches need.
 
-It offers the tokeniser what :class:`~cell_lm.data.cells.CellData` does: ``name``, ``vocabulary``, ``malignancy``,
-``genes_per_cell``, ``scale`` and the arrays of ``X``. Nothing is mapped before it is used, and a shard that goes to
-another process takes no data along.
+It has the same interface for the tokeniser as :class:`~cell_lm.data.cells.CellData`: ``name``, ``vocabulary``,
+``malignancy``, ``genes_per_cell``, ``scale`` and the arrays of ``X``. Files are mapped on first use, and a pickled
+shard contains no data.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Rows(NamedTuple):
     Attributes
     ----------
     data : ndarray
-        [entries]: counts, uint8, uint16, uint32 or float32, all above 0.
+        [entries]: counts, uint8, uint16, uint32 or float32, all positive.
     indices : ndarray
-        uint16 [entries]: genes, sorted within a cell, each once.
+        uint16 [entries]: genes, sorted within a cell, no duplicates.
     indptr : ndarray
         uint32 or int64 [cells + 1]: cell ``c`` has the entries ``indptr[c]`` to ``indptr[c + 1]``; none is empty.
     """
@@ -64,15 +64,15 @@ class Shard:
     Parameters
     ----------
     folder
-        The shard's.
+        Folder of the shard.
     record
-        What the manifest says of it.
+        Its record in the manifest.
     vocabulary
-        The genes that its indices mean.
+        Vocabulary of its gene indices.
     name
-        For messages; default: the folder.
+        Name for messages; default: the folder.
     verify
-        Hash each file before it is used for the first time, unless it is known to be whole.
+        Hash each file before its first use, unless it is known to be intact.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class Shard:
         return self.record.cells
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the maps behind: a pickled memory map would carry all of its data."""
+        """Drop the maps: a pickled memory map would contain all of its data."""
         return {key: self.__dict__[key] for key in ("folder", "record", "vocabulary", "name", "verify", "_whole")}
 
     @property
     def scale(self) -> Scale:
-        """``counts``, or ``log1p`` where counts could not be had back from logarithms: then shares of the total."""
+        """``counts``, or ``log1p`` if counts could not be recovered from logarithms: then fractions of the total."""
         return "log1p" if self.record.counts == "float32" else "counts"
 
     @cached_property
     def indptr(self) -> NDArray[np.integer[Any]]:
-        """uint32 (int64 where that is too narrow) [cells + 1], in memory and known to be sound.
+        """uint32 (int64 if that is too narrow) [cells + 1], in memory and checked.
 
         Raises
         ------
         InputError
-            It does not rise from 0 to the number of entries: compiled code would read foreign memory.
+            It does not increase from 0 to the number of entries: compiled code would read outside the arrays.
         """
         indptr = np.asarray(self._map(INDPTR, INDPTR_TYPE, (len(self) + 1,)))
         lengths = np.diff(indptr)
@@ -132,11 +132,11 @@ class Shard:
             A file is missing, short or damaged.
         """
         counts, genes = self._maps
-        return Rows(np.asarray(counts), np.asarray(genes), self.indptr)  # compiled code is handed plain arrays faster
+        return Rows(np.asarray(counts), np.asarray(genes), self.indptr)  # compiled code takes plain arrays faster
 
     @cached_property
     def _maps(self) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Counts and genes as they are mapped; else than by default, the kernel reads no 128 kB around every row."""
+        """Counts and genes as memory maps; the kernel's default read-ahead of 128 kB around every row is off."""
         tokens = (self.record.tokens,)
         maps = self._map(COUNTS, count_type(self.record.counts), tokens), self._map(GENES, GENE_TYPE, tokens)
         for array in maps:
@@ -144,7 +144,7 @@ class Shard:
         return maps
 
     def announce(self, rows: NDArray[np.int64]) -> None:
-        """Have the kernel fetch some rows from the disk, side by side, while this goes on."""
+        """Ask the kernel to prefetch some rows from the disk, asynchronously and in parallel."""
         first, last = (self.indptr[rows + after].astype(np.int64) for after in (0, 1))
         for array in self._maps:
             begin = getattr(array, "offset", 0) + first * array.itemsize
@@ -154,7 +154,7 @@ class Shard:
                 _advise(array, "MADV_WILLNEED", place, size)
 
     def refuse_damaged(self, name: str, *, again: bool = False) -> None:
-        """Refuse one of its files unless it is what was written; see :mod:`cell_lm.data.store.verified`."""
+        """Refuse one of its files if it has changed since it was written; see :mod:`cell_lm.data.store.verified`."""
         if again or name not in self._whole:
             verified.refuse_damaged(self.folder.parent.parent, self.folder / name, self.record.files[name], again=again)
             self._whole.add(name)
@@ -164,12 +164,13 @@ class Shard:
             self.refuse_damaged(name)
 
     def check(self) -> None:
-        """Look over everything in it.
+        """Check everything in the shard.
 
         Raises
         ------
         InputError
-            A gene index is not in the vocabulary, a malignancy is none, or a file is missing, short or damaged.
+            A gene index is not in the vocabulary, a malignancy value is invalid, or a file is missing, short or
+            damaged.
         """
         self._refuse_strange_genes(self.X.indices)
         _ = self.malignancy
@@ -189,7 +190,7 @@ class Shard:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of what is known of the cells."""
+        """Names of the columns of the cells."""
         self._refuse_unverified(CELLS)
         try:
             return tuple(pq.read_schema(self.folder / CELLS).names)
@@ -201,7 +202,7 @@ class Shard:
         return self.cells([name])[name]
 
     def cells(self, columns: list[str] | None = None) -> pd.DataFrame:
-        """Return what is known of the cells, one row each, all columns or some.
+        """Return all or some columns of the cells, one row per cell.
 
         Raises
         ------
@@ -212,7 +213,7 @@ class Shard:
         return frame
 
     def table(self, columns: list[str] | None = None) -> pa.Table:
-        """Return what :meth:`cells` does as an Arrow table, its labels dictionary-encoded."""
+        """Return the result of :meth:`cells` as an Arrow table with dictionary-encoded labels."""
         path = self.folder / CELLS
         self._refuse_unverified(CELLS)
         try:
@@ -233,7 +234,7 @@ class Shard:
         return table
 
     def refuse_other_sizes(self) -> None:
-        """Raise :class:`InputError` where a file is missing or not as long as the manifest says."""
+        """Raise :class:`InputError` if a file is missing or its size differs from the manifest."""
         for name, wanted in self.record.files.items():
             path = self.folder / name
             try:
@@ -269,7 +270,7 @@ class Shard:
 
 
 def _advise(array: NDArray[Any], advice: str, *span: int) -> None:
-    """Tell the kernel how a memory map will be used, where there is such a thing."""
+    """Advise the kernel how a memory map will be used, where this is supported."""
     mapped = getattr(array, "_mmap", None)
     if mapped is not None and hasattr(mmap, advice):
         mapped.madvise(getattr(mmap, advice), *span)

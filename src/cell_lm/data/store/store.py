@@ -1,4 +1,4 @@
-"""Opening a store: refused unless it is whole; and looking all of it over on demand."""
+"""Opening a store, which must be complete, and verifying all of it on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 
 _ADVICE = "Copy the store again, or prepare it anew"
 _THREADS = 4
-"""Files that are hashed at a time."""
+"""Files hashed in parallel."""
 
 
 class Store:
@@ -31,13 +31,13 @@ class Store:
     Attributes
     ----------
     path : Path
-        Its folder.
+        Folder of the store.
     manifest : Manifest
-        What it is, from which files, by which settings.
+        Its sources, settings and file hashes.
     vocabulary : Vocabulary
-        The genes that the indices mean.
+        Vocabulary of the gene indices.
     shards : tuple of Shard
-        Its parts, in order; each can be tokenised like :class:`~cell_lm.data.cells.CellData`.
+        Its shards, in order; each can be tokenised like :class:`~cell_lm.data.cells.CellData`.
     """
 
     def __init__(self, path: Path, manifest: Manifest, vocabulary: Vocabulary, *, verify: bool = True) -> None:
@@ -51,23 +51,23 @@ class Store:
     def open(cls, path: str | Path, *, vocabulary: Vocabulary | None = None, verify: bool = True) -> Store:
         """Open a store.
 
-        The sizes of its files are checked. A file of a shard is hashed before it is used for the first time, unless it
-        was found whole before and has not changed since; :meth:`refuse_damaged` does that for all of them.
+        The sizes of its files are checked. A file of a shard is hashed before its first use, unless it was verified
+        before and has not changed since; :meth:`refuse_damaged` does so for all files.
 
         Parameters
         ----------
         path
-            Its folder.
+            Folder of the store.
         vocabulary
-            The one it must have, as that of a model; default: any.
+            Required vocabulary, such as that of a model; default: any.
         verify
-            Hash files before they are used. Without it, damage that leaves a file readable changes results unseen.
+            Hash files before use. Without it, damage that leaves a file readable changes results silently.
 
         Raises
         ------
         InputError
-            It is no store or an unfinished one, of a newer format, of another vocabulary, or a file is missing or not
-            as long as it was. Using a shard raises it, too, where a file is damaged.
+            The folder is not a store, or the store is unfinished, of a newer format or of another vocabulary, or a file
+            is missing or has another size. Using a shard with a damaged file raises it, too.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
@@ -82,12 +82,12 @@ class Store:
 
     @property
     def name(self) -> str:
-        """Of its folder."""
+        """Name of the folder."""
         return self.path.resolve().name
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the manifest; as that holds the hashes of all files, it stands for the whole store."""
+        """SHA-256 of the manifest; it identifies the whole store, since the manifest holds the hashes of all files."""
         return sha256(self.path / MANIFEST)
 
     def __len__(self) -> int:
@@ -105,19 +105,19 @@ class Store:
 
     @property
     def size(self) -> int:
-        """Bytes on disk, but for the manifest."""
+        """Bytes on disk, without the manifest."""
         shards = sum(file.size for shard in self.shards for file in shard.record.files.values())
         return self.manifest.vocabulary.size + shards
 
     def cells(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
-        """Return what is known of the cells, one row each in the order of the shards.
+        """Return the columns of the cells, one row per cell in the order of the shards.
 
         Parameters
         ----------
         columns
             Some of ``malignancy`` (int8), ``source`` (number of the source in the manifest), ``row`` (of the cell in
-            the source), ``barcode``, ``mitochondrial`` (share, missing where unknown), ``tissue``, ``disease``,
-            ``donor``, ``cell_type`` and those that the columns file named besides; default: all.
+            the source), ``barcode``, ``mitochondrial`` (fraction, missing if unknown), ``tissue``, ``disease``,
+            ``donor``, ``cell_type`` and the further columns named in the columns file; default: all.
         """
         wanted = None if columns is None else list(columns)
         tables = [shard.table(wanted) for shard in self.shards]
@@ -130,40 +130,40 @@ class Store:
         return np.concatenate([np.empty((0, 2), np.uint64), *(shard.hashes for shard in self.shards)])
 
     def verify(self, progress: Callable[[int], None] | None = None) -> None:
-        """Hash every file, and check every shard as it is when used.
+        """Hash every file, and run the checks of every shard.
 
         Parameters
         ----------
         progress
-            Is told the bytes of each file that is done; together :attr:`size`.
+            Called with the bytes of each file completed; their sum is :attr:`size`.
 
         Raises
         ------
         InputError
-            A file is not what was written; the first such is named.
+            A file has changed since it was written; the message names the first one.
         """
         self._hash(progress, again=True)
         for shard in self.shards:
             shard.check()
 
     def refuse_damaged(self, progress: Callable[[int], None] | None = None) -> None:
-        """Hash every file that is not known to be whole, several at a time.
+        """Hash every file that is not known to be intact, several in parallel.
 
         Parameters
         ----------
         progress
-            As for :meth:`verify`.
+            As in :meth:`verify`.
 
         Raises
         ------
         InputError
-            A file is not what was written; the first such is named.
+            A file has changed since it was written; the message names the first one.
         """
         self._hash(progress, again=False)
 
     def _hash(self, progress: Callable[[int], None] | None, *, again: bool) -> None:
         files = [(shard, name) for shard in self.shards for name in FILES]
-        pool = ThreadPoolExecutor(_THREADS)  # hashing leaves the interpreter's lock to others
+        pool = ThreadPoolExecutor(_THREADS)  # hashing releases the GIL
         try:
             whole = pool.map(lambda file: file[0].refuse_damaged(file[1], again=again), files)
             for (shard, name), _ in zip(files, whole, strict=True):

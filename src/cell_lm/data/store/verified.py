@@ -1,9 +1,9 @@
-"""Hashing the files of a store before they are used, and remembering which were whole.
+"""Verification of the files of a store by hash before use, with a cache of the results.
 
-A file that was hashed and has not changed since, by its size, times and inode, is not hashed again. What is remembered
-lies in the user's cache folder (``$XDG_CACHE_HOME/cell-lm``, else ``~/.cache/cell-lm``), a file for each store;
-without such a folder every process hashes anew. A disk that rots under a file without the system noticing is seen only
-by :meth:`~cell_lm.data.store.store.Store.verify`, which hashes everything.
+A file that was hashed and has not changed since, by its size, times and inode, is not hashed again. The results are in
+the user's cache folder (``$XDG_CACHE_HOME/cell-lm``, else ``~/.cache/cell-lm``), one file per store; without such a
+folder every process hashes again. Silent corruption of the disk is detected only by
+:meth:`~cell_lm.data.store.store.Store.verify`, which hashes everything.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from cell_lm.reading import parse_json
 
 _AGAIN = "Copy the store again, or prepare it anew"
 _SETTLED = 2 * 10**9
-"""Nanoseconds: what changed later than this before it was hashed could change again without its times showing it."""
+"""Nanoseconds: a file changed less than this before it was hashed could change again with the same times."""
 
 _Stamp = tuple[int, ...]
 
 
 def refuse_damaged(store: Path, path: Path, wanted: FileRecord, *, again: bool = False) -> None:
-    """Refuse a file of a store that is not what was written.
+    """Refuse a file of a store that has changed since it was written.
 
     Parameters
     ----------
     store, path
         The folder of the store, and the file.
     wanted
-        What the manifest says of it.
+        Its record in the manifest.
     again
-        Hash it even if it is known to be whole.
+        Hash it even if it is known to be intact.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def refuse_damaged(store: Path, path: Path, wanted: FileRecord, *, again: bool =
 
 
 def _stamp(path: Path) -> _Stamp:
-    """Return what changes when a file does: size, times of content and of inode, inode, device."""
+    """Return the attributes that change with a file: size, times of content and of inode, inode, device."""
     found = path.stat()
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
 
@@ -76,7 +76,7 @@ def _memory_of(store: str) -> Path:
 
 
 class _Remembered:
-    """The files of a store that were whole, by name."""
+    """The verified files of a store, by name."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock, self._known = path, Lock(), dict[str, tuple[str, _Stamp]]()
@@ -90,7 +90,7 @@ class _Remembered:
     @staticmethod
     @cache
     def of(path: Path) -> _Remembered:
-        """Return what is remembered in a file, read once a process."""
+        """Return the content of a cache file, read once per process."""
         return _Remembered(path)
 
     def _read(self, line: str) -> None:
@@ -99,20 +99,20 @@ class _Remembered:
                 case {"file": str(name), "sha256": str(digest), "stamp": list(stamp)}:
                     self._known[name] = digest, tuple(int(str(number)) for number in stamp)
         except ValueError:
-            pass  # torn by a process that was killed
+            pass  # truncated by a process that was killed
 
     def holds(self, name: str, digest: str, stamp: _Stamp) -> bool:
-        """Tell whether a file was whole and has not changed since."""
+        """Return whether a file was verified and has not changed since."""
         return self._known.get(name) == (digest, stamp)
 
     def add(self, name: str, digest: str, stamp: _Stamp) -> None:
-        """Remember a file; a cache that cannot be written to is done without."""
+        """Record a file; a cache that is not writable is ignored."""
         line: JSON = {"file": name, "sha256": digest, "stamp": list(stamp)}
         with self._lock:
             self._known[name] = digest, stamp
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")  # one small write at the end: processes do not mix their lines
+                    file.write(json.dumps(line) + "\n")  # one small append, so that processes do not mix their lines
             except OSError:
                 pass

@@ -1,4 +1,4 @@
-"""Writing rows one after the other into the files of a shard; memory holds some bytes a cell, never the matrix."""
+"""Sequential writing of rows into the files of a shard; memory holds a few bytes per cell, never the matrix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Array:
 
     def _head(self) -> None:
         description = {"descr": self.dtype.str, "fortran_order": False, "shape": (self.length,)}
-        np.lib.format.write_array_header_1_0(self._file, description)  # leaves room for any length
+        np.lib.format.write_array_header_1_0(self._file, description)  # reserves space for any length
 
     def add(self, values: NDArray[Any]) -> None:
         self._file.write(np.ascontiguousarray(values, self.dtype).data.cast("B"))
@@ -55,7 +55,7 @@ class _Array:
         self._file.close()
 
     def abandon(self) -> None:
-        with suppress(OSError):  # what could not be flushed is not wanted any more
+        with suppress(OSError):  # unflushed data is no longer needed
             self._file.close()
 
 
@@ -65,7 +65,7 @@ class ShardWriter:
     Parameters
     ----------
     folder
-        Exists; the caller sees to it that it gets its name only when it is whole.
+        An existing folder; the caller renames it when it is complete.
     counts
         One of :data:`~cell_lm.data.store.layout.COUNT_TYPES`.
     """
@@ -92,7 +92,7 @@ class ShardWriter:
 
     @property
     def tokens(self) -> int:
-        """Entries written so far."""
+        """Number of entries written so far."""
         return self._genes.length
 
     def add(
@@ -107,12 +107,12 @@ class ShardWriter:
         Parameters
         ----------
         genes, counts
-            [entries]: of all rows, one after the other; genes sorted within a row, each once, with counts above 0 that
-            the type of the shard holds exactly.
+            [entries]: of all rows, concatenated; genes sorted within a row, without duplicates, with positive counts
+            that the dtype of the shard can hold exactly.
         lengths
-            int64 [rows]: entries of each.
+            int64 [rows]: number of entries of each row.
         hashes
-            uint64 [rows, 2]: of each, by :func:`~cell_lm.data.store.hashes.row_hashes`.
+            uint64 [rows, 2]: hash of each row, by :func:`~cell_lm.data.store.hashes.row_hashes`.
         """
         self._genes.add(genes)
         self._counts.add(counts)
@@ -120,12 +120,12 @@ class ShardWriter:
         self._hashes.append(hashes)
 
     def finish(self, cells: pd.DataFrame) -> None:
-        """Complete the files; ``cells`` has one row a cell.
+        """Complete the files; ``cells`` has one row per cell.
 
         Raises
         ------
         ValueError
-            It has not.
+            ``cells`` has another number of rows.
         """
         if len(cells) != len(self):
             raise ValueError(f"{len(cells)} descriptions of {len(self)} cells")
@@ -139,7 +139,7 @@ class ShardWriter:
 
 
 def write_cells(cells: pd.DataFrame, path: Path) -> None:
-    """Write what is known of cells as Parquet; what is not a number is text, missing where nothing is known."""
+    """Write the columns of the cells as Parquet; what is not a number becomes text, with missing values kept."""
     schema = pa.schema([(name, _TYPES.get(name, pa.string())) for name in cells.columns])
     plain = cells.astype({name: object for name in cells.columns if name not in _TYPES})
     table = pa.Table.from_pandas(plain, schema=schema, preserve_index=False).replace_schema_metadata(None)
@@ -147,7 +147,7 @@ def write_cells(cells: pd.DataFrame, path: Path) -> None:
 
 
 def record(folder: Path, name: str, counts: str) -> ShardRecord:
-    """Return what the manifest says of a shard that was written: its sizes, and the hashes of its files."""
+    """Return the manifest record of a written shard: its sizes, and the hashes of its files."""
     files = {file: FileRecord(size=(folder / file).stat().st_size, sha256=sha256(folder / file)) for file in FILES}
     indptr = np.load(folder / INDPTR, mmap_mode="r", allow_pickle=False)
     return ShardRecord.model_validate(

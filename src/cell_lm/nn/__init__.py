@@ -1,1 +1,1 @@
-"""Neural network parts: counters, embedding, attention, encoder, heads. Nothing here knows of AnnData or files."""
+"""Neural network modules: counters, embedding, attention, encoder, heads. They do not depend on AnnData or files."""

@@ -1,11 +1,11 @@
-"""Attention within cells that lie packed one after the other: exact, by random features, or among latents.
+"""Attention within packed cells: exact, by random features, or among latents.
 
-There are three routes, which compute the same. On the CPU one call a cell, because padding costs more there than calls
-do. On a GPU the variable-length kernel of flash attention, in half precision; and where that cannot be used (float32,
-random features, weighted keys, an old GPU) buckets of cells of similar lengths, padded and computed at once: at most a
-fifth is padding, and there are some dozen calls, however many cells there are.
+There are three routes with the same result. On the CPU: one call per cell, because padding costs more there than calls.
+On a GPU in half precision: the variable-length kernel of flash attention. Where that cannot be used (float32, random
+features, weighted keys, an old GPU): buckets of cells of similar lengths, padded and computed together. At most a fifth
+is padding, and there are a few dozen calls for any number of cells.
 
-Shapes: R rows over all cells, c cells computed at once with n queries and m keys each, H heads, K width of a head, F
+Shapes: R rows over all cells, c cells computed together with n queries and m keys each, H heads, K width of a head, F
 random features.
 """
 
@@ -25,11 +25,11 @@ from cell_lm.nn.presence import Presence, PresencePart, present_attention
 
 Route = Literal["cells", "buckets", "flash"]
 Function = Callable[[Tensor, Tensor, Tensor, Tensor | None, PresencePart | None], Tensor]
-"""Attention of queries [c, n, H, K] over keys and values [c, m, H, K], of which bool [c, m] are not padding."""
+"""Attention of queries [c, n, H, K] over keys and values [c, m, H, K], with bool [c, m] False for padding."""
 
 _HALF = (torch.float16, torch.bfloat16)
 _FLASH_WIDTH, _FLASH_STEP, _FLASH_CELLS = 256, 8, 65535
-"""What the kernel takes: heads of at most so many numbers, in multiples of so many, and so many cells (a grid)."""
+"""Limits of the kernel: largest head width, its multiple, and most cells (grid size)."""
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def _wide(x: Tensor) -> Tensor:
 
 
 def scaled_dot_product(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values; on the CPU in float32 at least."""
+    """Exact attention of [..., H, n, K] queries over [..., H, m, K] keys and values; on the CPU at least in float32."""
     with torch.autocast(query.device.type, enabled=False):
         return F.scaled_dot_product_attention(_wide(query), _wide(key), _wide(value)).to(query.dtype)
 
@@ -49,7 +49,7 @@ def _has_flash(device: torch.device) -> bool:
 
 
 def choose_route(query: Tensor, cells: int) -> Route:
-    """Return how exact attention without weights is computed for queries [R, H, K] of so many cells."""
+    """Return the route of exact attention without weights, for queries [R, H, K] of ``cells`` cells."""
     if query.device.type != "cuda":
         return "cells"
     fits = query.dtype in _HALF and query.shape[-1] <= _FLASH_WIDTH and cells <= _FLASH_CELLS
@@ -57,7 +57,7 @@ def choose_route(query: Tensor, cells: int) -> Route:
 
 
 def padded_route(query: Tensor) -> Route:
-    """Return how all other attention is computed."""
+    """Return the route of all other attention."""
     return "cells" if query.device.type == "cpu" else "buckets"
 
 
@@ -73,11 +73,11 @@ def attend(
     Parameters
     ----------
     function
-        Computes some cells at once.
+        Computes several cells together.
     route
         ``"cells"`` or ``"buckets"``.
     rows
-        Queries, keys and values, [R, H, K], the cells one after the other.
+        Queries, keys and values, [R, H, K], packed by cell.
     layout
         Which rows belong to which cell.
     presence
@@ -94,7 +94,7 @@ def attend(
     parts: Iterator[PresencePart | None]
     if route == "cells":
         parts = iter([None] * len(layout)) if presence is None else presence.by_cell(layout)
-        # one split, not a slice a cell: the gradient of each slice would be as large as all rows
+        # one split, not one slice per cell: the gradient of each slice would be as large as all rows
         sizes = (layout.queries.sizes, layout.keys.sizes, layout.keys.sizes)
         cells = zip(*(torch.split(x, size) for x, size in zip(rows, sizes, strict=True)), parts, strict=True)
         return torch.cat([function(q[None], k[None], v[None], None, part)[0] for q, k, v, part in cells])
@@ -113,14 +113,14 @@ def _no_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _no_keys(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Return zeros like the queries, of cells that have no key; they depend on all three, as above."""
+    """Return zeros like the queries, for cells without keys; they depend on all three, as above."""
     return 0.0 * (query + key.sum() + value.sum())
 
 
 def _exact(
     query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart | None = None
 ) -> Tensor:
-    """Exact attention of [c, n, H, K] queries over [c, m, H, K] keys and values; zero where a cell has no key."""
+    """Exact attention of [c, n, H, K] queries over [c, m, H, K] keys and values; zero if a cell has no key."""
     if presence is not None:
         return present_attention(query, key, value, filled, presence)
     if not key.shape[1]:
@@ -138,17 +138,17 @@ def packed_attention(
     Parameters
     ----------
     query, key, value
-        [R, H, K], the cells one after the other.
+        [R, H, K], packed by cell.
     layout
         Which rows belong to which cell.
     presence
-        How much each key is present; None: all of them wholly. Of several variants each has equally many rows in
-        ``query``, within each cell one variant after the other.
+        Presence of each key; None: all are fully present. Each variant has the same number of rows in ``query``,
+        ordered by variant within each cell.
 
     Returns
     -------
     Tensor
-        [R, H, K], rows as in ``query``; zero where a cell has no key.
+        [R, H, K], rows as in ``query``; zero if a cell has no key.
     """
     route = choose_route(query, len(layout)) if presence is None else padded_route(query)
     if route == "flash":
@@ -159,9 +159,9 @@ def packed_attention(
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # takes seconds to import, and only a GPU needs it
+    from torch.nn.attention.varlen import varlen_attn  # takes seconds to import, needed only on a GPU
 
-    if not layout.queries.rows or not layout.keys.rows:  # a grid without blocks is an error
+    if not layout.queries.rows or not layout.keys.rows:  # an empty grid is an error
         return (_no_keys if layout.queries.rows else _no_rows)(query, key, value)
     width = query.shape[-1]
     query, key, value = (F.pad(x, (0, -width % _FLASH_STEP)) if width % _FLASH_STEP else x for x in (query, key, value))
@@ -174,7 +174,7 @@ def _flash(query: Tensor, key: Tensor, value: Tensor, layout: AttentionLayout) -
 
 
 class Projections(nn.Module):
-    """Queries from one side, keys and values from another (or the same), and the way back to the model's width."""
+    """Projections to queries, and to keys and values, and the output projection."""
 
     def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
@@ -212,8 +212,8 @@ class FullAttention(Projections):
 class PerformerAttention(Projections):
     """Softmax attention by positive orthogonal random features (FAVOR+).
 
-    The features are a buffer, drawn from a seed and redrawn only by :meth:`redraw`, never by counting forward calls.
-    The stabiliser of the keys is taken over each cell alone, so that a cell's result depends on no other cell.
+    The features are a buffer, drawn from a seed and redrawn only by :meth:`redraw`, never by the number of forward
+    passes. The stabiliser of the keys is computed per cell, so that a cell's result does not depend on other cells.
 
     References
     ----------
@@ -227,7 +227,7 @@ class PerformerAttention(Projections):
         self.register_buffer("directions", torch.zeros(features, head_width))
 
     def redraw(self, seed: int) -> None:
-        """Draw the random directions anew: orthogonal in blocks, with the norms of Gaussian vectors."""
+        """Redraw the random directions: orthogonal in blocks, with the norms of Gaussian vectors."""
         features, width = self.directions.shape
         generator = torch.Generator().manual_seed(seed)
         blocks = -(-features // width)
@@ -247,7 +247,7 @@ class PerformerAttention(Projections):
         """Attention of [c, n, H, F] queries over [c, m, H, F] keys (logits of the features) and [c, m, H, K] values."""
         if presence is not None:
             return self._present_cells(query, key, value, filled, presence)
-        # one constant per query row and one per cell and head cancel in the quotient: they only keep exp in range
+        # the constants (per query row, and per cell and head) cancel in the quotient; they keep exp in range
         query = (query - query.detach().amax(-1, keepdim=True)).exp() + 1e-6
         if filled is None:
             key = (key - key.detach().amax((1, 3), keepdim=True)).exp() + 1e-6
@@ -262,9 +262,9 @@ class PerformerAttention(Projections):
     def _present_cells(
         self, query: Tensor, key: Tensor, value: Tensor, filled: Tensor | None, presence: PresencePart
     ) -> Tensor:
-        """As :meth:`_cells`, of one variant and with CLS in front; absent keys do not take part in the stabiliser."""
+        """As :meth:`_cells`, for one variant and with CLS first; the stabiliser ignores absent keys."""
         weight = presence.keys[:, 0, :, None, None]
-        # not detached: next to 1e-6 the constants do not cancel quite, and the slope is to be the true one
+        # not detached: with the added 1e-6 the constants do not cancel exactly, and the gradient must be correct
         query = (query - query.amax(-1, keepdim=True)).exp() + 1e-6
         key = key.masked_fill(weight == 0, -torch.inf)
         key = (key - key.amax((1, 3), keepdim=True)).exp() + 1e-6
@@ -289,10 +289,10 @@ class PerformerAttention(Projections):
 
 
 class LatentAttention(Projections):
-    """Exact attention among the latents of each cell, all cells having equally many."""
+    """Exact attention among the latents of each cell, the same number for all cells."""
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:
-        """Attend within [C, L, width]; where ``queries`` is given, only from the first so many latents."""
+        """Attend within [C, L, width]; where ``queries`` is given, only from the first ``queries`` latents."""
         key, value = self.keys_values(x)
         query, key, value = (part.transpose(1, 2) for part in (self.queries(x[:, :queries]), key, value))
         return self.back(scaled_dot_product(query, key, value).transpose(1, 2))

@@ -1,16 +1,16 @@
-"""Randomness by counter: a hash of where a number stands decides it, so a second forward pass needs no random state.
+"""Counter-based random numbers: a hash of its coordinates gives each number, so a second forward pass needs no state.
 
-A generator returns numbers in the order of the calls; change the chunking, the device or the number of ranks,
-and the same cell meets other numbers. Here dropout and masking are a pure function of
+A generator returns numbers in the order of the calls, so the numbers of a cell would change with the chunking, the
+device or the number of ranks. Here dropout and masking are a pure function of
 
     (seed, step, slot of the cell in the global batch, view, token, site in the network, feature)
 
-and so a cell meets the same ones in whatever chunk, order and rank it is computed, however often. A token is named by
-its gene, not by its position, so the order of the genes does not matter either.
+so a cell gets the same numbers in any chunk, order and rank, in every pass. A token is identified by its gene, not by
+its position, so the order of the genes does not matter either.
 
 The first levels are mixed once per row of a batch with SplitMix64 [1]_, the last with a 32-bit finaliser of low bias
 [2]_ keyed by 64 bits. On the CPU a kernel compiled by numba computes it. Elsewhere it is a tensor expression in 32-bit
-integers, which ``torch.compile`` makes one kernel on CUDA; where it cannot, the expression is computed in blocks of
+integers, which ``torch.compile`` fuses into one kernel on CUDA; if that fails, the expression is computed in blocks of
 rows. All give the same bits.
 
 References
@@ -41,7 +41,7 @@ _GOLDEN = 0x9E3779B9
 _MIX_1, _MIX_2 = 0x7FEB352D, 0x846CA68B
 _LOWEST = -(1 << 31)
 _BLOCK = 1 << 22
-"""Numbers that the tensor expression computes at a time where it is not compiled."""
+"""Block size of the tensor expression if it is not compiled."""
 
 
 def _signed(value: int, bits: int = 64) -> int:
@@ -65,7 +65,7 @@ def mix(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Counter:
-    """Names a set of cells for the hash: one key for each.
+    """Hash keys of a set of cells, one per cell.
 
     Attributes
     ----------
@@ -77,13 +77,13 @@ class Counter:
 
     @classmethod
     def of(cls, seed: int, step: int, slots: Tensor, view: Tensor | int) -> Counter:
-        """Return the counter of cells in given slots and views (``view``: one number, or int64 [C])."""
-        head = mix(torch.full((), seed, dtype=torch.int64, device=slots.device))  # nothing is copied to a GPU
+        """Return the counter for cells in given slots and views (``view``: one number, or int64 [C])."""
+        head = mix(torch.full((), seed, dtype=torch.int64, device=slots.device))  # no copy to a GPU
         head = mix(head ^ step)
         return cls(mix(mix(head ^ slots) ^ view))
 
     def rows(self, cell: Tensor, token: Tensor) -> Tensor:
-        """Return the keys of rows, int64 [R], given the cell of each row and what names the row in its cell."""
+        """Return the keys of rows, int64 [R], given the cell of each row and the identifier of the row in its cell."""
         return mix(self.cells[cell] ^ token)
 
 
@@ -129,11 +129,11 @@ def _drop_and_add_cpu(keys: Any, threshold: Any, scale: Any, x: Any, base: Any, 
 
 
 def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
-    """Return bool [R, width], given mixed keys int64 [R], the numbers of the features int32 [width] and a threshold.
+    """Return bool [R, width], given mixed keys int64 [R], the indices of the features int32 [width] and a threshold.
 
     The same bits as :func:`_survives`: products of int32 wrap around as those of uint32 do; a logical shift masks the
-    bits that an arithmetic one fills with the sign; unsigned numbers are in order once their sign bit is flipped. The
-    threshold is one of these, see :func:`_ordered`.
+    bits that an arithmetic one fills with the sign; flipping the sign bit maps the order of unsigned numbers to that of
+    signed ones. The threshold has this form, see :func:`_ordered`.
     """
     low, high = keys.to(torch.int32)[:, None], (keys >> 32).to(torch.int32)[:, None]
     x = low + columns * _signed(_GOLDEN, 32)
@@ -148,12 +148,12 @@ def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
 
 
 def _ordered(threshold: int) -> int:
-    """Return an unsigned 32-bit number as the int32 of the same rank in the order."""
+    """Return an unsigned 32-bit number as the int32 of the same rank."""
     return threshold + _LOWEST
 
 
 def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
-    """Return bool [R, width] on any device, in blocks of rows: beside the result some megabytes."""
+    """Return bool [R, width] on any device, in blocks of rows, with a few megabytes of extra memory."""
     columns, rows = torch.arange(width, dtype=torch.int32, device=keys.device), max(1, _BLOCK // width)
     out = torch.empty(len(keys), width, dtype=torch.bool, device=keys.device)
     for start in range(0, len(keys), rows):
@@ -163,7 +163,7 @@ def _keep_anywhere(keys: Tensor, width: int, threshold: int) -> Tensor:
 
 
 def _drop_in_one(x: Tensor, keys: Tensor, site: int, threshold: int, scale: float, base: Tensor | None) -> Tensor:
-    """Return what :func:`_drop` does of rows ``x`` [R, width], written to be compiled into one kernel."""
+    """Return :func:`_drop` of rows ``x`` [R, width], written to be compiled into one kernel."""
     columns = torch.arange(x.shape[1], dtype=torch.int32, device=x.device)
     keep = _survive(mix(keys ^ site), columns, threshold)
     dropped = torch.where(keep, x * scale, torch.zeros_like(x))
@@ -171,7 +171,7 @@ def _drop_in_one(x: Tensor, keys: Tensor, site: int, threshold: int, scale: floa
 
 
 def _drop_eagerly(x: Tensor, keys: Tensor, site: int, threshold: int, scale: float, base: Tensor | None) -> Tensor:
-    """Return the same, an operation after the other; ``threshold`` as for :func:`_drop_in_one`."""
+    """Return the same in eager mode; ``threshold`` as in :func:`_drop_in_one`."""
     keep = _keep_anywhere(mix(keys ^ site), x.shape[1], threshold - _LOWEST)
     dropped = (x * keep).mul_(scale)
     return dropped if base is None else dropped.add_(base)
@@ -182,7 +182,7 @@ Drop = Callable[[Tensor, Tensor, int, int, float, Tensor | None], Tensor]
 
 @cache
 def _compiled_drop(device: torch.device) -> Drop:
-    """Return dropout as one kernel for a CUDA device, after comparing its bits with the eager twin; else the twin.
+    """Return dropout as one kernel for a CUDA device if its bits match the eager version; else the eager version.
 
     Compiling needs Triton and a C compiler, which not every machine has.
     """
@@ -214,7 +214,7 @@ def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
     keys
         int64 [R]: :meth:`Counter.rows`.
     site
-        Number of the site in the network; each has other numbers.
+        Number of the dropout site in the network; each has its own random numbers.
     width
         Features of a row.
     rate
@@ -236,7 +236,7 @@ def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None =
     if x.dtype.itemsize < 4:
         dropped = (x * keep_mask(keys, site, x.shape[-1], rate).view(x.shape)).mul_(scale)
         return dropped if base is None else base + dropped
-    out = torch.empty(x.shape, dtype=x.dtype)  # whole, not a view of rows: FSDP warns of layers that return views
+    out = torch.empty(x.shape, dtype=x.dtype)  # not a view of rows: FSDP warns of layers that return views
     keyed = mix(keys ^ site).numpy(), np.uint32(_threshold(rate)), x.numpy().dtype.type(scale), _rows(x)
     if base is None:
         _drop_cpu(*keyed, _rows(out))
@@ -246,9 +246,9 @@ def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None =
 
 
 def _drop_elsewhere(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None) -> Tensor:
-    """Return the same on any device, by the tensor expression."""
+    """Return the same on any device, computed by the tensor expression."""
     rows, added = x.reshape(-1, x.shape[-1]), None if base is None else base.reshape(-1, x.shape[-1])
-    fits = x.device.type == "cuda" and len(rows) > 1  # a single row would be compiled for itself
+    fits = x.device.type == "cuda" and len(rows) > 1  # a single row would trigger its own compilation
     drop = _compiled_drop(x.device) if fits else _drop_eagerly
     return drop(rows, keys, site, _ordered(_threshold(rate)), 1.0 / (1.0 - rate), added).view(x.shape)
 
@@ -259,7 +259,7 @@ def _rows(x: Tensor) -> Any:
 
 
 class _CounterDropout(torch.autograd.Function):
-    """Dropout that keeps no mask: the backward pass hashes it anew."""
+    """Dropout that stores no mask: the backward pass computes it again."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keys: Tensor, site: int, rate: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The input of the encoder: a vector for each expressed gene plus a vector for its expression."""
+"""The input of the encoder: for each expressed gene, a gene vector plus an expression vector."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class CellEmbedding(nn.Module):
     Parameters
     ----------
     config
-        Of the encoder.
+        Configuration of the encoder.
     genes
         Size of the vocabulary.
     """

@@ -1,9 +1,8 @@
-"""The encoder: packed cells in, one CLS vector a cell out, and the states of the genes whose expression was hidden.
+"""The encoder: from packed cells to one CLS vector per cell, and the states of the genes with hidden expression.
 
-No positions (the genes of a cell are a set) and no operation across cells, so a cell's embedding depends on nothing
-else in its batch. There are two kinds: in :class:`TokenEncoder` all genes attend to each other (exactly, or by random
-features); in :class:`LatentEncoder` a few latents attend to the genes and to each other, and hidden genes to the
-latents.
+No positions (the genes of a cell are a set) and no operation across cells, so a cell's embedding does not depend on its
+batch. There are two kinds: in :class:`TokenEncoder` all genes attend to each other (exactly, or by random features); in
+:class:`LatentEncoder` a few latents attend to the genes and to each other, and hidden genes to the latents.
 
 Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M hidden genes.
 """
@@ -33,7 +32,7 @@ SITES_PER_LAYER = 8
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder returns.
+    """Output of the encoder.
 
     Attributes
     ----------
@@ -66,15 +65,16 @@ class Encoder(Protocol):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden. It may be on the CPU while the batch is on a GPU: no wait then.
+            bool [T]: genes whose expression is hidden. It may be on the CPU if the batch is on a GPU, which avoids
+            waiting for the GPU.
         counter
-            Where dropout comes from; None: no dropout.
+            Source of the random numbers of dropout; None: no dropout.
         only_cls
-            Compute no more than the embedding needs; ``Encoded.hidden`` is None.
+            Compute only the embedding; ``Encoded.hidden`` is None.
         presence
-            How much each gene is present, [V, T] in V variants: 0 as if the cell did not have it, 1 wholly, and
-            differentiable between (:mod:`cell_lm.nn.presence`). ``Encoded.cls`` is then [V, C, width]. Only without
-            dropout and hidden genes.
+            How much each gene is present, [V, T] in V variants: 0 for an absent gene, 1 for a present one, and
+            differentiable in between (:mod:`cell_lm.nn.presence`). ``Encoded.cls`` is then [V, C, width]. Not allowed
+            with dropout or hidden genes.
         """
 
 
@@ -92,7 +92,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and feed-forward, each normalised before and added after (pre-norm), dropout on both branches."""
+    """Attention and feed-forward, with pre-norm residual connections and dropout on both branches."""
 
     def __init__(self, config: EncoderConfig, attention: Projections, site: int) -> None:
         super().__init__()
@@ -102,11 +102,11 @@ class Layer(nn.Module):
         self.site, self.rate = site, config.dropout
 
     def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, site: int) -> Tensor:
-        """Return ``x`` plus the branch under dropout; all [..., width], ``keys`` one for each row."""
+        """Return ``x`` plus the branch under dropout; all [..., width], with one key per row."""
         return add_dropped(x, branch, keys, self.site + site, self.rate)
 
     def start_at_zero(self, *, attention: bool) -> Self:
-        """Let the branches add nothing at first: the last linear layer of each starts at zero."""
+        """Initialise the branches to add nothing: the last linear layer of each is zero."""
         for linear in [self.forward_block.out, *([self.attention.out] if attention else [])]:
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -128,7 +128,7 @@ class TokenLayer(Layer):
         rows: Tensor | None,
         presence: Presence | None = None,
     ) -> Tensor:
-        """Transform rows [R, width]; where ``rows`` names the queries of the layout, only those are computed."""
+        """Transform rows [R, width]; if ``rows`` gives the queries of the layout, only those are computed."""
         context = self.norm_attention(x)
         queries = context
         if rows is not None:
@@ -229,7 +229,7 @@ class LatentLayer(Layer):
     """A layer among the latents of each cell."""
 
     def forward(self, x: Tensor, keys: Tensor | None, queries: int | None = None) -> Tensor:
-        """Transform latents [C, L, width]; where ``queries`` is given, only the first so many are computed."""
+        """Transform latents [C, L, width]; if ``queries`` is given, only the first ``queries`` are computed."""
         attended = self.attention(self.norm_attention(x), queries)
         if queries is not None:
             keys = None if keys is None else keys.view(x.shape[:2])[:, :queries].flatten()
@@ -240,8 +240,8 @@ class LatentLayer(Layer):
 class LatentEncoder(nn.Module):
     """A few learned latents attend to the genes and to each other; the first latent is CLS.
 
-    The cost is linear in the genes. A hidden gene is decoded by cross-attention to the latents, its query being its
-    gene vector plus the vector of a hidden expression.
+    The cost is linear in the number of genes. A hidden gene is decoded by cross-attention to the latents; its query is
+    its gene vector plus the vector of a hidden expression.
     """
 
     def __init__(self, config: EncoderConfig, genes: int) -> None:
@@ -262,7 +262,7 @@ class LatentEncoder(nn.Module):
 
     @staticmethod
     def _cross_attention(config: EncoderConfig, site: int) -> CrossAttentionLayer:
-        # CLS is at first no more than what the latents attend to, a mean of gene vectors: by itself it differs by cell
+        # CLS is initially only what the latents attend to, a mean of gene vectors, which differs by cell
         return CrossAttentionLayer(config, site).start_at_zero(attention=False)
 
     def forward(
@@ -317,7 +317,7 @@ class LatentEncoder(nn.Module):
 
 
 def build_encoder(config: EncoderConfig, genes: int) -> TokenEncoder | LatentEncoder:
-    """Return the encoder that the configuration names, for a vocabulary of ``genes`` genes."""
+    """Return the encoder of the configuration, for a vocabulary of ``genes`` genes."""
     kinds: dict[str, Callable[[EncoderConfig, int], TokenEncoder | LatentEncoder]]
     kinds = {"full": TokenEncoder, "performer": TokenEncoder, "latent": LatentEncoder}
     return kinds[config.attention](config, genes)

@@ -1,4 +1,4 @@
-"""The heads of pretraining, one for each objective."""
+"""The heads of pretraining, one per objective."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Where the rows of each cell lie among packed rows: worked out once a batch, passed through all its layers.
+"""Positions of the rows of each cell among packed rows, computed once per batch and used by all layers.
 
-The lengths are known on the host, so that nothing here waits for a GPU.
+The lengths are on the CPU, so that nothing here waits for a GPU.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from torch import Tensor
 from cell_lm.data.loading.batch import CellBatch, to_device
 
 _GROWTH = 1.25
-"""By how much the lengths in a bucket differ at most, for long cells: a fifth of a bucket is padding at worst."""
+"""Largest ratio of lengths in a bucket, for long cells: at most a fifth of a bucket is padding."""
 _SHORT = 8
 """Lengths far below this fall into few buckets."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """Packed rows, a segment of them for each of C cells.
+    """Packed rows, one segment for each of C cells.
 
     Attributes
     ----------
     lengths : ndarray
-        int64 [C]: rows of each cell, 0 or more.
+        int64 [C]: number of rows of each cell, 0 or more.
     offsets : Tensor
         int32 [C + 1], on the device of the rows: cell ``c`` holds the rows ``offsets[c]`` to ``offsets[c + 1]``.
     """
@@ -53,7 +53,7 @@ class Segments:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """The lengths as Python numbers."""
+        """The lengths as Python integers."""
         sizes: list[int] = self.lengths.tolist()
         return sizes
 
@@ -64,22 +64,22 @@ class Segments:
 
     @cached_property
     def longest(self) -> int:
-        """Rows of the longest cell; 0 where there is no cell."""
+        """Rows of the longest cell; 0 without cells."""
         return max(self.sizes, default=0)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Cells of similar lengths, which are computed at once.
+    """Cells of similar lengths, which are computed together.
 
     Attributes
     ----------
     cells : Tensor
-        int64 [c]: which ones, on the device of the rows.
+        int64 [c]: indices of the cells, on the device of the rows.
     queries, keys : int
-        Rows of the longest of them.
+        Rows of the longest cell of the bucket.
     filled : Tensor | None
-        bool [c, keys]: which keys are rows of the cell, the others being padding; None where no key is.
+        bool [c, keys]: False for padding; None if there is no padding.
     """
 
     cells: Tensor
@@ -101,7 +101,7 @@ class Buckets:
     ----------
     buckets : tuple of Bucket
     query_rows, key_rows : Tensor
-        int64 [R]: where each packed row goes among the padded rows of all buckets, one bucket after the other.
+        int64 [R]: index of each packed row among the padded rows of all buckets, concatenated.
     """
 
     buckets: tuple[Bucket, ...]
@@ -118,25 +118,25 @@ class Buckets:
 
     @staticmethod
     def _split(rows: Tensor, index: Tensor, shapes: list[tuple[int, int]]) -> Iterator[Tensor]:
-        # no index occurs twice, so neither this nor its gradient (a gather) adds in an order of its own
+        # no index occurs twice, so this and its gradient (a gather) are deterministic
         sizes = [cells * longest for cells, longest in shapes]
         padded = rows.new_zeros(sum(sizes), *rows.shape[1:]).index_copy(0, index, rows)
         for part, shape in zip(torch.split(padded, sizes), shapes, strict=True):
             yield part.view(*shape, *rows.shape[1:])
 
     def join_queries(self, parts: list[Tensor]) -> Tensor:
-        """Return packed rows again: the inverse of :meth:`split_queries`."""
+        """Return packed rows: the inverse of :meth:`split_queries`."""
         return torch.cat([part.flatten(0, 1) for part in parts]).index_select(0, self.query_rows)
 
 
 @dataclass(frozen=True)
 class AttentionLayout:
-    """Which rows attend to which: each cell's queries to its own keys.
+    """Queries and keys of each cell; queries attend to the keys of their own cell.
 
     Attributes
     ----------
     queries, keys : Segments
-        Of the same cells.
+        Segments of the same cells.
     """
 
     queries: Segments
@@ -167,13 +167,13 @@ class AttentionLayout:
 
 
 def _length_class(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return a number for each length, equal for similar ones; a cell without rows is similar to no other."""
+    """Return a class for each length, equal for similar lengths; cells without rows have their own class."""
     number = np.floor(np.log((lengths + _SHORT) / _SHORT) / np.log(_GROWTH)).astype(np.int64)
     return np.where(lengths == 0, -1, number)
 
 
 def _padded_rows(lengths: NDArray[np.int64], members: list[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return where each packed row goes when the cells of each bucket are padded to its longest, int64 [R]."""
+    """Return the index of each packed row when the cells of each bucket are padded to its longest, int64 [R]."""
     first, done = np.zeros(len(lengths), np.int64), 0
     for cells in members:
         longest = int(lengths[cells].max())
@@ -200,9 +200,9 @@ class HiddenGenes:
     mask : Tensor
         bool [T], on the device of the batch.
     index : Tensor
-        int64 [M]: which ones, on that device.
+        int64 [M]: indices of these genes, on that device.
     lengths : ndarray
-        int64 [C]: how many there are in each cell.
+        int64 [C]: number of hidden genes of each cell.
     """
 
     mask: Tensor
@@ -211,7 +211,7 @@ class HiddenGenes:
 
     @classmethod
     def of(cls, hidden: Tensor, batch: CellBatch) -> HiddenGenes:
-        """Return them given bool [T]; where that lies on a GPU, this waits for it."""
+        """Return the hidden genes given bool [T]; if that is on a GPU, this waits for it."""
         on_host = hidden.cpu().numpy()
         index, device = np.flatnonzero(on_host), batch.genes.device
         mask = hidden if hidden.device == device else to_device(on_host, device)

@@ -1,7 +1,8 @@
 """Linear layers whose float32 products on the CPU go through oneDNN.
 
-PyTorch hands float32 products to MKL, which on processors that are not Intel's leaves the wide vector units idle (half
-the speed or less, measured); oneDNN, which PyTorch ships and uses for bfloat16 alone, asks the processor what it can.
+PyTorch uses MKL for float32 products, which does not use the wide vector units of processors by other vendors than
+Intel (half the speed or less, measured). oneDNN, which PyTorch includes and uses only for bfloat16, detects what the
+processor supports.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 
 def _onednn() -> Any:
-    """Return oneDNN's product ``x @ weight.T + bias``, or None where this PyTorch has none."""
+    """Return oneDNN's product ``x @ weight.T + bias``, or None if this PyTorch does not include it."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
@@ -23,7 +24,7 @@ def _onednn() -> Any:
 
 _PRODUCT = _onednn()
 BLOCK = 1024
-"""Rows of a long batch over which the gradient of a weight is summed at a time: they fit the cache, all would not."""
+"""Rows per block when the gradient of a weight is summed over a long batch, so that a block fits into the cache."""
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -43,7 +44,7 @@ def _outer(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def _outer_block(grad: Tensor, x: Tensor) -> Tensor:
-    # with the narrower side as its rows the product is up to twice as fast
+    # with the narrower side as rows the product is up to twice as fast
     if grad.shape[1] <= x.shape[1]:
         return _product(grad.T, x.T)
     return _product(x.T, grad.T).T
@@ -69,7 +70,7 @@ class _Linear(torch.autograd.Function):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``x @ weight.T + bias``, [..., in] to [..., out], by whatever computes it fastest."""
+    """Return ``x @ weight.T + bias``, [..., in] to [..., out], by the fastest available library."""
     if _fits_onednn(x, weight):
         result: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
         return result
@@ -88,7 +89,7 @@ def _fits_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 class Linear(nn.Linear):
-    """:class:`torch.nn.Linear`, its weights and their names the same, by :func:`linear`."""
+    """:class:`torch.nn.Linear`, with the same weights and names, computed by :func:`linear`."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name PyTorch gives it
         """Transform [..., in] to [..., out]."""

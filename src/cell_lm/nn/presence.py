@@ -1,11 +1,11 @@
 """Genes that are only partly present: attention in which every key has a weight between 0 (absent) and 1 (present).
 
-A key's weight multiplies its share of the attention before the shares are divided by their sum: the logarithm of the
-weight is added to its logit. A key of weight 0 is therefore exactly a key that is absent, and with all weights 1 the
-attention is the ordinary one. Shares alone would make a cell of half-present genes the same as the whole cell; so what
-the *most* present gene of a cell lacks goes to a null key, which has the share of all its genes: it stands for CLS
-(``full``, ``performer``), which is all that a cell without genes has, or for a vector of zeros (``latent``). Where one
-gene is wholly present, the null key has no weight.
+A key's weight multiplies its unnormalised attention: the logarithm of the weight is added to its logit. A key of weight
+0 is therefore exactly absent, and with all weights 1 the attention is the ordinary one. Weights alone would make a cell
+of half-present genes the same as the whole cell. One minus the presence of the *most* present gene of a cell is
+therefore the weight of a null key, which has the attention of all its genes. Its value is that of CLS (``full``,
+``performer``), the only row of a cell without genes, or a vector of zeros (``latent``). If one gene is fully present,
+the null key has no weight.
 
 Shapes: C cells, T genes over all of them, V variants of the presence, H heads, K width of a head.
 """
@@ -25,7 +25,7 @@ from cell_lm.nn.layout import AttentionLayout
 
 @dataclass(frozen=True)
 class PresencePart:
-    """The presence of the keys of c cells that are computed at once.
+    """The presence of the keys of c cells that are computed together.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class PresencePart:
     null : Tensor
         [c, V]: the weight of the null key, 0 to 1.
     cls : int
-        Keys in front of the genes of a cell: 1 where CLS is one, else 0.
+        Keys in front of the genes of a cell: 1 if CLS is a key, else 0.
     """
 
     keys: Tensor
@@ -53,7 +53,7 @@ class Presence:
     null : Tensor
         [V, C].
     cls : int
-        Keys of each cell in front of its genes: 1 where CLS is one, else 0.
+        Keys in front of the genes of each cell: 1 if CLS is a key, else 0.
     """
 
     keys: Tensor
@@ -62,11 +62,11 @@ class Presence:
 
     @classmethod
     def of(cls, genes: Tensor, offsets: NDArray[np.int64]) -> Presence:
-        """Return the presence of genes alone: ``genes`` [V, T], ``offsets`` as in a batch."""
+        """Return the presence of genes without CLS: ``genes`` [V, T], ``offsets`` as in a batch."""
         return cls(genes, _null_weight(genes, offsets), 0)
 
     def with_cls(self, order: Tensor) -> Presence:
-        """Return it with a CLS a cell, always present, put in by ``order``, the permutation of genes and then CLS."""
+        """Return it with a CLS per cell, always present, inserted by ``order``, the permutation of genes, then CLS."""
         keys = torch.cat([self.keys, self.keys.new_ones(len(self.keys), self.null.shape[1])], dim=1)
         return Presence(keys[:, order], self.null, 1)
 
@@ -84,11 +84,11 @@ class Presence:
 
 
 def _null_weight(genes: Tensor, offsets: NDArray[np.int64]) -> Tensor:
-    """Return what the most present gene of each cell lacks, [V, C]; 1 in a cell that has no gene."""
+    """Return one minus the presence of the most present gene of each cell, [V, C]; 1 for a cell without genes."""
     parts: tuple[Tensor, ...] = torch.split(genes, np.diff(offsets).tolist(), dim=1)
     most = [part.amax(dim=1) if part.shape[1] else part.new_zeros(len(part)) for part in parts]
     missing = 1.0 - torch.stack(most, dim=1) if most else genes.new_zeros(len(genes), 0)
-    # where a gene is wholly present, removing any single one gives the null key no weight: the slope is 0, too
+    # if a gene is fully present, removing any single one gives the null key no weight: its gradient is 0, too
     return torch.where(missing > 0, missing, torch.zeros_like(missing))
 
 
@@ -100,13 +100,13 @@ def present_attention(
     Parameters
     ----------
     query
-        [c, V * g, H, K]: the same number g of rows for each variant, one variant after the other.
+        [c, V * g, H, K]: the same number g of rows for each variant, ordered by variant.
     key, value
         [c, m, H, K].
     filled
         bool [c, m]: keys that are not padding; None: all.
     presence
-        Of the m keys.
+        Presence of the m keys.
 
     Returns
     -------

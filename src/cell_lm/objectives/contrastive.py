@@ -1,4 +1,4 @@
-r"""The contrastive loss of a whole batch and its gradient, in tiles: the logits are never held whole.
+r"""The contrastive loss of a whole batch and its gradient, in tiles: the full matrix of logits is never in memory.
 
 Of N cells there are two views each, 2N unit vectors z. Each view has one positive, the other view of its cell, and 2N
 - 2 negatives, all views of all other cells (NT-Xent, InfoNCE over both views [1]_). With :math:`s_{ij} = z_i \cdot z_j
@@ -10,8 +10,7 @@ Of N cells there are two views each, 2N unit vectors z. Each view has one positi
 
 One sweep over the tiles of s gives every :math:`\ell`, a second one the gradient. Memory beyond z and its gradient is
 one tile. s is symmetric, so where one process computes all rows, a tile above the diagonal serves its rows and its
-columns. Where several ranks share the work, each sweeps the rows of its own cells, and all that they exchange in
-between is :math:`\ell`, one number a view.
+columns. Several ranks each compute the rows of their own cells, and exchange only :math:`\ell`, one number per view.
 
 References
 ----------
@@ -32,7 +31,7 @@ TILE = 1024
 
 
 class _Tile(NamedTuple):
-    """A piece of s: its rows, its columns, and whether its transpose stands for a piece below the diagonal."""
+    """A tile of s: its rows, its columns, and whether its transpose represents a tile below the diagonal."""
 
     rows: slice
     columns: slice
@@ -45,7 +44,7 @@ def _blocks(start: int, stop: int, tile: int) -> list[slice]:
 
 
 def _leave_out_self(similarity: Tensor, row: int, column: int) -> None:
-    """Set to -inf where a view would be compared with itself; the tile begins at ``row`` and ``column`` of s."""
+    """Set the entries of a view with itself to -inf; the tile starts at ``row`` and ``column`` of s."""
     height, width = similarity.shape
     first, last = max(row, column), min(row + height, column + width)
     if first < last:
@@ -60,7 +59,7 @@ class _Tiles:
     z
         [2N, width]: the first views of all cells, then the second ones.
     cells
-        Whose rows; None: all cells.
+        Cells of the rows; None: all cells.
     temperature, tile
         As in :func:`info_nce`.
     """
@@ -103,20 +102,20 @@ def info_nce(
     Parameters
     ----------
     first, second
-        [N, width]: the two views, on the unit sphere; row i of both is the same cell. N is at least 2.
+        [N, width]: the two views, as unit vectors; row i of both is the same cell. N is at least 2.
     temperature
-        Of the softmax.
+        Temperature of the softmax.
     cells
-        Whose gradient is returned; by default that of all cells. The loss is over all cells either way.
+        Cells whose gradient is returned; default: all. The loss is over all cells in either case.
     share
         With ``cells``: given the log-sum-exp of the two views of those cells, [cells, 2], returns that of all, [N, 2].
     tile
-        Rows and columns of a tile; bounds memory, changes nothing else.
+        Rows and columns of a tile; limits memory, changes no result.
 
     Returns
     -------
     loss, gradient by first, gradient by second
-        Scalar; [N, width] each, or as many rows as ``cells`` names.
+        Scalar; [N, width] each, or one row per cell of ``cells``.
     """
     half = len(first)
     z = torch.cat([first, second]).detach()

@@ -1,4 +1,4 @@
-"""Cell type discrimination: is this a tumour cell or a normal one? Cells of unknown malignancy do not count."""
+"""Cell type discrimination: tumour or normal cell. Cells of unknown malignancy are ignored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cell_lm.data.obs.malignancy import TUMOUR, UNKNOWN
 
 
 def discrimination_loss(logits: Tensor, malignancy: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed binary cross-entropy (nats) over the cells of known malignancy, and how many are right.
+    """Return the summed binary cross-entropy (nats) over the cells of known malignancy, and the number correct.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def discrimination_loss(logits: Tensor, malignancy: Tensor) -> tuple[Tensor, Ten
     malignancy
         int64 [C]: ``NORMAL``, ``TUMOUR`` or ``UNKNOWN``.
     """
-    # by weights: to select the known cells, the CPU would wait for a GPU to count them
+    # by weights: selecting the known cells would make the CPU wait for the GPU
     known, tumour = malignancy != UNKNOWN, malignancy == TUMOUR
     wide = torch.promote_types(logits.dtype, torch.float32)
     losses = F.binary_cross_entropy_with_logits(logits.to(wide), tumour.to(wide), reduction="none")

@@ -1,24 +1,24 @@
-r"""Divide and conquer: one step on a batch of any size in the memory of a chunk, equal to the step on the whole batch.
+r"""Divide and conquer: a step on a batch of any size in the memory of a chunk, equal to the step on the whole batch.
 
-The contrastive loss of a batch couples all its cells, so the usual remedy for little memory, accumulating over small
-batches, optimises something else. This engine computes the gradient of the whole batch:
+The contrastive loss of a batch couples all its cells, so the usual remedy for little memory, gradient accumulation over
+small batches, optimises another loss. This engine computes the gradient of the whole batch:
 
 1. **Divide.** Every chunk goes through the encoder without a graph; only the embeddings z of its views are kept.
 2. **Conquer.** The loss of all N cells is computed on z alone, with :math:`g = \partial L / \partial z`. Over several
    ranks z is gathered first, so the negatives span all of them.
 3. **Replay.** Every chunk goes through the encoder again, now with a graph, and :math:`\langle z, g \rangle` is
-   back-propagated, together with the chunk's share of the masked-LM and discrimination losses, which cost no further
-   forward.
+   back-propagated, together with the chunk's part of the masked-LM and discrimination losses, which need no further
+   forward pass.
 
 *Why it is equal.* By the chain rule :math:`\nabla_\theta L = \sum_c (\partial z_c / \partial \theta)^\top g_c`, a sum
 over chunks c as soon as two things hold: :math:`z_c` depends on no other chunk, and the replay computes the same
 :math:`z_c` as the first pass. The first holds because the encoder has no operation across cells; the second because
-dropout and masking are functions of (seed, step, slot, view, gene, site) and not draws from a generator. The other
-two losses are sums over genes and cells divided by counts of the *whole* batch over all ranks, so their chunk shares
-add up too. Nothing in this depends on how the batch is cut.
+dropout and masking are functions of (seed, step, slot, view, gene, site) and not draws from a generator. The other two
+losses are sums over genes and cells divided by counts of the *whole* batch over all ranks, so the parts of the chunks
+add up, too. The result does not depend on the chunking.
 
-On a GPU a pass over a chunk waits for it once, for the genes that its views keep and hide: how long the packed rows
-are is decided on the CPU. All sums stay on the GPU until the step ends.
+On a GPU, a pass over a chunk synchronises once, to read which genes its views keep and hide: the lengths of the packed
+rows are computed on the CPU. All sums stay on the GPU until the step ends.
 
 The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 2021, arXiv 2101.06983).
 """
@@ -57,31 +57,31 @@ from cell_lm.objectives.ranks import (
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a whole batch over all ranks, in nats; NaN where an objective is off or no gene or cell counts."""
+    """The losses of a whole batch over all ranks, in nats; NaN if an objective is off or has no gene or cell."""
 
     total: float
-    """Weighted sum, what was optimised."""
+    """Weighted sum, the optimised loss."""
     masked: float
-    """Mean cross-entropy a hidden gene."""
+    """Mean cross-entropy per hidden gene."""
     discrimination: float
-    """Mean cross-entropy a cell of known malignancy."""
+    """Mean cross-entropy per cell of known malignancy."""
     contrastive: float
-    """Mean InfoNCE a view."""
+    """Mean InfoNCE per view."""
     masked_accuracy: float
-    """Share of hidden genes whose bin was predicted right."""
+    """Fraction of hidden genes whose bin was predicted correctly."""
     discrimination_accuracy: float
-    """Share of cells of known malignancy that were predicted right."""
+    """Fraction of cells of known malignancy that were predicted correctly."""
     masked_genes: int
-    """Hidden genes over both views."""
+    """Number of hidden genes over both views."""
     labelled_cells: int
-    """Views of cells of known malignancy."""
+    """Number of views of cells of known malignancy."""
     cells: int
     """Cells."""
 
 
 @dataclass(frozen=True)
 class _Views:
-    """A chunk with its views one after the other, ready for the model."""
+    """A chunk with its views concatenated, ready for the model."""
 
     batch: CellBatch
     counter: Counter
@@ -103,7 +103,7 @@ class _Views:
 
 @dataclass(frozen=True)
 class _Counts:
-    """What the losses of the whole batch over all ranks are divided by."""
+    """Denominators of the losses of the whole batch over all ranks."""
 
     masked: int
     labelled: int
@@ -116,7 +116,7 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _FirstPass:
-    """What the first pass leaves: embeddings of each chunk, views and outputs of those kept, and what was counted."""
+    """Result of the first pass: embeddings of each chunk, views and outputs of those kept, and the counts."""
 
     projections: list[Tensor]
     kept: list[tuple[_Views, Output]]
@@ -138,15 +138,16 @@ class DivideAndConquer:
     objectives
         Weights and settings of the three objectives.
     seed
-        Of dropout and masking.
+        Seed of dropout and masking.
     token_budget
-        Genes over all views that one chunk may hold. Bounds memory; changes no result.
+        Most genes in one chunk, over all views. It limits memory and changes no result.
     keep
-        Chunks whose graph is kept from the first pass, not computed again; trades memory for time, changes no result.
+        Number of chunks whose graph is kept from the first pass instead of computed again; trades memory for time,
+        changes no result.
     autocast
-        Makes the context under which the model runs.
+        Factory of the autocast context of the model.
     group
-        Ranks that share the batch; None: the default group where ``torch.distributed`` is initialised, else this
+        Process group that shares the batch; None: the default group if ``torch.distributed`` is initialised, else this
         process.
     """
 
@@ -173,14 +174,14 @@ class DivideAndConquer:
         Parameters
         ----------
         batch
-            The cells of this rank, in their slots of the global batch.
+            The cells of this rank, with their slots in the global batch.
         step
-            Number of the optimiser step; with the seed it decides dropout and masking.
+            Number of the optimiser step; with the seed it determines dropout and masking.
         loss_scale
-            Factor on the gradient, for instance one over the number of accumulated batches.
+            Factor of the gradient, for example one over the number of accumulated batches.
         synchronise
-            Sum ``.grad`` over the ranks, in one all-reduce (a sharded model: into shards, with the last chunk). Leave
-            it out for all but the last of accumulated batches.
+            Sum ``.grad`` over the ranks, in one all-reduce (a sharded model: into shards, with the last chunk). With
+            accumulated batches, set it only for the last one.
         """
         self.model.redraw_features(self.seed, step)
         chunks = self._divide(batch)
@@ -196,7 +197,7 @@ class DivideAndConquer:
             if is_sharded(self.model):
                 loss = loss + _zero(output)
                 reduce_with_this_pass(self.model, synchronise and not left)
-            if loss.requires_grad:  # no gene or cell of a chunk may count
+            if loss.requires_grad:  # a chunk can be without hidden genes and labelled cells
                 (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += parts
         if synchronise:
@@ -207,8 +208,8 @@ class DivideAndConquer:
     def evaluate(self, batch: CellBatch, step: int) -> Losses:
         """Return the losses of a batch as :meth:`step` would, dropout and masking included; no gradient.
 
-        The random features of ``performer`` are those of step 0, so that evaluations differ by the weights alone;
-        afterwards they are what they were.
+        The random features of ``performer`` are those of step 0, so that evaluations differ only by the weights; they
+        are restored afterwards.
         """
         one = _Counts(1, 1, 1)
         counts, sums = self._zeros(torch.int64, 3), self._zeros(torch.float64, 4)
@@ -234,7 +235,7 @@ class DivideAndConquer:
     def _first_pass(self, chunks: Sequence[CellBatch], step: int) -> _FirstPass:
         """Encode every chunk for its embeddings, the last ``keep`` of them with their graph, and count genes and cells.
 
-        Without the contrastive objective there is nothing to encode ahead: the counts are all that is needed.
+        Without the contrastive objective nothing is encoded: only the counts are needed.
         """
         counts = self._zeros(torch.int64, 3)
         projections: list[Tensor] = []
@@ -265,7 +266,7 @@ class DivideAndConquer:
         return _Views(batch, counter, torch.from_numpy(masks))
 
     def _choose(self, chunk: CellBatch, step: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the genes of a chunk that each view keeps, and those that it hides, bool [views, T] on the CPU."""
+        """Return which genes of a chunk each view keeps, and which it hides, bool [views, T] on the CPU."""
         masking, share = self.objectives.masked, self.objectives.contrastive.gene_fraction
         counters = [Counter.of(self.seed, step, chunk.slots, view) for view in range(self.views)]
         masks = []
@@ -292,11 +293,11 @@ class DivideAndConquer:
     def _conquer(self, projections: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
         """Return the contrastive loss over all ranks, and its gradient by the embeddings of each chunk of this one.
 
-        Given are the embeddings of the two views of each chunk, one view after the other.
+        The input is the embeddings of the two views of each chunk, concatenated by view.
         """
         if self.views == 1:
             return self._zeros(torch.float64, 1)[0] * torch.nan, [None] * len(projections)
-        no_cell = self.model.no_projection()  # a rank may hold none
+        no_cell = self.model.no_projection()  # a rank can be empty
         pairs = [projection.chunk(2) for projection in projections]
         halves = [torch.cat(views) for views in zip((no_cell, no_cell), *pairs, strict=True)]
         everyone, mine = gather_rows(torch.cat(halves, dim=1), self.group)
@@ -314,7 +315,7 @@ class DivideAndConquer:
         return loss, [torch.cat(views) for views in by_chunk]
 
     def _local_losses(self, output: Output, views: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
-        """Return a chunk's share of the weighted loss, and its sums: masked, right, discrimination, right."""
+        """Return a chunk's part of the weighted loss, and its sums: masked, correct, discrimination, correct."""
         loss = output.projection.new_zeros(())
         sums = [loss] * 4
         if self.objectives.masked.weight and counts.masked:
@@ -336,7 +337,7 @@ class DivideAndConquer:
             (weights.discrimination.weight, discrimination),
             (weights.contrastive.weight, float(contrastive)),
         ]
-        # an objective without a gene or cell that counts adds nothing; a loss that is NaN by itself must show
+        # an objective without genes or cells adds nothing; a loss that is itself NaN must stay visible
         counted = [bool(counts.masked), labelled, self.views == 2]
         total = sum(weight * term for (weight, term), on in zip(terms, counted, strict=True) if weight and on)
         return Losses(

@@ -1,4 +1,4 @@
-"""Masked language modelling: hide the expression of some genes and predict its bin from the others."""
+"""Masked language modelling: hide the expression of some genes and predict its bin from the other genes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def choose_hidden(batch: CellBatch, counter: Counter, rate: float) -> Tensor:
 
 
 def choose_read(batch: CellBatch, counter: Counter, share: float) -> Tensor:
-    """Choose the genes that a view reads at all, each with probability ``share``, as bool [T]."""
+    """Choose the genes that a view reads, each with probability ``share``, as bool [T]."""
     return ~_draw(batch, counter, READ_SITE, 1.0 - share)
 
 
 def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the summed cross-entropy (nats) of logits [M, bins] against bins [M], and how many are right."""
+    """Return the summed cross-entropy (nats) of logits [M, bins] against bins [M], and the number correct."""
     wide = torch.promote_types(logits.dtype, torch.float32)
     loss = F.cross_entropy(logits.to(wide), bins, reduction="sum")
     return loss, (logits.detach().argmax(-1) == bins).sum()
 
 
 def frequent_bin_accuracy(training: CellBatch, held_out: CellBatch, bins: int) -> float:
-    """Return how often the bin that a gene has most often in the training cells is right in held-out cells.
+    """Return the accuracy in held-out cells of predicting each gene's most frequent bin in the training cells.
 
-    What can be reached by knowing the gene and not the cell. A gene without training cells gets the most frequent bin.
+    This baseline uses the gene but not the cell. A gene without training cells gets the most frequent bin of all genes.
     """
     counts = torch.zeros(int(max(training.genes.max(), held_out.genes.max())) + 1, bins, dtype=torch.int64)
     counts.index_put_((training.genes, training.bins), torch.ones_like(training.genes), accumulate=True)

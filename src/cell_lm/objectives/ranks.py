@@ -1,7 +1,7 @@
-"""What ranks exchange in a step: sums of counts, the embeddings, and (once) the gradient.
+"""Communication of ranks in a step: sums of counts, the embeddings, and (once) the gradient.
 
 Where the model is sharded (``fully_shard`` of torch, FSDP2), parameters are gathered for every pass over a chunk and
-the gradient is reduced into shards by the last backward pass. All ranks must then make equally many passes.
+the gradient is reduced into shards by the last backward pass. All ranks must then run the same number of passes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _device(group: Group) -> torch.device:
 
 
 def sum_over_ranks(values: Tensor, group: Group) -> Tensor:
-    """Return the sum of small tensors over the ranks; on the CPU where there are several."""
+    """Return the sum of small tensors over the ranks; on the CPU if there are several."""
     if world_size(group) == 1:
         return values
     shared = values.to(_device(group), copy=True)
@@ -39,12 +39,12 @@ def sum_over_ranks(values: Tensor, group: Group) -> Tensor:
 
 
 def gather_rows(rows: Tensor, group: Group) -> tuple[Tensor, slice]:
-    """Join a matrix [n, width] over the ranks, in order of rank; ranks may hold unequally many rows.
+    """Concatenate a matrix [n, width] over the ranks, by rank; the numbers of rows may differ.
 
     Returns
     -------
     joined, mine
-        [N, width], and which rows are this rank's.
+        [N, width], and the slice of this rank's rows.
     """
     if world_size(group) == 1:
         return rows, slice(0, len(rows))
@@ -61,15 +61,15 @@ def gather_rows(rows: Tensor, group: Group) -> tuple[Tensor, slice]:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether each rank holds a part of the parameters only."""
+    """Whether each rank holds only a part of the parameters."""
     return isinstance(model, FSDPModule)
 
 
 def all_reduce_gradients(model: nn.Module, group: Group) -> None:
     """Sum ``.grad`` of all parameters over the ranks in a single all-reduce; a missing gradient counts as zero.
 
-    On one rank, too, so that a parameter that no loss depends on is treated alike on any number of ranks. A sharded
-    model reduces its gradient itself, see :func:`reduce_with_this_pass`.
+    This also runs on one rank, so that a parameter that no loss depends on is treated the same on any number of ranks.
+    A sharded model reduces its gradient itself, see :func:`reduce_with_this_pass`.
     """
     if is_sharded(model):
         return
@@ -102,10 +102,10 @@ def reshard(model: nn.Module) -> None:
 
 
 def cut_alike(batch: CellBatch, token_budget: int, group: Group) -> list[CellBatch]:
-    """Cut a rank's share into as many chunks as every other rank cuts its own into.
+    """Cut a rank's cells into the same number of chunks as on every other rank.
 
-    That is as many as the rank with the most genes needs; the others halve their largest chunks. Where a rank has
-    fewer cells than that, there are as many chunks as it has cells, and the others exceed the budget.
+    The number is that of the rank with the most genes; the others halve their largest chunks. If a rank has fewer cells
+    than that, the number is its number of cells, and the others exceed the budget.
 
     Raises
     ------

@@ -1,1 +1,2 @@
-"""The formats that cells come in, one module each; all give a :class:`~cell_lm.data.formats.cell_file.CellFile`."""
+"""The supported file formats, one module each; all return a
+:class:`~cell_lm.data.formats.cell_file.CellFile`."""

@@ -1,4 +1,4 @@
-"""What a file is, by what it holds rather than by its name."""
+"""Detection of the format of a file, by its content rather than its name."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def detect(path: str | Path) -> Format:
     Raises
     ------
     InputError
-        There is no such file, it is empty, cannot be opened, or is of no format that is read; it says what it is.
+        There is no such file, it is empty, cannot be opened, or has an unsupported format, which the message names.
     """
     path, name = Path(path), str(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Files that are no cells, or are called what they are not: each is named, with what to do."""
+"""Files that do not hold cells, or have a wrong extension: recognised by kind, with advice."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _KINDS = (
 
 
 def refuse_foreign_file(head: bytes, name: str) -> None:
-    """Refuse a file that is known to be something else by its first bytes.
+    """Refuse a file of another kind, recognised by its first bytes.
 
     Raises
     ------

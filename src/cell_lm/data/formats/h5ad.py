@@ -1,7 +1,7 @@
-"""AnnData's own files: one matrix with its cells and genes, whole or a block at a time, and nothing else.
+"""AnnData's own files: one matrix with its cells and genes, whole or in blocks, and nothing else.
 
-Only the parts that are asked for are read, obs and var by anndata's own element reader; each part is walked before, so
-that nothing outside the file is ever read. Backed files are never handed to anndata, which would follow links.
+Only the requested parts are read, obs and var by anndata's own element reader; each part is checked first, so that
+nothing outside the file is read. Backed files are not opened by anndata, which would follow links.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def read_h5ad_source(path: Path, layer: str | None) -> Source:
 
 @contextmanager
 def open_h5ad(path: Path, layer: str | None) -> Iterator[CellFile]:
-    """Open one matrix to be read a block at a time."""
+    """Open one matrix, to read it in blocks."""
     with opened(path) as file, open_h5ad_in(file, str(path), layer) as cells:
         yield cells
 
@@ -122,7 +122,7 @@ def _read_compressed(group: h5py.Group) -> sparse.csr_matrix[Any] | sparse.csc_m
 
 
 def is_h5ad(file: h5py.File, name: str) -> bool:
-    """Tell whether an HDF5 file has the parts of an AnnData."""
+    """Return whether an HDF5 file has the parts of an AnnData."""
     return any(holds(file, key, name) for key in ("obs", "var"))
 
 
@@ -133,7 +133,7 @@ def encoding(node: Any) -> str:
 
 
 def _find(file: h5py.Group, layer: str | None, name: str) -> _Parts:
-    """Choose a matrix, check it as far as that needs no reading, and read its tables."""
+    """Choose a matrix, check it without reading it, and read its tables."""
     _refuse_other_layouts(file, name)
     layers = list(file["layers"]) if holds(file, "layers", name) else []
     has_raw = holds(file, RAW, name) and holds(file[RAW], X, name)
@@ -149,7 +149,7 @@ def _find(file: h5py.Group, layer: str | None, name: str) -> _Parts:
 
 
 def _some_entries(file: h5py.Group, place: str, layers: Sequence[str], name: str) -> NDArray[Any] | None:
-    """Return some entries of a matrix; None where it cannot be read, which is no concern of whoever reads another."""
+    """Return some entries of a matrix; None if it cannot be read, since another matrix may be the one to read."""
     key = f"layers/{place}" if place in layers else {X: "X", RAW: "raw/X"}[place]
     try:
         survey(file, [key], name)
@@ -157,7 +157,7 @@ def _some_entries(file: h5py.Group, place: str, layers: Sequence[str], name: str
         if isinstance(node, h5py.Dataset):
             return np.asarray(node[: max(1, _SAMPLE // max(node.shape[1], 1))]).ravel()
         return np.asarray(node["data"][:_SAMPLE])
-    except Exception:  # a damaged part can break h5py in any way
+    except Exception:  # a damaged part can raise any error in h5py
         return None
 
 

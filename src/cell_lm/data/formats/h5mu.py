@@ -1,4 +1,4 @@
-"""MuData's files (h5mu): one AnnData for each modality, of which the expression of genes is read."""
+"""MuData files (h5mu): one AnnData per modality; the modality with gene expression is read."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _MODALITIES = "mod"
 
 
 def is_h5mu(file: h5py.File, name: str) -> bool:
-    """Tell whether an HDF5 file has the parts of a MuData."""
+    """Return whether an HDF5 file has the parts of a MuData."""
     return holds(file, _MODALITIES, name) and isinstance(file[_MODALITIES], h5py.Group)
 
 
 @contextmanager
 def open_h5mu(path: Path, layer: str | None) -> Iterator[CellFile]:
-    """Open one modality to be read a block at a time.
+    """Open one modality, to read it in blocks.
 
-    ``layer`` is its name (``rna``), or its name and that of a layer (``rna/counts``); default: the expression of genes,
-    or the only one there is.
+    ``layer`` is its name (``rna``), or its name and that of a layer (``rna/counts``); default: gene expression, or the
+    only modality.
     """
     name = str(path)
     with opened(path) as file:
@@ -42,7 +42,7 @@ def open_h5mu(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def _choose(modalities: list[str], layer: str | None, name: str) -> tuple[str, str | None]:
-    """Return the modality, and which of its matrices."""
+    """Return the modality, and the name of its matrix."""
     if layer not in (None, X):
         wanted, _, inner = str(layer).partition("/")
         if wanted in modalities:

@@ -1,7 +1,7 @@
-"""HDF5 files that may be anything: cut off, damaged, hostile. Each ends in one clear line.
+"""Untrusted HDF5 files: truncated, damaged or malicious ones give a one-line error.
 
-A link is refused where it is met, so that a file can never make us read another one; what else may lie outside, and how
-much it would fill, :mod:`~cell_lm.data.formats.hdf5_survey` finds out before anything is read.
+Links are refused, so that a file can never cause another one to be read. :mod:`~cell_lm.data.formats.hdf5_survey` finds
+other external data, and excessive sizes, before anything is read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DAMAGED = "Copy or download the file again, or write it again with the program t
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file; what a damaged one raises is refused, what the caller raises passes as it is."""
+    """Open a file; errors of a damaged file become an :class:`InputError`, errors of the caller are unchanged."""
     with ExitStack() as stack:
         with guarded(str(path)):
             file = stack.enter_context(h5py.File(path, "r"))
@@ -29,7 +29,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def guarded(name: str) -> Iterator[None]:
-    """Turn whatever a damaged file makes the libraries raise into an :class:`InputError`."""
+    """Turn any error of the libraries for a damaged file into an :class:`InputError`."""
     try:
         yield
     except CellLMError:
@@ -45,13 +45,13 @@ def guarded(name: str) -> Iterator[None]:
 
 
 def unreadable(what: str, error: Exception, name: str) -> InputError:
-    """Return the refusal of something that a library could not read."""
+    """Return the error for something that a library could not read."""
     reason = " ".join(str(error).split())[:200] or "no reason given"
     return InputError(f"{what} cannot be read ({type(error).__name__}: {reason})", where=name, fix=DAMAGED)
 
 
 def holds(parent: h5py.Group, key: str, name: str) -> bool:
-    """Tell whether a group has a member, without following a link; a link is refused."""
+    """Return whether a group has a member, without following a link; a link is refused."""
     links, member = parent.id.links, key.encode()
     if not links.exists(member):
         return False

@@ -1,8 +1,8 @@
-"""Parts of an HDF5 file, looked through before they are read: nothing outside the file, nothing that is not stored.
+"""Checks of the parts of an HDF5 file before reading: no links to other files, no data that is not stored.
 
-A few thousand bytes of HDF5 can announce terabytes. Chunks that were never written are read as zeros, a chunk of zeros
-is compressed a thousandfold, links let one group be read a million times, and many texts can be one. So every part is
-walked first; what it announces is compared with what is stored, over all parts together.
+A few thousand bytes of HDF5 can declare terabytes. Chunks that were never written are read as zeros, a chunk of zeros
+is compressed a thousandfold, links let one group be read a million times, and many texts can share storage. Every part
+is therefore checked first: its declared size is compared with its stored size, over all parts together.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from cell_lm.data.formats.hdf5 import DAMAGED, holds
 from cell_lm.errors import InputError
 
 LARGE = 1 << 28
-"""Bytes that any file may unpack to."""
+"""Bytes that a file of any size may unpack to."""
 RATIO = 300
 """Times its stored bytes that a larger one may unpack to: dense counts that are all but empty pack 200 times."""
 _DEPTH = 64
 _PER_TEXT = 100
-"""Bytes that an object of text takes in memory, beside its letters."""
+"""Bytes that a text object takes in memory, besides its characters."""
 _BATCH = 1 << 16
 _INSIDE = "Write the file again with its data inside"
 _SOURCE = "Check where it comes from, or write it again with the program that made it"
 
 
 def survey(file: h5py.Group, keys: Iterable[str], name: str) -> None:
-    """Refuse parts of a file that are not there, lie outside of it, were never written, or unpack to far more.
+    """Refuse parts of a file that are missing, lie outside of it, were never written, or unpack to an excessive size.
 
     Parameters
     ----------
     file
         Open for reading.
     keys
-        Paths of the groups and datasets that are to be read; ``"/"`` for all of it.
+        Paths of the groups and datasets to read; ``"/"`` for all.
     name
         The file, for messages.
 
@@ -46,7 +46,7 @@ def survey(file: h5py.Group, keys: Iterable[str], name: str) -> None:
     ------
     InputError
         There is no such part; a link, external storage or a virtual dataset; a group or dataset that is reached by two
-        paths; groups nested more than 64 deep; chunks that were announced and never written; or parts that would
+        paths; groups nested more than 64 deep; chunks that were declared and never written; or parts that would
         take more than 256 MB in memory, and more than 300 times what is stored.
     """
     walk = _Walk(file, name)
@@ -56,7 +56,7 @@ def survey(file: h5py.Group, keys: Iterable[str], name: str) -> None:
 
 
 def _part(file: h5py.Group, key: str, name: str) -> h5py.Group | h5py.Dataset:
-    """Return what is at a path, every step of which is no link."""
+    """Return the object at a path, without following links."""
     node: h5py.Group = file
     for part in key.strip("/").split("/") if key != "/" else ():
         if not isinstance(node, h5py.Group) or not holds(node, part, name):
@@ -66,7 +66,7 @@ def _part(file: h5py.Group, key: str, name: str) -> h5py.Group | h5py.Dataset:
 
 
 class _Walk:
-    """What was seen so far, and how much of it there is."""
+    """Objects checked so far, and their total sizes."""
 
     def __init__(self, file: h5py.Group, name: str) -> None:
         self._name, self._seen = name, dict[Any, str]()
@@ -74,13 +74,13 @@ class _Walk:
         self._announced = self._stored = 0
 
     def add(self, node: h5py.Group | h5py.Dataset) -> None:
-        """Look through all that hangs below a node."""
+        """Check everything below a node."""
         for found in self._below(node):
             if isinstance(found, h5py.Dataset):
                 self._add_dataset(found)
 
     def refuse_bombs(self) -> None:
-        """Refuse what unpacks to far more than there is."""
+        """Refuse parts that unpack to far more than is stored."""
         stored = min(self._stored, self._size)
         if self._announced > LARGE + RATIO * stored:
             found = f"{stored:,} stored bytes announce {self._announced:,} bytes, as no counts of cells do"
@@ -126,7 +126,7 @@ class _Walk:
             raise InputError(found, where=self._name, fix=DAMAGED)
 
     def _add_texts(self, array: h5py.Dataset) -> None:
-        """Add up texts of any length: a million may be one and the same, stored once."""
+        """Add up texts of variable length: a million of them can be stored once."""
         start, step, rows = 0, 1, array.shape[0]
         while start < rows:
             weight = _weight(array[start : start + step])
@@ -149,7 +149,7 @@ def _weight(values: Any) -> int:
 
 
 def _bytes_on_disk(file: h5py.Group) -> int:
-    """Return how many bytes a file has; of one with holes, how many are not holes."""
+    """Return the size of a file in bytes, without holes."""
     try:
         stat = Path(file.file.filename).stat()
     except OSError:

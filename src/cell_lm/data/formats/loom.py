@@ -24,14 +24,14 @@ _MATRIX = "matrix"
 
 
 def is_loom(file: h5py.File, name: str) -> bool:
-    """Tell whether an HDF5 file has the parts of a loom file."""
+    """Return whether an HDF5 file has the parts of a loom file."""
     parts = all(holds(file, key, name) for key in (_MATRIX, "row_attrs", "col_attrs"))
     return parts and isinstance(file[_MATRIX], h5py.Dataset)
 
 
 @contextmanager
 def open_loom(path: Path, layer: str | None) -> Iterator[CellFile]:
-    """Open the matrix, or a layer, to be read a block at a time."""
+    """Open the matrix, or a layer, to read it in blocks."""
     name = str(path)
     with opened(path) as file:
         with guarded(name):
@@ -49,7 +49,7 @@ def open_loom(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def _read_table(group: h5py.Group, size: int) -> pd.DataFrame:
-    """Return the attributes that are one value a row; embeddings and the like are left."""
+    """Return the attributes with one value per row; embeddings and the like are left out."""
     columns = {}
     for key, array in group.items():
         if isinstance(array, h5py.Dataset) and array.shape == (size,):
@@ -64,7 +64,7 @@ def _text(value: object) -> str:
 
 
 def _named_genes(var: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Name the genes by the attribute that convention says, else by the one that holds most genes."""
+    """Name the genes by the conventional attribute, else by the one with the most genes."""
     texts = {str(column): list(var[column]) for column in var.columns if var[column].dtype == object}
     best = next((key for key in _GENES if key in texts), "")
     best = best or max(texts, key=lambda column: gene_share(texts[column]), default="")
@@ -75,7 +75,7 @@ def _named_genes(var: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _named_cells(obs: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Name the cells by the attribute that convention says; else they are numbered."""
+    """Name the cells by the conventional attribute, else by number."""
     best = next((key for key in _CELLS if key in obs), None)
     if best is None:
         return obs

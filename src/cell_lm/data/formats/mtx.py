@@ -1,6 +1,6 @@
-"""Matrix Market with the two lists of names beside it: 10x folders, and the prefixed files of GEO.
+"""Matrix Market with its two lists of names: 10x folders, and the prefixed files of GEO.
 
-Genes x cells, as 10x writes it; cells x genes where only that fits the lists. The text is read once, and sorted by cell
+Genes x cells, as 10x writes it; cells x genes if only that matches the lists. The text is read once, and sorted by cell
 in a temporary file (:mod:`~cell_lm.data.formats.transpose`), since the entries may come in any order.
 """
 
@@ -26,7 +26,7 @@ _MATRIX = re.compile(r"\.mtx(\.gz|\.bz2|\.xz)?$", re.IGNORECASE)
 _LISTS = {"genes": ("features", "genes", "all_genes"), "barcodes": ("barcodes", "cell_metadata")}
 _HEADERS = {"gene_id": "gene_ids", "gene_name": "name", "genome": "genome", "gene_names": "name"}
 _BARCODES = ("bc_wells", "barcode", "barcodes", "cell_barcode", "cell_id", "cell")
-"""First fields of the lists that have a header, as those of Parse Biosciences (split-pipe) do."""
+"""First fields of lists with a header, such as those of Parse Biosciences (split-pipe)."""
 _ENDS = (".tsv", ".txt", ".csv")
 _PACKED = ("", ".gz", ".bz2", ".xz")
 _MANY, _FEW = 100_000, 1_000
@@ -61,7 +61,7 @@ def open_mtx(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def find_matrices(folder: Path) -> list[Path]:
-    """Return the matrices that lie in a folder."""
+    """Return the matrices in a folder."""
     return sorted(item for item in folder.iterdir() if item.is_file() and _MATRIX.search(item.name))
 
 
@@ -92,7 +92,7 @@ def _find_matrix(folder: Path) -> Path:
 
 
 def _prefixes(name: str) -> list[str]:
-    """Return what the names of the lists may begin with: ``GSM1_a_`` of ``GSM1_a_matrix.mtx.gz``, and nothing."""
+    """Return the possible prefixes of the lists: ``GSM1_a_`` of ``GSM1_a_matrix.mtx.gz``, and nothing."""
     stem = _MATRIX.sub("", name)
     before, word, _ = stem.rpartition("matrix")
     return list(dict.fromkeys([before] if word else [f"{stem}.", f"{stem}_", ""]))
@@ -121,7 +121,7 @@ def _read_fields(path: Path, most: int) -> Iterator[list[str]]:
 
 
 def _read_genes(path: Path, most: int) -> pd.DataFrame:
-    """Return the genes: the index is the symbol (the second column), or the only column there is."""
+    """Return the genes: the index is the symbol (the second column), or the only column."""
     rows = list(_read_fields(path, min(most, _MOST_GENES)))
     if not rows:
         raise InputError("it is empty", where=str(path), fix="Copy or download it again")
@@ -164,7 +164,7 @@ def _read_barcodes(path: Path, most: int) -> pd.DataFrame:
 
 
 def _is_transposed(header: Header, genes: int, cells: int, files: _Files) -> bool:
-    """Tell whether the rows are cells; refuse a matrix of other dimensions than its lists have lines."""
+    """Return whether the rows are cells; refuse a matrix whose shape does not match the lists."""
     if (header.rows, header.columns) == (genes, cells):
         return False
     if (header.rows, header.columns) == (cells, genes):

@@ -1,4 +1,4 @@
-"""The text of a Matrix Market file: its header, and its entries a few hundred thousand at a time."""
+"""The text of a Matrix Market file: its header, and its entries in blocks of a few hundred thousand."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_header(text: IO[bytes], where: str) -> Header:
     Raises
     ------
     InputError
-        It is no sparse matrix of real numbers.
+        The file is not a sparse matrix of real numbers.
     """
     with intact(where):
         banner = text.readline(1 << 16).decode("utf-8", errors="replace").lower().split()
@@ -63,7 +63,7 @@ def read_entries(text: IO[bytes], header: Header, where: str, *, transposed: boo
     Raises
     ------
     InputError
-        A line is no entry, lies outside of the matrix, or there are more or fewer than the header says.
+        A line is not an entry or lies outside the matrix, or the number of entries differs from the header.
     """
     number, done, rest = header.line, 0, b""
     while True:
@@ -99,7 +99,7 @@ def _parse(lines: bytes, number: int, where: str) -> NDArray[np.int64] | NDArray
 
 
 def _is_plain(lines: bytes) -> bool:
-    """Tell whether every line has two single blanks: then a number that lacks in one cannot be made up by the next."""
+    """Return whether every line has two single blanks: then a missing number cannot be taken from the next line."""
     letters = np.frombuffer(lines, np.uint8)
     ends = np.flatnonzero(letters == ord("\n"))
     blanks = np.searchsorted(np.flatnonzero((letters == ord(" ")) | (letters == ord("\t"))), ends)
@@ -107,7 +107,7 @@ def _is_plain(lines: bytes) -> bool:
 
 
 def _parse_slowly(lines: bytes, number: int, where: str) -> NDArray[np.float64]:
-    """Read line by line, to find the one that is wrong; blank lines are not."""
+    """Read line by line, to find the wrong one; blank lines are allowed."""
     table = []
     for place, line in enumerate(lines.splitlines(), start=number + 1):
         fields = line.split()

@@ -1,4 +1,4 @@
-"""Types of numbers that scipy and compiled code take: those of this machine, of single precision or more."""
+"""Dtypes that scipy and compiled code support: native byte order, single precision or more."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 
 def number_type(kind: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type that holds every number of another one and that scipy has: half precision becomes single."""
+    """Return the supported dtype that holds every number of another one: half precision becomes single."""
     if kind.kind == "f":
         return np.dtype(np.float32 if kind.itemsize < 4 else np.float64 if kind.itemsize > 8 else f"f{kind.itemsize}")
     return kind.newbyteorder("=")
 
 
 def plain_numbers(values: NDArray[Any]) -> NDArray[Any]:
-    """Return numbers in that type; the same array where they are in it already."""
+    """Return numbers in that dtype; the same array if it already has it."""
     return np.asarray(values, dtype=number_type(values.dtype))
 
 
 def plain_index(index: NDArray[Any]) -> NDArray[Any]:
-    """Return indices of a sparse matrix as scipy has them: the same array where they are int32 or int64 already."""
+    """Return indices of a sparse matrix as int32 or int64; the same array if they are already."""
     if index.dtype in (np.int32, np.int64):
         return np.asarray(index)
     small = index.dtype.itemsize < 4 or (index.dtype.kind == "i" and index.dtype.itemsize == 4)

@@ -1,4 +1,4 @@
-"""Which side of a matrix is the genes: the one whose names are in the vocabulary of human genes."""
+"""Which axis of a matrix is the genes: the one whose names are in the vocabulary of human genes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENOUGH = 0.2
 
 
 def gene_share(names: Sequence[str]) -> float:
-    """Return which share of some names are genes of the vocabulary, judged by at most 2,000 of them; 0 to 1."""
+    """Return the fraction of names that are genes of the vocabulary, 0 to 1, from at most 2,000 of them."""
     some = _spread(names)
     try:
         return resolve_genes(some, Vocabulary.human(), min_overlap=0).used / len(some)
@@ -25,7 +25,7 @@ def gene_share(names: Sequence[str]) -> float:
 
 
 def genes_are_rows(rows: Sequence[str], columns: Sequence[str], *, where: str) -> bool:
-    """Tell whether the rows, not the columns, are the genes.
+    """Return whether the rows, not the columns, are the genes.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def genes_are_rows(rows: Sequence[str], columns: Sequence[str], *, where: str) -
 
 
 def remark(rows_are_genes: bool, genes: int, cells: int) -> str:
-    """Say what was decided."""
+    """Return the remark on the decision."""
     side, other = ("rows", "columns") if rows_are_genes else ("columns", "rows")
     return f"its {side} are genes ({genes:,}), its {other} cells ({cells:,})"
 

@@ -1,7 +1,7 @@
-"""Compressed sparse matrices in HDF5, read a block of cells at a time.
+"""Compressed sparse matrices in HDF5, read in blocks of cells.
 
-By cell (CSR of cells x genes, which is what 10x writes as CSC of genes x cells) the rows of a block lie side by side in
-the file. By gene they lie everywhere: those go through a :mod:`~cell_lm.data.formats.transpose`.
+By cell (CSR of cells x genes, which is what 10x writes as CSC of genes x cells) the rows of a block are contiguous in
+the file. By gene they are spread over the file, and go through a :mod:`~cell_lm.data.formats.transpose`.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def compressed_blocks(group: h5py.Group, form: str, shape: tuple[int, int], wher
     form
         ``csr``: by cell; ``csc``: by gene.
     shape
-        Cells and genes, as the tables beside the matrix have them.
+        Numbers of cells and genes, from the tables of the file.
     where
         File and matrix, for messages.
 
     Raises
     ------
     InputError
-        The arrays do not fit each other or ``shape``, or hold no real numbers.
+        The arrays are inconsistent with each other or with ``shape``, or do not hold real numbers.
     """
     with guarded(where):
         _refuse_other_shape(group, shape, where)
@@ -65,7 +65,7 @@ def _refuse_other_shape(group: h5py.Group, shape: tuple[int, int], where: str) -
 
 
 def _read_indptr(group: h5py.Group, major: int, where: str) -> NDArray[np.int64]:
-    """Return where each cell (or gene) begins, once the three arrays are known to fit each other."""
+    """Return the start of each cell (or gene), after checking that the three arrays are consistent."""
     data, indices, pointers = (group[key] for key in ("data", "indices", "indptr"))
     if data.dtype.kind not in "buif":
         raise InputError(f"it holds {data.dtype}, not real numbers", where=where, fix="Convert it to numbers")
@@ -116,7 +116,7 @@ def _read_rows(group: h5py.Group, indptr: NDArray[np.int64], genes: int, where: 
 
 
 def _by_gene(group: h5py.Group, indptr: NDArray[np.int64], size: int, where: str) -> Iterator[Chunk]:
-    """Yield the entries in the order of the file; a gene of very many cells comes in several parts."""
+    """Yield the entries in file order; a gene with very many cells is split into several parts."""
     for begin in range(0, int(indptr[-1]), MOST_ENTRIES):
         end = min(begin + MOST_ENTRIES, int(indptr[-1]))
         with guarded(where):

@@ -1,9 +1,9 @@
-"""A sheet of samples: what is known of whole files of cells, one line a sample, as CancerSCEM and GEO series have it.
+"""A sample sheet: properties of whole files of cells, one line per sample, as for CancerSCEM and GEO series.
 
 CancerSCEM publishes one table of counts a sample, named by it (``LUAD-003-01-1A.counts.matrix.tsv.gz``), and a list of
-the samples beside them. The cells of a file get all that its sample's line says as columns of ``obs``, and
-``malignancy`` where a column of the sheet tells tumour from normal. That is a property of the *sample* then, as in
-CellLM: every cell of a tumour sample counts as a tumour cell.
+the samples beside them. The cells of a file get all values of their sample's line as columns of ``obs``, and
+``malignancy`` if a column of the sheet separates tumour from normal. It is then a property of the *sample*, as in
+CellLM: every cell of a tumour sample is labelled as a tumour cell.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SampleSheet:
     name : str
         The file, for messages.
     table : DataFrame
-        One row a sample, under its name; all columns of the sheet, as text, and ``malignancy`` where it tells.
+        One row per sample, indexed by name; all columns of the sheet, as text, and ``malignancy`` if the sheet has it.
     """
 
     name: str
@@ -54,13 +54,13 @@ class SampleSheet:
         sample_column
             The column that names the samples; default: the one called sample, sample ID or the like.
         malignancy
-            The column that tells tumour from normal, and what its words mean; default: the only one whose words are all
-            understood.
+            The column that separates tumour from normal, and the meaning of its values; default: the only column whose
+            values are all recognised.
 
         Raises
         ------
         InputError
-            It is no table, a sample comes twice, or no column (or more than one) names the samples.
+            It is not a table, a sample is duplicated, or no column (or more than one) names the samples.
         """
         name, table = str(path), _read_table(Path(path))
         column = sample_column or _only_sample_column(table, name)
@@ -72,16 +72,16 @@ class SampleSheet:
 
     @property
     def tells_malignancy(self) -> bool:
-        """Whether it tells tumour from normal."""
+        """Whether the sheet separates tumour from normal."""
         return MALIGNANCY in self.table
 
     def sample_of(self, path: str | Path) -> str:
-        """Return the sample whose name the name of a file is, or begins with.
+        """Return the sample of a file: its name is the file name, or the start of it.
 
         Raises
         ------
         InputError
-            There is none.
+            There is no such sample.
         """
         file = Path(path).name
         fits = [name for name in self.table.index if name and re.match(re.escape(name) + r"(?![A-Za-z0-9])", file)]
@@ -92,7 +92,7 @@ class SampleSheet:
         return str(max(fits, key=len))
 
     def describe(self, obs: pd.DataFrame, path: str | Path) -> pd.DataFrame:
-        """Return the cells of a file with what the sheet says of their sample; columns of the cells come first."""
+        """Return the cells of a file with the columns of their sample; columns of the cells take precedence."""
         sample = self.sample_of(path)
         said = {SAMPLE: sample, **{str(key): value for key, value in self.table.loc[sample].items()}}
         return obs.assign(**{key: value for key, value in said.items() if key not in obs})

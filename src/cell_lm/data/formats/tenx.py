@@ -1,6 +1,6 @@
 """The h5 files of 10x's Cell Ranger: version 3 (one group ``matrix``) and 2 (a group for each genome).
 
-Both hold features x barcodes by column, which is cells x genes by row: a block of cells lies in one piece.
+Both hold features x barcodes by column, which is cells x genes by row: a block of cells is contiguous.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _V3 = "matrix"
 
 
 def is_tenx(file: h5py.File, name: str) -> bool:
-    """Tell whether an HDF5 file was written by Cell Ranger, or in its way."""
+    """Return whether an HDF5 file has the layout of Cell Ranger."""
     return bool(_groups(file, name))
 
 
 @contextmanager
 def open_tenx(path: Path, layer: str | None) -> Iterator[CellFile]:
-    """Open a file to be read a block at a time; ``layer`` chooses a genome in a file of version 2."""
+    """Open a file, to read it in blocks; ``layer`` chooses a genome in a file of version 2."""
     name = str(path)
     with opened(path) as file:
         with guarded(name):
@@ -51,7 +51,7 @@ def open_tenx(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def _groups(file: h5py.File, name: str) -> list[str]:
-    """Return the groups that hold a matrix, a link is refused."""
+    """Return the groups that hold a matrix; links are refused."""
     found = []
     for key in file:
         group = file[key] if holds(file, key, name) else None
@@ -61,7 +61,7 @@ def _groups(file: h5py.File, name: str) -> list[str]:
 
 
 def _choose(groups: list[str], layer: str | None, name: str) -> str:
-    """Return the group that was asked for, the only one, or the one of the human genome."""
+    """Return the requested group, the only one, or the one of the human genome."""
     if layer not in (None, X):
         if layer in groups:
             return str(layer)

@@ -1,4 +1,4 @@
-"""Lines of a text file, compressed or not; an archive that is cut off or damaged ends in one clear line."""
+"""Lines of a text file, compressed or not; a truncated or damaged archive gives a one-line error."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ _ARCHIVES = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 LARGE, RATIO = 1 << 27, 200
 """An archive that unpacks to more than 128 MB, and 200 times its size, holds no counts: those pack 10 to 100 times."""
 _LONGEST = 1 << 26
-"""Most bytes of a line: a table of a million cells has less, an archive blown up on purpose has more."""
+"""Most bytes of a line: a table of a million cells has fewer, a malicious archive has more."""
 
 
 def archive(head: bytes) -> str | None:
-    """Return the compression that the first bytes of a file tell, if any."""
+    """Return the compression of a file by its first bytes, if any."""
     return next((kind for start, kind in _ARCHIVES.items() if head.startswith(start)), None)
 
 
 @contextmanager
 def opened_bytes(path: Path, *, large: int = LARGE, ratio: int = RATIO) -> Iterator[IO[bytes]]:
-    """Open a file for reading what is in it, uncompressed.
+    """Open a file to read its uncompressed content.
 
     Parameters
     ----------
     path
         A regular file.
     large, ratio
-        How many bytes an archive may unpack to; a larger one, how many times its own size.
+        Most bytes that an archive may unpack to; above it, the highest ratio to its own size.
 
     Raises
     ------
     InputError
-        It is no regular file; or, while it is read, it turns out to unpack to more.
+        It is not a regular file; or, during reading, it unpacks to more.
     """
     refuse_irregular(path)
     with path.open("rb") as file:
@@ -64,7 +64,7 @@ _INSIDE: dict[str, Callable[[IO[bytes]], AbstractContextManager[IO[bytes]]]] = {
 
 @contextmanager
 def intact(name: str, after: str = "") -> Iterator[None]:
-    """Refuse an archive that turns out to be cut off or damaged while it is read."""
+    """Refuse an archive that is truncated or damaged, found during reading."""
     try:
         yield
     except EOFError:
@@ -75,12 +75,12 @@ def intact(name: str, after: str = "") -> Iterator[None]:
 
 
 def read_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file, without their ends.
+    """Yield the lines of a file, without line ends.
 
     Raises
     ------
     InputError
-        The archive is cut off or damaged, or a line is endless.
+        The archive is truncated or damaged, or a line is too long.
     """
     name, number = str(path), 0
     with opened_bytes(path) as file:
@@ -97,7 +97,7 @@ def read_lines(path: Path) -> Iterator[bytes]:
 
 
 def decoded(field: bytes) -> str:
-    """Return the text of a field, without quotes and the mark that some programs put at the start of a file."""
+    """Return the text of a field, without quotes and byte order mark."""
     return field.decode("utf-8-sig", errors="replace").strip().strip('"')
 
 
@@ -113,9 +113,9 @@ def split_fields(line: bytes, separator: str) -> list[str]:
 
 
 def numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float64] | None:
-    """Read numbers, or return nothing where some are none; whole ones, as most are, are read several times faster.
+    """Read numbers, or return nothing if some are invalid; integers, the common case, are read several times faster.
 
-    Blanks (tabs, line ends) that follow each other count as one: the caller must know that none does.
+    Consecutive blanks (tabs, line ends) are read as one: the caller must make sure that there are none.
     """
     try:
         return np.fromstring(text, dtype=np.int64, sep=separator)
@@ -128,7 +128,7 @@ def numbers(text: bytes, separator: str) -> NDArray[np.int64] | NDArray[np.float
 
 
 def refuse_repeated(names: list[str], what: str, where: str) -> None:
-    """Refuse names of cells that come twice: most likely samples were joined that must not be mixed up."""
+    """Refuse duplicate cell names: most likely samples were joined that must not be mixed."""
     if len(set(names)) == len(names):
         return
     seen: dict[str, int] = {}

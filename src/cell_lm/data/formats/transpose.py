@@ -1,13 +1,12 @@
-"""From entries in any order to blocks of cells, within bounded memory: a matrix by gene turned into one by cell.
+"""From entries in any order to blocks of cells, with bounded memory: converts a matrix by gene to one by cell.
 
-The entries are read once, a few million at a time, and parted into *buckets* of consecutive cells, which are appended
+The entries are read once, a few million at a time, and divided into *buckets* of consecutive cells, which are appended
 to one temporary file; a bucket is then read back and sorted in memory. That costs one sequential read of the source,
-one write and one read of seven to fourteen bytes an entry, whatever the order of the source. The alternative, to read
-the source once for every block of cells and keep what falls into it, needs no room on the disk, but reads (and decodes,
-where it is compressed or text) the source as often as there are blocks.
+and one write and one read of seven to fourteen bytes per entry, in any order of the source. Reading the source once for
+every block of cells would need no disk space, but would read (and decode) the source once per block.
 
-The file lies in the folder for temporary files (``TMPDIR``) and has no name there: it is gone when the program is,
-however that ends.
+The file is in the folder for temporary files (``TMPDIR``) and has no name there: it disappears when the program ends
+for any reason.
 """
 
 from __future__ import annotations
@@ -26,14 +25,14 @@ from scipy import sparse
 from cell_lm.errors import InputError
 
 Blocks: TypeAlias = Callable[[int], Iterator["sparse.csr_matrix[Any]"]]
-"""Yields all cells in order, at most so many at a time."""
+"""Yields all cells in order, at most the given number at a time."""
 
 _WIDTH = 512
 """Cells of a bucket: some 15 MB in cells of 2,000 genes, and 400 MB if all of 60,000 genes are stored in every cell."""
 
 
 class Chunk(NamedTuple):
-    """Some entries of a matrix: cell, gene and value of each, in any order."""
+    """Entries of a matrix: cell, gene and value of each, in any order."""
 
     cells: NDArray[Any]
     genes: NDArray[Any]
@@ -42,12 +41,12 @@ class Chunk(NamedTuple):
 
 @contextmanager
 def buckets(dtype: np.dtype[Any], *, where: str) -> Iterator[Buckets]:
-    """Yield buckets to add the entries to, and then to read the cells from; they end with the context.
+    """Yield buckets to add the entries to, and then to read the cells from; they are valid within the context.
 
     Parameters
     ----------
     dtype
-        Of the values.
+        Dtype of the values.
     where
         The matrix, for messages.
     """
@@ -56,7 +55,7 @@ def buckets(dtype: np.dtype[Any], *, where: str) -> Iterator[Buckets]:
 
 
 class Buckets:
-    """Entries in a file, those of one bucket of cells together in segments."""
+    """Entries in a file, in segments by bucket of cells."""
 
     def __init__(self, file: IO[bytes], dtype: np.dtype[Any], where: str) -> None:
         self._file, self._where = file, where
@@ -70,7 +69,7 @@ class Buckets:
         Raises
         ------
         InputError
-            There is no room for the temporary file.
+            There is no space for the temporary file.
         """
         bucket = chunk.cells // _WIDTH
         order = np.argsort(bucket, kind="stable")
@@ -92,12 +91,12 @@ class Buckets:
         self._end += entries.nbytes
 
     def blocks(self, shape: tuple[int, int]) -> Blocks:
-        """Return what reads blocks of the cells, once all entries are in and ``shape`` (cells, genes) is known.
+        """Return the function that reads blocks of cells, after all entries were added, given ``shape`` (cells, genes).
 
         Raises
         ------
         InputError
-            An entry, when its block is read, lies outside of ``shape``.
+            An entry lies outside ``shape``; raised when its block is read.
         """
         return lambda cells: self._blocks(shape, cells)
 
@@ -110,14 +109,14 @@ class Buckets:
     def _read(self, number: int, shape: tuple[int, int]) -> sparse.csr_matrix[Any]:
         parts = []
         for offset, length in self._segments.get(number, []):
-            # not seek and read: processes that were forked share the place of a file
+            # not seek and read: forked processes share the position of a file
             parts.append(
                 np.frombuffer(os.pread(self._file.fileno(), length * self._entry.itemsize, offset), self._entry)
             )
         entries = np.concatenate(parts) if parts else np.empty(0, self._entry)
         place = entries["cell"].astype(np.int32), entries["gene"].astype(np.int32)
         matrix = sparse.coo_matrix((np.ascontiguousarray(entries["value"]), place), shape=shape)
-        matrix.has_canonical_format = True  # what comes twice is summed later, where it cannot overflow
+        matrix.has_canonical_format = True  # duplicates are summed later, without overflow
         return sparse.csr_matrix(matrix)
 
 
@@ -128,7 +127,7 @@ def _push(file: IO[bytes], offset: int, entries: NDArray[Any]) -> None:
 
 
 def refuse_outside(index: NDArray[Any], size: int, where: str) -> None:
-    """Refuse indices that lie outside: a wrong one would reach foreign memory."""
+    """Refuse indices out of range, which would access memory outside the array."""
     outside = np.count_nonzero((index < 0) | (index >= size))
     if outside:
         found = f"its sparse index is damaged: {outside:,} of {len(index):,} indices lie outside 0 to {size - 1:,}"

@@ -1,7 +1,7 @@
 """AnnData in a zarr folder: one matrix with its cells and genes.
 
-The folder is looked through first: no links, no codec that could run code (zarr knows one that unpickles), nothing that
-announces far more than is stored. Then the parts that are asked for are read into memory by anndata's element reader.
+The folder is checked first: no links, no codec that could run code (zarr has one that unpickles), no array that
+declares far more than is stored. Then the requested parts are read into memory by anndata's element reader.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ _CODECS = frozenset(
         "packbits",
     }
 )
-"""Codecs that only unpack numbers and text."""
+"""Codecs that only decode numbers and text."""
 _PER_TEXT = 100
 
 
 def is_zarr(path: Path) -> bool:
-    """Tell whether a folder is one of zarr."""
+    """Return whether a folder is a zarr store."""
     return any((path / name).is_file() for name in _ROOTS)
 
 
@@ -85,7 +85,7 @@ def open_zarr(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def _survey(path: Path) -> None:
-    """Refuse links, codecs that are not known, and arrays that announce far more than all files hold."""
+    """Refuse links, unknown codecs, and arrays that declare far more than all files hold."""
     stored = announced = 0
     for folder, folders, files in os.walk(path):
         here = Path(folder)
@@ -102,7 +102,7 @@ def _survey(path: Path) -> None:
 
 
 def _announced(file: Path, path: Path) -> int:
-    """Return the bytes of the array that a file describes, once its codecs are known to be harmless."""
+    """Return the bytes of the array that a metadata file describes, after checking its codecs."""
     try:
         array = read_json_object(file, most=MOST_LISTED)
         codecs = {str(codec) for codec in _codecs(array)}

@@ -1,2 +1,1 @@
-"""The supported file formats, one module each; all return a
-:class:`~cell_lm.data.formats.cell_file.CellFile`."""
+"""The file formats, one module each; all return a :class:`~cell_lm.data.formats.cell_file.CellFile`."""

@@ -1,4 +1,4 @@
-"""Dense matrices in HDF5, cells x genes (h5ad) or genes x cells (loom), read a block of cells at a time."""
+"""Dense matrices in HDF5, cells x genes (h5ad) or genes x cells (loom), read in blocks of cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cell_lm.data.formats.transpose import Blocks, Chunk, buckets
 from cell_lm.errors import InputError
 
 _TALL = 4
-"""Chunks of the file this many times as tall as a block are rather sorted once than decompressed for every block."""
+"""If chunks of the file are this many times as tall as a block, they are sorted once, not decompressed per block."""
 
 
 @contextmanager
@@ -35,14 +35,14 @@ def dense_blocks(
     array
         The matrix, cells x genes; where ``transposed``, genes x cells.
     shape
-        Cells and genes, as the tables beside the matrix have them.
+        Numbers of cells and genes, from the tables of the file.
     where
         File and matrix, for messages.
 
     Raises
     ------
     InputError
-        It has another shape, or holds no real numbers.
+        It has another shape, or does not hold real numbers.
     """
     _refuse(array, shape[::-1] if transposed else shape, where)
     most = max(1, MOST_ENTRIES // shape[1])
@@ -68,7 +68,7 @@ def _refuse(array: h5py.Dataset, shape: tuple[int, int], where: str) -> None:
 
 
 def _chunk(array: h5py.Dataset, *, transposed: bool) -> tuple[int, int]:
-    """Return how many cells and genes a chunk of the file spans; one cell where it has none."""
+    """Return the numbers of cells and genes in a chunk of the file; one cell if it is not chunked."""
     height, width = array.chunks[:: -1 if transposed else 1] if array.chunks else (1, 1)
     return int(height), int(width)
 
@@ -87,7 +87,7 @@ def _by_cell(
 
 
 def _by_gene(array: h5py.Dataset, shape: tuple[int, int], transposed: bool, where: str) -> Iterator[Chunk]:
-    """Yield what is not zero, in pieces of whole chunks of the file, so that each is decompressed once."""
+    """Yield the non-zero entries, by whole chunks of the file, so that each is decompressed once."""
     tall, wide = _chunk(array, transposed=transposed)
     pieces = max(1, MOST_ENTRIES // (tall * wide))
     high = tall * min(pieces, -(-shape[0] // tall))

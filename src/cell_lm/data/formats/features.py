@@ -1,4 +1,4 @@
-"""What 10x measures beside the expression of human genes, and how it is left out."""
+"""Features of 10x files other than the expression of human genes, which are left out."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _EXPRESSION = "Gene Expression"
 
 
 def kept_features(var: pd.DataFrame, where: str) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
-    """Return which features are the expression of human genes, and what to say of the others.
+    """Return which features are the expression of human genes, and a remark on the others.
 
     Parameters
     ----------
     var
-        One row a feature; ``feature_types`` and ``genome`` where the file tells them.
+        One row per feature; ``feature_types`` and ``genome`` if the file has them.
     where
         The file, for messages.
 
@@ -57,7 +57,7 @@ def kept_features(var: pd.DataFrame, where: str) -> tuple[NDArray[np.bool_], tup
 
 
 def is_human(genome: str) -> bool:
-    """Tell whether a genome is a human one, by its name: hg19, GRCh38, GRCh38-2020-A."""
+    """Return whether a genome is human, by its name: hg19, GRCh38, GRCh38-2020-A."""
     return bool(human_prefix(f"{genome}_x")) and not other_prefix(f"{genome}_x")
 
 

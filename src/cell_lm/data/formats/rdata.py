@@ -1,8 +1,8 @@
 """Sparse matrices in R's own files (``.RData``, ``.rda``, ``.rds``), as PanglaoDB has them: a ``dgCMatrix``.
 
-They are read by the pure Python parser of the package ``rdata``, which builds plain data and executes nothing; of what
-it returns only matrices of that class are looked at. R's format can be read from front to back only, so that such a
-file is held in memory (PanglaoDB's have at most some ten thousand cells each).
+They are read by the pure Python parser of the package ``rdata``, which builds plain data and executes nothing; only
+matrices of that class are used. R's format can only be read sequentially, so such a file is held in memory (PanglaoDB's
+have at most some ten thousand cells each).
 
 References
 ----------
@@ -41,7 +41,7 @@ _OBJECT_FIXES = {
     "matrix": "In R: sm <- as(x, 'dgCMatrix'); save(sm, file = 'my.RData')",
     "data.frame": "In R: write.csv(x, 'my.csv'), with genes or cells as the names of its rows",
 }
-"""What to do with an object of another class, by that class."""
+"""Advice for an object of another class, by class."""
 _PIECE = 1 << 24
 _OBJECTS = 1 << 16
 """Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
@@ -50,7 +50,7 @@ _LARGE, _RATIO = 1 << 26, 100
 
 
 class Matrix(NamedTuple):
-    """A matrix as R has it: CSC, its rows and columns named."""
+    """A matrix of R: CSC, with row and column names."""
 
     values: sparse.csc_matrix[np.float64]
     rows: list[str]
@@ -59,7 +59,7 @@ class Matrix(NamedTuple):
 
 @contextmanager
 def open_rdata(path: Path, layer: str | None) -> Iterator[CellFile]:
-    """Open a matrix of a file; ``layer`` chooses it by name where there are several."""
+    """Open a matrix of a file; ``layer`` chooses it by name if there are several."""
     name = str(path)
     objects = _parse(path)
     chosen = _choose(objects, layer, name)
@@ -99,7 +99,7 @@ def _parse(path: Path) -> dict[str, RObject]:
 
 
 def _unpacked(path: Path) -> bytes:
-    """Read a file whole, within bounds."""
+    """Read a whole file, with a size limit."""
     pieces, size = list[bytes](), 0
     with opened_bytes(path, large=_LARGE, ratio=_RATIO) as file:
         while True:
@@ -156,14 +156,14 @@ _KINDS = {
 
 
 def _class(node: RObject) -> str:
-    """Return the class of an object, or in words what else it is."""
+    """Return the class of an object, or a description of it."""
     given = _members(node.attributes).get("class") if node.attributes is not None else None
     names = _texts(given) if given is not None else []
     return names[0] if names else _KINDS.get(node.info.type, f"an object of type {node.info.type.name}")
 
 
 def _choose(objects: dict[str, RObject], layer: str | None, name: str) -> str:
-    """Return the name of the matrix that was asked for, the only one, or PanglaoDB's."""
+    """Return the name of the requested matrix, the only one, or PanglaoDB's."""
     matrices = [key for key, node in objects.items() if _class(node) == _CLASS]
     if not matrices:
         held = ", ".join(f"{key}: {_class(node)}" if key else _class(node) for key, node in objects.items())
@@ -181,7 +181,7 @@ def _choose(objects: dict[str, RObject], layer: str | None, name: str) -> str:
 
 
 def _read_matrix(node: RObject, where: str) -> Matrix:
-    """Read the slots of a matrix, once they are known to fit each other."""
+    """Read the slots of a matrix, after checking that they are consistent."""
     slots = _members(node.attributes)
     x, i, p, dim = (_numbers(slots, key, where) for key in ("x", "i", "p", "Dim"))
     if len(dim) != 2 or min(dim, default=-1) < 0:

@@ -1,7 +1,7 @@
-"""The parser of the package ``rdata``, within bounds: how many objects it makes, how many numbers it fills in.
+"""The parser of the package ``rdata``, with limits on the numbers of objects and of expanded values.
 
-In R's format a sequence ``1:n`` is stored as its length, and a name in nine bytes, of which the parser makes an object
-of some 600. Without bounds a file of a few hundred bytes fills any memory.
+In R's format a sequence ``1:n`` is stored as its length, and a name in nine bytes, from which the parser makes an
+object of about 600 bytes. Without limits a file of a few hundred bytes could fill the memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def parse_bounded(data: bytes, *, most_objects: int) -> RObject:
     data
         The file, unpacked.
     most_objects
-        How many objects it may hold.
+        Most objects that it may hold.
 
     Raises
     ------

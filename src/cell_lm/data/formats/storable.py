@@ -1,4 +1,4 @@
-"""Columns and names in a form that h5ad can hold, where they have none."""
+"""Conversion of columns and names to a form that h5ad can store."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ODD = ("", ".", "..")
 
 
 class Mended(NamedTuple):
-    """Values in another form, and in words which; ``""`` where the user need not know."""
+    """Converted values, and a description of the change; ``""`` if the user need not know."""
 
     values: Any
     what: str
@@ -46,7 +46,7 @@ def _plain(name: object) -> str:
 
 
 def mended_column(column: pd.Series[Any]) -> Mended | None:
-    """Return a column in a form that h5ad has; None where it is in one."""
+    """Return a column in a form that h5ad can store; None if it is already in one."""
     kind = column.dtype
     if isinstance(kind, pd.CategoricalDtype):
         return _mended_categories(column)

@@ -1,7 +1,7 @@
 """Text tables: csv, tsv or blanks, compressed or not, genes x cells or cells x genes.
 
-The text is read once, line by line; what is not zero goes through :mod:`~cell_lm.data.formats.transpose`, so that
-memory is bounded whichever way round the table is, and blocks can be read again without reading the text again.
+The text is read once, line by line; non-zero entries go through :mod:`~cell_lm.data.formats.transpose`, so that memory
+is bounded for either orientation, and blocks can be read again without reading the text again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cell_lm.data.formats.transpose import Buckets, Chunk, buckets
 from cell_lm.errors import InputError
 
 _FIRST_LINES, _FIRST_BYTES = 2_000, 1 << 26
-"""By how many lines it is judged which way round the table is."""
+"""Number of lines used to detect the orientation."""
 _MOST_LINES = 1 << 21
 """Most lines of a table: more than any dense table of cells has, and less than an archive of one letter a line."""
 _HELD = 1 << 12
@@ -57,7 +57,7 @@ def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
 
 
 def _data_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines that hold something, without the comments before the header."""
+    """Yield the non-empty lines, without the comments before the header."""
     begun = False
     for place, text in enumerate(read_lines(path), start=1):
         if text.strip() and (begun or not text.startswith(b"#")):
@@ -95,7 +95,7 @@ class _Rows:
     _entries: int = 0
 
     def read(self, line: Line) -> None:
-        """Take in one line."""
+        """Add one line."""
         before, values, after = _parse(self.layout, line)
         place = np.flatnonzero(values)
         self._waiting.append((len(self.text), place, values[place].astype(np.float64)))
@@ -108,7 +108,7 @@ class _Rows:
             raise InputError(found, where=self.layout.where, fix="Write so many cells as h5ad, with anndata")
 
     def flush(self) -> None:
-        """Hand on what has gathered."""
+        """Pass on the buffered lines."""
         if self._waiting:
             rows = np.repeat([row for row, _, _ in self._waiting], [len(place) for _, place, _ in self._waiting])
             columns = np.concatenate([place for _, place, _ in self._waiting])

@@ -36,7 +36,7 @@ def refuse_other_tables(header: bytes, name: str) -> None:
     Raises
     ------
     InputError
-        It is one; what it is and how to make a matrix of it is said.
+        It is one; the message names it and how to make a matrix of it.
     """
     begin = header[:4096]
     names = {field.casefold() for mark in "\t," for field in split_fields(begin, mark)}

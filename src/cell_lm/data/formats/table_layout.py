@@ -1,4 +1,4 @@
-"""How a text table of counts is laid out: what parts its fields, its names, its columns of text."""
+"""Layout of a text table of counts: its separator, names, and text columns."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Layout:
     where : str
         The file, for messages.
     separator : str
-        Between fields; a blank stands for any number of them.
+        Separator of the fields; a blank stands for any number of blanks.
     before, after : tuple of str
         Names of the columns of text before the numbers (the first of them names the row) and after them.
     columns : tuple of str
@@ -54,7 +54,7 @@ class Layout:
 
     @classmethod
     def find(cls, header: Line, first: Line, where: str) -> Layout:
-        """Read the layout off the header and the first line of data.
+        """Detect the layout from the header and the first line of data.
 
         Raises
         ------
@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Columns of text that go along, in words."""
+        """Description of the further text columns."""
         text = [*self.before[1:], *self.after]
         return (f"columns that are no counts, kept beside the matrix: {', '.join(text)}",) if text else ()
 

@@ -90,7 +90,7 @@ class Budget:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process could still use; processes on one machine share them equally."""
+    """Return the bytes that this process could still use; on the CPU, processes of one machine share them."""
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

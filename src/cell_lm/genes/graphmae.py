@@ -2,8 +2,8 @@
 
 Hou et al. 2022, "GraphMAE: self-supervised masked graph autoencoders": masked node features, codes of masked nodes
 masked again before decoding (re-mask), scaled cosine error. There are two additions for gene vectors. Edge scores
-weight the messages. And each step leaves out a fraction of the edges, which a loss separates from random pairs by the cosine
-of the codes, because the vectors are compared by cosine.
+weight the messages. And each step leaves out a fraction of the edges, which a loss separates from random pairs by the
+cosine of the codes, because the vectors are compared by cosine.
 
 Shapes: N genes of the graph, F features, H hidden width, D width of the codes.
 """
@@ -130,7 +130,7 @@ class GraphMAE(nn.Module):
         return ((1 - cosine) ** self.config.gamma).mean()
 
     def _links(self, codes: Tensor, graph: Graph, unheard: Tensor, generator: torch.Generator) -> Tensor:
-        """InfoNCE of left-out edges, drawn by score; the partners of all drawn edges are negatives, popular ones more often."""
+        """InfoNCE of left-out edges, drawn by score; negatives are the drawn partners, popular genes more often."""
         edges = torch.nonzero(unheard)[:, 0]
         if not self.config.links or len(edges) < 2:
             return codes.new_zeros(())

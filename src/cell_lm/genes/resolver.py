@@ -41,8 +41,8 @@ def resolve_genes(
     where
         Name of the input in errors, such as the name of the file.
     min_overlap
-        Least number of different genes of the vocabulary that must be found; default: one in twenty (964 of the human ones).
-        Lower it for a targeted panel.
+        Least number of different genes of the vocabulary that must be found; default: one in twenty (964 of the human
+        ones). Lower it for a targeted panel.
     var
         ``adata.var``; if ``names`` do not fit, the error suggests a column that does.
     cells

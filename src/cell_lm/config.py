@@ -60,7 +60,7 @@ class EncoderConfig(_Section):
     dropout: Fraction = 0.1
     """Dropout after the embedding and on every residual branch; it also makes the two contrastive views differ."""
     gene_width: Width = 128
-    """Width of the gene vectors; projected to ``width`` where it differs."""
+    """Width of the gene vectors; projected to ``width`` if it differs."""
     expression: Literal["bins", "continuous"] = "bins"
     """``bins``: the paper's rounded log expression, a vector per bin; ``continuous``: a small network of the value."""
     bins: Annotated[int, Field(ge=2, le=64)] = 6
@@ -174,7 +174,7 @@ class TrainingConfig(_Section):
 
     @property
     def gene_vectors_file(self) -> Path | None:
-        """The user's own file of gene vectors; None where ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
+        """The user's own file of gene vectors; None if ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
         return None if self.gene_vectors in GENE_VECTORS else Path(self.gene_vectors)
 
 

@@ -48,13 +48,13 @@ def sync(path: Path) -> None:
 
 
 def refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    """Raise :class:`InputError` where ``path`` exists and ``force`` is not set."""
+    """Raise :class:`InputError` if ``path`` exists and ``force`` is not set."""
     if os.path.lexists(path) and not force:
         raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
 
 
 def refuse_special_file(path: Path) -> None:
-    """Raise :class:`InputError` where ``path`` is a device, a pipe or a socket: renaming a file to it destroys it."""
+    """Raise :class:`InputError` if ``path`` is a device, a pipe or a socket: renaming a file to it destroys it."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -134,7 +134,7 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        It could not be written; what was there before is whole.
+        It could not be written; an earlier file or folder at the path is intact.
     InputError
         ``path`` is a device or a pipe; or a file exists at the end, and ``replace`` is not set.
     """
@@ -175,7 +175,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        It could not be written; what was there before is whole.
+        It could not be written; an earlier file or folder at the path is intact.
     """
     with naming_failed_writes(path), partial_folder(path) as folder:
         fresh = folder / "new"

@@ -73,7 +73,7 @@ def exchange(fresh: Path, path: Path, folder: Path) -> None:
 
 
 def _swap(first: Path, second: Path) -> bool:
-    """Exchange the names of two directories in one step; False where the system or the file system cannot."""
+    """Exchange the names of two directories in one step; False if the system or the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     here, exchange_both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     names = os.fsencode(first.absolute()), os.fsencode(second.absolute())

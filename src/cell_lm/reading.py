@@ -124,7 +124,7 @@ class BoundedReader:
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        """Return so many bytes, fewer at the end; :class:`~cell_lm.errors.InputError` where there are too many."""
+        """Return so many bytes, fewer at the end; :class:`~cell_lm.errors.InputError` if there are too many."""
         return self._counted(self._file.read(self._most + 1 if size < 0 else size))
 
     def readline(self, size: int = -1) -> bytes:

@@ -1,6 +1,6 @@
 """The command ``cell-lm``: parsing only. Each verb has one module; the work is done in the layers below.
 
-Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why; 2 a command that cannot be understood;
+Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why; 2 an invalid command line;
 70 a fault of cell-lm itself; 130 and 143 interrupted by SIGINT and SIGTERM; 141 the output pipe was closed.
 """
 

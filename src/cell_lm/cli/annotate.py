@@ -148,7 +148,7 @@ def predict(
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
         typer.Option(
-            help="Arithmetic of the encoder. \\[default: that of the fit]",
+            help="Precision of the encoder. \\[default: that of the fit]",
             show_default=False,
             rich_help_panel=COMPUTING,
         ),

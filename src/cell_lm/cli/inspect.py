@@ -126,7 +126,7 @@ def _contains(
 
 
 def _answer(found: Mapping[str, Any]) -> str:
-    """Return one line that says whether it includes a dataset."""
+    """Return one line on whether the store or run includes a dataset."""
     name, same = found["file"], found["same_file"]
     verdict = f"{name}: it is source {same}, the same file" if same else f"{name}: no source is this very file"
     if not found["looked_up"]:

@@ -183,7 +183,7 @@ def _read_initial(initial: str, settings: Mapping[str, object]) -> tuple[Encoder
 
 
 def _vocabulary_of(out: Path) -> Vocabulary | None:
-    """Return the vocabulary of the model in a run folder; None where there is none yet."""
+    """Return the vocabulary of the model in a run folder; None if there is none yet."""
     from cell_lm import model_folder
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.pretraining.folder import MODEL

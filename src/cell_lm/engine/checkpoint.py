@@ -140,7 +140,7 @@ class Checkpoints:
     def newest_whole(self) -> tuple[int | None, list[ModelError]]:
         """Return the step of the newest intact checkpoint, and the errors of the newer ones.
 
-        None where there is no checkpoint at all.
+        None if there is no checkpoint at all.
 
         Raises
         ------

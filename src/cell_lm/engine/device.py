@@ -26,7 +26,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     Parameters
     ----------
     name
-        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None or ``"auto"``: CUDA where there is a device, else the CPU.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None or ``"auto"``: CUDA if there is a device, else the CPU.
         ``ACCELERATE_USE_CPU=true`` makes ``"auto"`` the CPU.
 
     Raises

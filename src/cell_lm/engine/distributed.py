@@ -40,7 +40,7 @@ class Ranks:
     rank, size : int
         Number of this process, and how many there are.
     device : torch.device
-        A CUDA device where there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces the CPU).
+        A CUDA device if there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces the CPU).
 
     Raises
     ------

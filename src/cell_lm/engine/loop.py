@@ -76,7 +76,7 @@ class Step(Protocol):
         """Add the gradient of step ``step`` (0, 1, …), summed over all ranks, to ``.grad``."""
 
     def validate(self) -> Metrics | None:
-        """Measure the held-out examples, with the same random numbers each time; None where there are none."""
+        """Measure the held-out examples, with the same random numbers each time; None if there are none."""
 
     def describe(self, metrics: Metrics, per_second: float) -> str:
         """Return a short description of a step's metrics, for the display."""

@@ -66,7 +66,7 @@ class AuditSummary:
 
     @property
     def coverage(self) -> float:
-        """Share of the vocabulary that was found, 0 to 1."""
+        """Fraction of the vocabulary that was found, 0 to 1."""
         return self.found / self.vocabulary if self.vocabulary else 0.0
 
     def __str__(self) -> str:
@@ -143,7 +143,7 @@ class GeneAudit:
 
     @property
     def columns(self) -> NDArray[np.int64]:
-        """Index in the vocabulary of every input gene, int64 [input genes]; -1 where it is dropped."""
+        """Index in the vocabulary of every input gene, int64 [input genes]; -1 if it is dropped."""
         return self.table["index"].to_numpy(np.int64)
 
     @property
@@ -159,7 +159,7 @@ class GeneAudit:
 
     @property
     def coverage(self) -> float:
-        """Share of the vocabulary that was found, 0 to 1."""
+        """Fraction of the vocabulary that was found, 0 to 1."""
         return len(self.found) / self.n_genes if self.n_genes else 0.0
 
     def counts(self) -> dict[str, int]:

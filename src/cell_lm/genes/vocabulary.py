@@ -55,7 +55,7 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def index(self, symbol: str) -> int:
-        """Return the position of an approved symbol; :class:`~cell_lm.errors.GeneError` where there is none."""
+        """Return the position of an approved symbol; :class:`~cell_lm.errors.GeneError` if there is none."""
         found = self.find(symbol)
         if found < 0:
             raise GeneError(

@@ -38,7 +38,7 @@ class GeneStep:
     config
         Settings of the training.
     device
-        Device; default: CUDA where there is one, else the CPU.
+        Device; default: CUDA if there is one, else the CPU.
     about
         How the vectors are made (:func:`~cell_lm.pretraining.gene_vectors.describe_learning`), for their file.
     """

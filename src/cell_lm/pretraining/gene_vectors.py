@@ -51,7 +51,7 @@ def learn_gene_vectors(
     expression
         float32 [cells, genes], log1p of counts per 10,000: adds co-expression to the features.
     device
-        Default: CUDA where there is one, else the CPU.
+        Default: CUDA if there is one, else the CPU.
     progress
         Called after every step with the number of steps done and the metrics of the last one: ``total``, ``error`` (the
         scaled cosine error), ``links`` (the loss of left-out edges, nats), ``norm`` (of the gradient).

@@ -40,7 +40,7 @@ def fresh_model(config: PretrainConfig, vocabulary: Vocabulary) -> CellLM:
 
 
 def vectors_file(config: PretrainConfig) -> Path | None:
-    """Return the file that a run's gene vectors are read from, packaged or the user's; None where there is none.
+    """Return the file that a run's gene vectors are read from, packaged or the user's; None if there is none.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def _neither(value: str) -> ConfigError:
 
 
 def read_vectors(config: PretrainConfig, vocabulary: Vocabulary) -> GeneVectors | None:
-    """Return the gene vectors of a run's file for its vocabulary; None where it has none.
+    """Return the gene vectors of a run's file for its vocabulary; None if it has none.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def read_vectors(config: PretrainConfig, vocabulary: Vocabulary) -> GeneVectors 
 
 
 def describe_vectors(config: PretrainConfig) -> JSON:
-    """Return name and SHA-256 of the file of a run's gene vectors, for ``data.json``; None where it has none."""
+    """Return name and SHA-256 of the file of a run's gene vectors, for ``data.json``; None if it has none."""
     path = vectors_file(config)
     return None if path is None else {"name": path.name, "hash": sha256(path)}
 

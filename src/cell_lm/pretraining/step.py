@@ -85,7 +85,7 @@ def _metrics(losses: Losses) -> Metrics:
 
 
 def _mean(values: Sequence[float], counts: Sequence[int]) -> float:
-    """Return the mean weighted by counts; NaN where nothing was counted."""
+    """Return the mean weighted by counts; NaN if nothing was counted."""
     counted = [(value, count) for value, count in zip(values, counts, strict=True) if count]
     total = sum(count for _, count in counted)
     return sum(value * count for value, count in counted) / total if counted else math.nan

@@ -7,7 +7,8 @@
   ``bombs_over_20s`` those that took over 20 CPU seconds, ``exit70`` those that ended with an internal error.
 - ``kills_lost``, ``flips_silent``, ``disk_full_clean``, ``outputs_destroyed``: see ``benchmarks.robustness_writers``.
 
-All targets are 0, that of ``disk_full_clean`` is 1. Makes its own cells; about five minutes, ``--quick`` in two. Ends with one line of JSON.
+All targets are 0, that of ``disk_full_clean`` is 1. It makes its own cells, and takes about five minutes, ``--quick``
+two. Ends with one line of JSON.
 """
 
 from __future__ import annotations

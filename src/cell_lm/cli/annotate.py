@@ -128,7 +128,7 @@ def predict(
         typer.Option(
             readable=False,
             metavar="FILE.h5ad",
-            help="File to write. \\[default: my.annotated.h5ad beside my.h5ad]",
+            help="File to write. \\[default: my.annotated.h5ad next to my.h5ad]",
             show_default=False,
             rich_help_panel=WRITING,
         ),

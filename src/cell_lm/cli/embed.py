@@ -43,7 +43,7 @@ def embed(
         typer.Option(
             readable=False,
             metavar="FILE.h5ad",
-            help="File to write. \\[default: my.cell_lm.h5ad beside my.h5ad]",
+            help="File to write. \\[default: my.cell_lm.h5ad next to my.h5ad]",
             show_default=False,
             rich_help_panel=WRITING,
         ),

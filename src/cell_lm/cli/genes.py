@@ -69,7 +69,7 @@ def pretrain(
         typer.Option(
             readable=False,
             metavar="CELLS",
-            help="File of cells (20,000 at most) to learn co-expression from as well. Repeatable.",
+            help="File of cells to learn co-expression from as well; at most 20,000 cells are used. Repeatable.",
             show_default=False,
             rich_help_panel=READING,
         ),

@@ -51,7 +51,7 @@ MinOverlap = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Genes of the vocabulary that the data must at least have; lower it for a targeted panel. "
+        help="Least number of genes of the vocabulary in the data; lower it for a targeted panel. "
         "\\[default: one in twenty]",
         show_default=False,
         rich_help_panel=READING,

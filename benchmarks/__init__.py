@@ -18,6 +18,7 @@ COMMANDS = (
     "large_store",
     "loading",
     "rivals",
+    "robustness",
     "sharding",
     "steady_memory",
     "streaming",

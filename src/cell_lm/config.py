@@ -1,7 +1,7 @@
-"""The configuration: typed, strict (an unknown key is an error), TOML in, the resolved form saved beside every result.
+"""The configuration: typed, strict (an unknown key is an error), read from TOML, saved in full with every result.
 
-Each section belongs to one part of the program: :class:`EncoderConfig` travels with the weights in the model folder,
-the others with the run that made them.
+Each section belongs to one part of the program: :class:`EncoderConfig` is saved with the weights in the model folder,
+the others in the run folder.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Attention = Literal["full", "latent", "performer"]
 Precision = Literal["float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0, le=2**40)]
 Width = Annotated[int, Field(gt=0, le=2**14)]
-"""Width of a layer or vector, or a number of heads, latents or features: 16,384 at most, many times what is used."""
+"""Width of a layer or vector, or a number of heads, latents or features: at most 16,384, far above practical values."""
 Depth = Annotated[int, Field(gt=0, le=2**9)]
 """A number of layers: 512 at most."""
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -33,9 +33,9 @@ def _with_a_unit(memory: ByteSize) -> ByteSize:
 
 
 Memory = Annotated[ByteSize, AfterValidator(_with_a_unit)]
-"""Bytes, written as ``"8GB"``; fewer than 10 MB are a unit that was left out."""
+"""Bytes, written as ``"8GB"``; less than 10 MB is refused as a number without its unit."""
 GENE_VECTORS = ("network", "network+coexpression", "coexpression", "random")
-"""What ``training.gene_vectors`` may say; anything else is the path of a file."""
+"""Named values of ``training.gene_vectors``; anything else is the path of a file."""
 
 
 class _Section(BaseModel):
@@ -43,10 +43,10 @@ class _Section(BaseModel):
 
 
 class EncoderConfig(_Section):
-    """What the encoder is; everything needed to rebuild it from its weights."""
+    """The architecture of the encoder: all that is needed to rebuild it from its weights."""
 
     attention: Attention = "latent"
-    """``full``: exact, over packed cells; ``latent``: a few learned latents read the genes; ``performer``: FAVOR+."""
+    """``full``: exact, on packed cells; ``latent``: learned latents attend to the genes; ``performer``: FAVOR+."""
     width: Width = 128
     """Width of a token."""
     layers: Depth = 4
@@ -60,21 +60,21 @@ class EncoderConfig(_Section):
     dropout: Fraction = 0.1
     """Dropout after the embedding and on every residual branch; it also makes the two contrastive views differ."""
     gene_width: Width = 128
-    """Width of the gene vectors; projected to ``width`` where it differs."""
+    """Width of the gene vectors; projected to ``width`` if it differs."""
     expression: Literal["bins", "continuous"] = "bins"
-    """``bins``: the paper's rounded log expression, a vector for each bin; ``continuous``: a network of the value."""
+    """``bins``: the paper's rounded log expression, a vector per bin; ``continuous``: a small network of the value."""
     bins: Annotated[int, Field(ge=2, le=64)] = 6
-    """Number of expression bins: 0 to ``bins - 1``, the last one a ceiling."""
+    """Number of expression bins, 0 to ``bins - 1``; the last bin holds all larger values."""
     max_genes: Annotated[int, Field(gt=0, le=2**20)] = 4096
-    """Most genes of one cell that are read; past it the most highly expressed are kept."""
+    """Most genes read from one cell; of more, the most highly expressed are kept."""
     latents: Width = 32
     """``latent`` only: number of latents; the first one is CLS."""
     cross_attentions: Depth = 1
     """``latent`` only: cross-attentions from the latents to the genes, spread evenly over the layers."""
     features: Width = 256
-    """``performer`` only: random features a head."""
+    """``performer`` only: random features per head."""
     redraw_every: Positive = 1000
-    """``performer`` only: optimiser steps after which the random features are drawn anew."""
+    """``performer`` only: optimiser steps between two draws of the random features."""
 
     @model_validator(mode="after")
     def _cross_attentions_fit(self) -> EncoderConfig:
@@ -89,27 +89,27 @@ class MaskedConfig(_Section):
     weight: Weight = 1.0
     """Weight in the total loss; 0 turns the objective off."""
     rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
-    """Share of the expressed genes whose expression is hidden."""
+    """Fraction of the expressed genes whose expression is masked."""
     per_view: bool = False
-    """Hide other genes in each of the two views (the paper: the same ones, the views differ by dropout alone)."""
+    """Mask different genes in the two views (in the paper the same genes; the views differ by dropout alone)."""
 
 
 class DiscriminationConfig(_Section):
-    """Tumour or normal, read from CLS; cells of unknown malignancy do not count."""
+    """Classification of tumour and normal cells from CLS; cells of unknown malignancy are left out."""
 
     weight: Weight = 1.0
     """Weight in the total loss; 0 turns the objective off."""
 
 
 class ContrastiveConfig(_Section):
-    """InfoNCE between the two views of a cell, all other cells of the whole batch being negatives."""
+    """InfoNCE between the two views of a cell; all other cells of the whole batch are negatives."""
 
     weight: Weight = 1.0
     """Weight in the total loss; 0 turns the objective off (and only one view is computed)."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.05
     """Temperature of the softmax over cosine similarities."""
     gene_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Share of a cell's genes that each view reads, drawn anew for each; 1: all (the paper), only dropout differs."""
+    """Fraction of a cell's genes in each view, drawn anew per view; 1: all (the paper), only dropout differs."""
     projection: Annotated[int, Field(ge=0, le=2**14)] = 128
     """Width of the two-layer projection head on CLS; 0: CLS itself."""
 
@@ -129,24 +129,24 @@ class ObjectivesConfig(_Section):
 
 
 class TrainingConfig(_Section):
-    """How long, how fast and on what."""
+    """Length, learning rate, memory, checkpoints and start of the training."""
 
     steps: Positive = 1000
-    """Optimiser steps; a resumed run may have more or fewer: the learning rate then follows the new number."""
+    """Optimiser steps; a resumed run may have more or fewer: its learning rate then follows the new number."""
     batch_size: Annotated[int, Field(ge=2, le=2**24)] = 256
-    """Cells a step over all ranks; the contrastive negatives span all of them, whatever the memory."""
+    """Cells per step over all ranks; all of them are contrastive negatives, whatever the memory."""
     memory: Memory | None = None
-    """Memory a process may take, as ``"8GB"`` (on CUDA: of the device); default: half of what is free (CUDA: 90 %)."""
+    """Memory limit of a process, as ``"8GB"`` (on CUDA: of the device); default: half of what is free (CUDA: 90 %)."""
     token_budget: Positive | Literal["auto"] = "auto"
-    """Genes (over both views) that one chunk of divide and conquer may hold; ``auto``: what ``memory`` allows."""
+    """Most genes (over both views) in one chunk of divide and conquer; ``auto``: as many as ``memory`` allows."""
     retain_graphs: Annotated[int, Field(ge=0, le=2**20)] | Literal["auto"] = "auto"
-    """Chunks whose graph is kept from the first pass, not computed again; ``auto``: as many as ``memory`` allows."""
+    """Chunks whose graph is kept from the first pass, not recomputed; ``auto``: as many as ``memory`` allows."""
     learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.05
-    """Share of the steps in which the learning rate rises linearly; it then falls to ``final_rate`` along a cosine."""
+    """Fraction of the steps with a linearly rising learning rate; it then falls to ``final_rate`` along a cosine."""
     final_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
-    """Learning rate at the end, as a share of the peak; 1: it stays at the peak."""
+    """Learning rate at the end, as a fraction of the peak; 1: it stays at the peak."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay on matrices (not on biases, norms and embeddings)."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
@@ -154,47 +154,47 @@ class TrainingConfig(_Section):
     precision: Precision = "float32"
     """Arithmetic of the encoder (autocast); losses and norms are always float32."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of everything random: weights, order, masks, dropout."""
+    """Random seed of weights, order, masks and dropout."""
     validation: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
-    """Share of the cells held out for the validation curves: whole batches, 16 at most, or one smaller one; 0: none."""
+    """Fraction of the cells held out for validation: whole batches, 16 at most, or one smaller batch; 0: none."""
     validate_every: Positive = 50
-    """Steps between two points of the validation curves."""
+    """Steps between two validations."""
     checkpoint_every: Positive = 200
     """Steps between two checkpoints."""
     keep_checkpoints: Positive = 2
-    """Checkpoints that are kept."""
+    """Number of checkpoints to keep."""
     gene_vectors: Annotated[str, Field(min_length=1)] = "coexpression"
-    """Where they start: ``network``, ``coexpression``, ``network+coexpression``, ``random``, or the path of a file."""
+    """Initial values: ``network``, ``coexpression``, ``network+coexpression``, ``random``, or the path of a file."""
     freeze_gene_vectors: bool = False
-    """Leave the gene vectors as they start, those of genes that start at random too: nothing of them is trained."""
+    """Freeze all gene vectors at their initial values, random ones included."""
     sharding: Literal["none", "full"] = "none"
-    """``none``: every process holds the whole model; ``full``: weights and moments are spread over them (FSDP)."""
+    """``none``: every process holds the whole model; ``full``: weights and moments are sharded over them (FSDP)."""
     timeout: Annotated[float, Field(gt=0.0)] = 600.0
-    """Seconds that a process of several waits for a silent one before it gives the run up."""
+    """Seconds that a process waits for another one that does not respond, before the run ends with an error."""
 
     @property
     def gene_vectors_file(self) -> Path | None:
-        """The user's own file of gene vectors; None where ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
+        """The user's own file of gene vectors; None if ``gene_vectors`` is one of :data:`GENE_VECTORS`."""
         return None if self.gene_vectors in GENE_VECTORS else Path(self.gene_vectors)
 
 
 class DataConfig(_Section):
-    """In which order cells are read, in which shares, and how far ahead."""
+    """Order, balance and prefetching of the cells."""
 
     order: Literal["auto", "random", "blocks"] = "auto"
-    """``random``: every order alike; ``blocks``: of blocks of neighbours; ``auto``: that where a file is read from."""
+    """``random``: uniform; ``blocks``: shuffles blocks of adjacent cells; ``auto``: blocks if a file stays on disk."""
     block: Positive = 32
-    """``blocks`` only: neighbouring cells that are read together."""
+    """``blocks`` only: adjacent cells that are read together."""
     window: Positive = 8192
-    """``blocks`` only: cells mixed among each other before batches are cut; of files so many are held in memory."""
+    """``blocks`` only: cells shuffled together before they are cut into batches; so many of a file are in memory."""
     balance: str = "none"
-    """Balance every batch over ``malignancy`` (tumour, normal) or a column of the cells; ``none``: as they come."""
+    """Balance every batch over ``malignancy`` (tumour, normal) or a column of the cells; ``none``: no balancing."""
     balance_strength: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
-    """Balance: 1: groups have equal shares; 0: their own; between: a group of n cells weighs n^(1 - this)."""
+    """1: groups have equal fractions; 0: their own; in between: a group of n cells has weight n^(1 - this)."""
     prefetch: Annotated[int, Field(ge=0, le=2**10)] = 2
-    """Batches made ahead, in a thread, while the step is computed; 0: each when it is needed. Changes no result."""
+    """Batches prepared ahead in a thread while a step is computed; 0: each when it is needed. Changes no result."""
     backed_above: Weight = 4.0
-    """An h5ad file larger than this, in GB, stays on disk and is read as it is needed; 0: every one does."""
+    """An h5ad file larger than this, in GB, stays on disk and is read when needed; 0: every h5ad file."""
 
 
 class GraphMAEConfig(_Section):
@@ -203,7 +203,7 @@ class GraphMAEConfig(_Section):
     dim: Width = 512
     """Width of the gene vectors."""
     encoder: Literal["gin", "gat"] = "gin"
-    """``gin``: sums over neighbours, weighted by score; ``gat``: attention that sees the score (slow on a CPU)."""
+    """``gin``: sums over neighbours, weighted by score; ``gat``: attention with the score as input (slow on a CPU)."""
     layers: Depth = 2
     """Layers of the encoder."""
     hidden: Width = 512
@@ -211,31 +211,31 @@ class GraphMAEConfig(_Section):
     heads: Width = 4
     """``gat`` only: attention heads; must divide ``hidden``."""
     features: Literal["structure", "random"] = "structure"
-    """What a gene is described by: NetMF of the networks (and co-expression, where cells are given), or noise."""
+    """Input features of a gene: NetMF of the networks (and co-expression, if cells are given), or random numbers."""
     window: Depth = 10
-    """NetMF: steps of a walk that count as company."""
+    """NetMF: window of the random walk, in steps."""
     negative: Annotated[float, Field(gt=0.0)] = 1.0
     """NetMF: number of negative samples."""
     combine_with: Literal["structure", "nothing"] = "structure"
-    """What the learned codes are joined with: the NetMF of the networks, or nothing (GraphMAE's own)."""
+    """Vectors joined with the learned codes: NetMF of the networks, or nothing (original GraphMAE)."""
     structure_power: Annotated[float, Field(ge=0.0)] = 2.0
-    """Power of NetMF's eigenvalues there (features have 1, DeepWalk's); more lets the leading axes count for more."""
+    """Power of NetMF's eigenvalues in those vectors (features have 1, as DeepWalk); more stresses the leading axes."""
     code_weight: Annotated[float, Field(gt=0.0)] = 0.3
-    """Length of a code where each block of NetMF beside it has length 1."""
+    """Length of a code, relative to length 1 of each block of NetMF joined with it."""
     mask_rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    """Share of the genes whose features are hidden in a step."""
+    """Fraction of the genes whose features are masked in a step."""
     replace_rate: Fraction = 0.05
-    """Share of the hidden ones that get the features of another gene, not the mask."""
+    """Fraction of the masked genes that get the features of another gene instead of the mask."""
     gamma: Annotated[float, Field(ge=1.0)] = 2.0
     """Exponent of the scaled cosine error."""
     edge_rate: Fraction = 0.3
-    """Share of the edges over which nothing is passed in a step; they are what ``links`` asks for."""
+    """Fraction of the edges left out of message passing in a step; ``links`` predicts them."""
     links: Weight = 1.0
-    """Weight of telling such edges from chance pairs by the cosine of the codes; 0: GraphMAE's own loss alone."""
+    """Weight of the loss that separates such edges from random pairs by cosine; 0: the original GraphMAE loss alone."""
     temperature: Annotated[float, Field(gt=0.0)] = 0.1
-    """Temperature of that."""
+    """Temperature of the ``links`` loss."""
     pairs: Positive = 4096
-    """Edges a step that are asked for; each one's partners are the others' chance pairs."""
+    """Edges per step in the ``links`` loss; the other edges' nodes are the negatives of each edge."""
     dropout: Fraction = 0.1
     """Dropout on the input of each layer."""
     steps: Positive = 50
@@ -243,15 +243,15 @@ class GraphMAEConfig(_Section):
     learning_rate: Annotated[float, Field(gt=0.0)] = 4e-3
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.1
-    """Share of the steps in which the learning rate rises; it then falls along a cosine."""
+    """Fraction of the steps with a rising learning rate; it then falls along a cosine."""
     final_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
-    """Learning rate at the end, as a share of the peak; 1: it stays at the peak."""
+    """Learning rate at the end, as a fraction of the peak; 1: it stays at the peak."""
     weight_decay: Weight = 0.01
     """Decoupled weight decay."""
     clip: Annotated[float, Field(gt=0.0)] = 1.0
     """Largest gradient norm."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Seed of everything random."""
+    """Random seed."""
     checkpoint_every: Positive = 10
     """Steps between two checkpoints."""
 
@@ -263,10 +263,10 @@ class GraphMAEConfig(_Section):
 
 
 class PretrainConfig(_Section):
-    """A whole pretraining run."""
+    """The configuration of a pretraining run."""
 
     preset: str = "small"
-    """Name of the preset it started from."""
+    """Name of the preset that the other settings override."""
     encoder: EncoderConfig = EncoderConfig()
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()
@@ -297,7 +297,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def parse(kind: type[_Model], values: object, *, where: str, docs: str = _DOCS) -> _Model:
-    """Check ``values`` against ``kind``; the first thing wrong becomes one :class:`ConfigError` that names its key."""
+    """Check ``values`` against ``kind``; the first error becomes one :class:`ConfigError` that names its key."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -320,7 +320,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def resolve_config(
     preset: str = "small", file: Path | None = None, overrides: dict[str, Any] | None = None
 ) -> PretrainConfig:
-    """Return the configuration of a run: preset, TOML file, single settings, the later over the earlier.
+    """Return the configuration of a run: preset, TOML file, single settings; later ones override earlier ones.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Writing that is whole or not there at all: temporary name, fsync, rename; and hashes of what was written."""
+"""Atomic writing (temporary name, fsync, rename), and hashes of what was written."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 
 CHECKSUM = "checksum"
-"""Key of a JSON object under which the SHA-256 of all its other values stands."""
+"""Key of a JSON object that holds the SHA-256 of all its other values."""
 _NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""First characters that make a spreadsheet read a formula."""
 
 
 def sha256(path: Path) -> str:
@@ -48,13 +48,13 @@ def sync(path: Path) -> None:
 
 
 def refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    """Raise :class:`InputError` where ``path`` exists and ``force`` is not set."""
+    """Raise :class:`InputError` if ``path`` exists and ``force`` is not set."""
     if os.path.lexists(path) and not force:
         raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
 
 
 def refuse_special_file(path: Path) -> None:
-    """Raise :class:`InputError` where ``path`` is a device, a pipe or a socket: renaming a file to it destroys it."""
+    """Raise :class:`InputError` if ``path`` is a device, a pipe or a socket: renaming a file to it destroys it."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -64,18 +64,18 @@ def refuse_special_file(path: Path) -> None:
 
 
 def refuse_to_replace(path: Path, *, kind: str, mark: str, names: AbstractSet[str]) -> None:
-    """Raise :class:`InputError` unless ``path`` is free, empty, or a folder of that kind and nothing else.
+    """Raise :class:`InputError` unless ``path`` is absent, empty, or a folder of that kind only.
 
     Parameters
     ----------
     path
-        What is to be replaced.
+        The path to replace.
     kind
-        What it may be, in words: ``"a model"``.
+        The kind of folder it may be, in words: ``"a model"``.
     mark
-        The file that tells it.
+        The file that marks this kind.
     names
-        All that such a folder holds.
+        All names that such a folder may hold.
     """
     if not path.is_symlink() and not path.exists():
         return
@@ -96,7 +96,7 @@ def naming_failed_writes(path: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         number = _errno(error)
         if number is None and type(error) not in (OSError, SafetensorError):
-            raise  # a damaged input says so by an OSError without a number
+            raise  # a damaged input raises an OSError without a number
         reason = os.strerror(number) if number is not None else " ".join(str(error).split())[:200]
         fix = "Make room, or name another place" if number in _NO_ROOM else "Name a place that can be written to"
         told = OutputError(f"it could not be written ({reason})", where=str(path), fix=fix)
@@ -105,7 +105,7 @@ def naming_failed_writes(path: Path) -> Iterator[None]:
 
 
 def _errno(error: OSError | SafetensorError) -> int | None:
-    """Return the number of the system's error; safetensors has it in its text."""
+    """Return the errno of an error; safetensors has it in its message."""
     if isinstance(error, OSError):
         return error.errno
     found = re.search(r"\(os error (\d+)\)", str(error))
@@ -113,7 +113,7 @@ def _errno(error: OSError | SafetensorError) -> int | None:
 
 
 def _open_to_others(path: Path, folder: Path) -> None:
-    """Give a file the permissions of any new file: safetensors writes for the owner's eyes alone."""
+    """Give a file the default permissions of a new file: safetensors makes it readable by the owner only."""
     probe = folder / ".permissions"
     probe.touch()
     path.chmod(probe.stat().st_mode & 0o777)
@@ -127,16 +127,16 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Parameters
     ----------
     path
-        The file to be. A symbolic link is followed: the file that it leads to is replaced.
+        The file to write. A symbolic link is followed: its target is replaced.
     replace
-        Whether a file that is there in the end is replaced.
+        Whether to replace a file that exists at the end.
 
     Raises
     ------
     OutputError
-        It could not be written; what was there before is whole.
+        It could not be written; an earlier file or folder at the path is intact.
     InputError
-        ``path`` is a device or a pipe; or there is a file by now, and ``replace`` is not set.
+        ``path`` is a device or a pipe; or a file exists at the end, and ``replace`` is not set.
     """
     refuse_special_file(path)
     place = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -154,7 +154,7 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Give a file its name unless the name is taken, as one step where the file system has hard links."""
+    """Give a file its name unless that exists, in one step where the file system has hard links."""
     try:
         os.link(temporary, path)
     except FileExistsError:
@@ -167,15 +167,15 @@ def _link(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary directory; on success all of it is synced and it takes the place of ``path``.
+    """Yield a temporary directory; on success all of it is synced and it replaces ``path``.
 
-    A directory that was at ``path`` before is removed only once the new one stands in its place; see
+    An earlier directory at ``path`` is removed only after the new one has replaced it; see
     :func:`cell_lm.partials.exchange`.
 
     Raises
     ------
     OutputError
-        It could not be written; what was there before is whole.
+        It could not be written; an earlier file or folder at the path is intact.
     """
     with naming_failed_writes(path), partial_folder(path) as folder:
         fresh = folder / "new"
@@ -195,9 +195,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def held(folder: Path, refusal: CellLMError) -> Iterator[None]:
-    """Hold a folder for this process, or raise ``refusal`` where another one holds it.
+    """Lock a folder for this process, or raise ``refusal`` if another process has locked it.
 
-    The lock goes with the process, however it ends, and leaves no file behind.
+    The lock ends with the process, however that ends, and leaves no file behind.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -206,7 +206,7 @@ def held(folder: Path, refusal: CellLMError) -> Iterator[None]:
         except BlockingIOError:
             raise refusal from None
         except OSError:
-            pass  # some network file systems know no locks
+            pass  # some network file systems have no locks
         yield
     finally:
         os.close(handle)
@@ -220,12 +220,12 @@ def write_json(path: Path, value: JSON) -> None:
 
 
 def with_checksum(values: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return a JSON object with the SHA-256 of all its values beside them; see :func:`checksum_holds`."""
+    """Return a JSON object with the SHA-256 of all its values added; see :func:`checksum_holds`."""
     return {**values, CHECKSUM: _checksum(values)}
 
 
 def checksum_holds(values: Mapping[str, JSON]) -> bool:
-    """Tell whether a JSON object that was read holds what :func:`with_checksum` saw. Spaces and order do not count."""
+    """Return whether a JSON object has the values that :func:`with_checksum` hashed, whatever their order."""
     return values.get(CHECKSUM) == _checksum(values)
 
 
@@ -235,10 +235,10 @@ def _checksum(values: Mapping[str, JSON]) -> str:
 
 
 def write_csv(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
-    """Write a table as CSV, whole or not at all, so that a spreadsheet takes no text in it for a formula.
+    """Write a table as CSV, atomically, so that a spreadsheet reads no text in it as a formula.
 
     Text that begins with ``=``, ``+``, ``-``, ``@``, a tab or a carriage return gets an apostrophe before it, in the
-    header, too: spreadsheets show such a cell as text. Numbers stay as they are.
+    header, too: spreadsheets show such a cell as text. Numbers are not changed.
 
     Parameters
     ----------

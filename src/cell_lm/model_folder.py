@@ -1,7 +1,7 @@
 """The files of a model folder: configuration, weights, vocabulary and card. Nothing that is read can execute.
 
 ``config.json`` holds the SHA-256 of weights and vocabulary and, under ``checksum``, that of all its own values: a
-folder of which a setting or a bit was changed is refused. The card, ``README.md``, is for people and may be edited.
+folder with a changed setting or bit is refused. The card, ``README.md``, is for people and may be edited.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def write(
     tensors: Mapping[str, Tensor],
     notes: str,
 ) -> None:
-    """Write a model folder, whole or not at all; only another model folder is replaced.
+    """Write a model folder, atomically; only another model folder is replaced.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def write(
     """
     refuse_to_replace(path, kind="a model", mark=CONFIG, names={CONFIG, WEIGHTS, VOCABULARY, CARD})
     if (path / CONFIG).exists():
-        read_config(path)  # another program's model is not ours to replace
+        read_config(path)  # refuses to replace another program's model
     with atomic_directory(path) as folder:
         weights = folder / WEIGHTS
         safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, weights)
@@ -94,7 +94,7 @@ def write(
 
 
 def find(path: object) -> Path:
-    """Return the model folder that a path (model folder or run folder) or a hub repository's name means."""
+    """Return the model folder for a path (model folder or run folder) or the name of a hub repository."""
     if not isinstance(path, str | Path):
         found = f"a model was asked for by a {type(path).__name__}"
         raise ModelError(found, fix="Pass a CellLM, or the path of a model or run folder")
@@ -128,7 +128,7 @@ def read_config(folder: Path) -> tuple[EncoderConfig, ObjectivesConfig]:
     Raises
     ------
     ModelError
-        It is missing, of another program or a newer format, or was changed after it was written.
+        It is missing, from another program or a newer format, or was changed after it was written.
     """
     values, where = _read(folder), str(folder / CONFIG)
     encoder = parse(EncoderConfig, values.get("encoder"), where=where)
@@ -156,7 +156,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     Raises
     ------
     ModelError
-        A file is missing, damaged or exchanged.
+        A file is missing, damaged or replaced.
     """
     values = _read(folder)
     for name, key in ((WEIGHTS, "weights_sha256"), (VOCABULARY, "vocabulary_sha256")):
@@ -179,7 +179,7 @@ def load_weights(folder: Path, model: nn.Module, tensors: Mapping[str, Tensor]) 
     Raises
     ------
     ModelError
-        Names and shapes of the weights are not those of the model.
+        Names or shapes of the weights differ from the model's.
     """
     try:
         model.load_state_dict(dict(tensors))
@@ -190,12 +190,12 @@ def load_weights(folder: Path, model: nn.Module, tensors: Mapping[str, Tensor]) 
 def refuse_larger_model(
     folder: Path, encoder: EncoderConfig, objectives: ObjectivesConfig, genes: int, tensors: Mapping[str, Tensor]
 ) -> None:
-    """Refuse settings of a model that is larger than the weights, before it is made and fills the memory.
+    """Refuse settings of a model larger than its weights, before it is built and fills the memory.
 
     Raises
     ------
     ModelError
-        Names the first setting of which the weights hold too few numbers.
+        Names the first setting that needs more numbers than the weights have.
     """
     held = sum(tensor.numel() for tensor in tensors.values())
     inner, projection = encoder.heads * encoder.head_width, objectives.contrastive.projection or encoder.width
@@ -207,7 +207,7 @@ def refuse_larger_model(
     }
     if encoder.attention == "latent":
         least["latents"] = encoder.latents * encoder.width
-    if encoder.attention == "performer":  # drawn anew, not kept: no more numbers than there are weights
+    if encoder.attention == "performer":  # drawn, not saved: at most as many numbers as there are weights
         least["features"] = encoder.layers * encoder.features * encoder.head_width
     for names, numbers in least.items():
         if numbers > held:

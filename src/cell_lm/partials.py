@@ -1,7 +1,7 @@
-"""Folders in which something is written until it is whole: ``.NAME.HOST.PID.RANDOM.partial`` beside the place to be.
+"""Folders for files until they are complete: ``.NAME.HOST.PID.RANDOM.partial`` next to the final path.
 
-A process holds the lock of each folder that it writes in; the lock goes with the process, however it ends. So what a
-killed process left can be told from what a living one writes, and the next writer removes it.
+A process locks each folder that it writes in; the lock ends with the process, however that ends. So an unlocked folder
+is left from a killed process, and the next writer removes it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 _NAME = re.compile(r"\..+\.(?P<host>[A-Za-z0-9-]+)\.(?P<pid>\d+)\.[a-z0-9_]{8}\.partial")
 _LONGEST = 30
-"""Letters of the name that are kept: file systems allow 255 bytes, and a letter may take four."""
+"""Letters kept of the name: file systems allow 255 bytes, and a letter may take four."""
 _ASIDE = "aside"
 _DAY = 24 * 3600.0
 
@@ -31,10 +31,10 @@ def _host() -> str:
 
 @contextmanager
 def partial_folder(path: Path) -> Iterator[Path]:
-    """Make a folder beside ``path`` to write it in; in the end it is removed, with all that is still in it.
+    """Make a folder next to ``path`` to write it in; at the end the folder is removed with all it contains.
 
-    Folders above ``path`` that are not there are made; they go again where nothing came of it. Partial folders that
-    killed processes left beside ``path`` are removed.
+    Missing parent folders of ``path`` are made, and removed again if they stay empty. Partial folders that killed
+    processes left next to ``path`` are removed.
     """
     made = [folder for folder in path.absolute().parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,22 +43,22 @@ def partial_folder(path: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".partial", dir=path.parent))
     lock = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems know no locks
+        with suppress(OSError):  # some network file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield folder
     finally:
         remove_partial(folder)
         os.close(lock)
         for empty in made:
-            with suppress(OSError):  # something is in it
+            with suppress(OSError):  # it is not empty
                 empty.rmdir()
 
 
 def exchange(fresh: Path, path: Path, folder: Path) -> None:
-    """Put a directory in the place of ``path``, and what was there aside into the partial folder.
+    """Replace ``path`` by a directory, and move the earlier one into the partial folder.
 
     Linux swaps both in one step. Where it cannot, a process that is killed between the two steps leaves nothing at
-    ``path``; then :func:`remove_partial` puts back what was there.
+    ``path``; then :func:`remove_partial` puts the earlier one back.
     """
     if _swap(fresh, path):
         return
@@ -73,7 +73,7 @@ def exchange(fresh: Path, path: Path, folder: Path) -> None:
 
 
 def _swap(first: Path, second: Path) -> bool:
-    """Exchange the names of two directories in one step; False where the system or the file system cannot."""
+    """Exchange the names of two directories in one step; False if the system or the file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     here, exchange_both = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     names = os.fsencode(first.absolute()), os.fsencode(second.absolute())
@@ -87,7 +87,7 @@ def _put_back(folder: Path) -> None:
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove a partial folder, after what it holds aside is back where nothing took its place."""
+    """Remove a partial folder, after moving a directory that was set aside back if its path is free."""
     with suppress(OSError):
         _put_back(folder)
     shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +102,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_written(folder: Path) -> bool:
-    """Tell whether a living process holds the lock of a partial folder."""
+    """Return whether a running process holds the lock of a partial folder."""
     return _lock_is_free(folder) is False
 
 
@@ -120,7 +120,7 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 def _lock_is_free(folder: Path) -> bool | None:
-    """Return whether nobody holds a folder; None where it cannot be told."""
+    """Return whether a folder is unlocked; None if that is unknown."""
     try:
         lock = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -143,5 +143,5 @@ def _is_alive(pid: int) -> bool:
     except (ProcessLookupError, OverflowError):
         return False
     except OSError:
-        return True  # another user's
+        return True  # it belongs to another user
     return True

@@ -1,7 +1,7 @@
-"""Reading small files that may be anything: JSON and TOML of bounded size, and nothing but regular files.
+"""Reading small untrusted files: JSON and TOML of limited size, regular files only.
 
-What cannot be read is an :class:`UnreadableError`, which is a ``ValueError``; whoever reads the file names it and says
-what to do. Bounds are far above what this package writes, and far below what fills memory.
+An unreadable file raises :class:`UnreadableError`, which is a ``ValueError``; the caller adds the file and a remedy.
+Limits are far above what this package writes, and far below what fills memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cell_lm.files import JSON
 MOST_BYTES = 1 << 25
 """Most bytes of a JSON file: as objects they take up to 25 times as much."""
 MOST_LISTED = 1 << 28
-"""The same where a file lists thousands of sources."""
+"""The same for a file that lists thousands of sources."""
 MOST_TOML = 1 << 20
 """Most bytes of a TOML file."""
 _MOST_DIGITS = 40
@@ -39,17 +39,17 @@ _KINDS = {
 
 
 class UnreadableError(ValueError):
-    """A file that is not read; the message says why."""
+    """A file that cannot be read; the message gives the reason."""
 
 
 def reason(error: Exception) -> str:
-    """Return why a file could not be read, in a few words, without the path that an ``OSError`` repeats."""
+    """Return a short reason why a file could not be read, without the path that an ``OSError`` repeats."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split())[:200] or type(error).__name__
 
 
 def irregular(path: Path) -> str | None:
-    """Say what a path is where it is no regular file (``"a named pipe"``); None where it is one, or cannot be told.
+    """Return what a path is if it is no regular file (``"a named pipe"``); None if it is one, or that is unknown.
 
     Symbolic links are followed. Opening a pipe would wait for a writer for ever, and a device may have no end.
     """
@@ -61,14 +61,14 @@ def irregular(path: Path) -> str | None:
 
 
 def refuse_irregular(path: Path, *, fix: str = "Name a file") -> None:
-    """Raise :class:`~cell_lm.errors.InputError` for a path that is not there, or no regular file.
+    """Raise :class:`~cell_lm.errors.InputError` for a path that does not exist, or is no regular file.
 
     Parameters
     ----------
     path
-        What is to be opened.
+        The path to open.
     fix
-        What to name instead.
+        What to give instead.
     """
     try:
         kind = _KINDS.get(stat.S_IFMT(path.stat().st_mode))
@@ -107,16 +107,16 @@ def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
 
 
 class BoundedReader:
-    """What is in an archive, up to a number of bytes: a file object for reading.
+    """The content of an archive, up to a number of bytes, as a file object for reading.
 
     Parameters
     ----------
     file
-        What unpacks it.
+        The file object that unpacks it.
     name
         The archive, for messages.
     most
-        Bytes after which it is refused.
+        Largest number of bytes; more are refused.
     """
 
     def __init__(self, file: IO[bytes], name: str, most: int) -> None:
@@ -124,7 +124,7 @@ class BoundedReader:
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
-        """Return so many bytes, fewer at the end; :class:`~cell_lm.errors.InputError` where there are too many."""
+        """Return so many bytes, fewer at the end; :class:`~cell_lm.errors.InputError` if there are too many."""
         return self._counted(self._file.read(self._most + 1 if size < 0 else size))
 
     def readline(self, size: int = -1) -> bytes:
@@ -132,7 +132,7 @@ class BoundedReader:
         return self._counted(self._file.readline(size))
 
     def readable(self) -> bool:
-        """Tell that it can be read from."""
+        """Return True: the file can be read."""
         return True
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ class BoundedReader:
 
 
 def parse_json(text: str) -> JSON:
-    """Return what a JSON text says; numbers are finite, and whole ones have at most 40 digits.
+    """Parse a JSON text; numbers are finite, and whole ones have at most 40 digits.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def parse_json(text: str) -> JSON:
 
 
 def read_json(path: Path, *, most: int = MOST_BYTES) -> JSON:
-    """Return what a JSON file says; see :func:`read_text` and :func:`parse_json` for what is raised."""
+    """Return the content of a JSON file; see :func:`read_text` and :func:`parse_json` for errors."""
     return parse_json(read_text(path, most=most))
 
 
@@ -179,7 +179,7 @@ def read_json_object(path: Path, *, most: int = MOST_BYTES) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """Return what a TOML text says.
+    """Parse a TOML text.
 
     Raises
     ------
@@ -201,27 +201,27 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return what a TOML file says; see :func:`read_text` and :func:`parse_toml` for what is raised."""
+    """Return the content of a TOML file; see :func:`read_text` and :func:`parse_toml` for errors."""
     return parse_toml(read_text(path, most=MOST_TOML))
 
 
 def refuse_other_format(
     found: object, newest: int, *, where: str, error: type[CellLMError], damaged: str, newer: str = "Upgrade cell-lm"
 ) -> None:
-    """Refuse a number of a format that is none of 1 to ``newest``.
+    """Refuse a format number outside 1 to ``newest``.
 
     Parameters
     ----------
     found
-        What the file says.
+        The number in the file.
     newest
         The newest format that this release reads.
     where
         The file.
     error
-        What to raise.
+        Class of the error to raise.
     damaged, newer
-        What to do about a file that is damaged, and about one of a newer release.
+        Remedy for a damaged file, and for one of a newer release.
     """
     whole = isinstance(found, int) and not isinstance(found, bool)
     if whole and 1 <= found <= newest:  # type: ignore[operator]

@@ -1,21 +1,21 @@
-"""How an error names an option: as an argument in Python and as an option of the command line, side by side.
+"""How an error names an option: as an argument in Python and as an option of the command line.
 
-An error does not know who will read it: it may have been raised in another process, on behalf of either. So every
-remedy that is an option has both spellings, from one place.
+The same error can reach a user of Python or of the command line, and it may come from another process. So every remedy
+that is an option has both spellings.
 """
 
 from __future__ import annotations
 
 
 def option(name: str, value: object = None) -> str:
-    """Return an option as both callers write it.
+    """Return an option in both spellings.
 
     Parameters
     ----------
     name
         The argument in Python: ``"layer"``.
     value
-        What to set it to; None: the user's to choose.
+        Value to set; None: the user chooses.
 
     Examples
     --------

@@ -1,13 +1,13 @@
-"""Text that is shown on a terminal: names in files can hold anything."""
+"""Text for a terminal: names in files can contain any character."""
 
 from __future__ import annotations
 
 
 def escaped(text: str) -> str:
-    r"""Return text in which what cannot be seen is written out, as ``\u202e``: names in files can hold anything.
+    r"""Return text with invisible characters escaped, as ``\u202e``: names in files can contain any character.
 
-    Control characters can steer a terminal, and those that turn the direction of writing can make a line read as
-    another one. The form is that of a JSON string.
+    Control characters can control a terminal, and those that change the writing direction can disguise a line. Escapes
+    are those of JSON strings.
     """
     return text if text.isprintable() else "".join(letter if letter.isprintable() else _code(letter) for letter in text)
 
@@ -18,5 +18,5 @@ def _code(letter: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return text as one line, with what cannot be seen written out; see :func:`escaped`."""
+    """Return text as one line, with invisible characters escaped; see :func:`escaped`."""
     return escaped(" ".join(text.split()))

@@ -1,7 +1,7 @@
-"""The command ``cell-lm``: parsing, and nothing else. One module a verb; what a verb does stands in the layers below.
+"""The command ``cell-lm``: parsing only. Each verb has one module; the work is done in the layers below.
 
-Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why; 2 a command that cannot be understood;
-70 a fault of cell-lm itself; 130 and 143 interrupted by SIGINT and SIGTERM; 141 the reader of the output went away.
+Exit codes: 0 done; 1 an input or a model that cannot be used, one line says why; 2 an invalid command line;
+70 a fault of cell-lm itself; 130 and 143 interrupted by SIGINT and SIGTERM; 141 the output pipe was closed.
 """
 
 from __future__ import annotations
@@ -30,27 +30,27 @@ from cell_lm.errors import CellLMError, OtherRankError
 
 FAILED, MISUSED, FAULT, INTERRUPTED, TERMINATED, READER_GONE = 1, 2, 70, 130, 143, 141
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
-"""click's, wherever this version of typer keeps it."""
+"""The ``UsageError`` of click, wherever this version of typer keeps it."""
 
 _ANYWHERE = ("--quiet", "-q", "--debug")
-"""Options of every verb, taken wherever they stand."""
+"""Options of every verb, accepted at any position."""
 
 _EXAMPLES = """[bold]From cells to cell types[/bold]
 
-  cell-lm demo                                   [dim]# everything once, on real cells[/dim]
+  cell-lm demo                                   [dim]# every step once, on real cells[/dim]
   cell-lm download pbmc3k --out data             [dim]# public cells, by name[/dim]
-  cell-lm check my.h5ad                          [dim]# what would be read[/dim]
+  cell-lm check my.h5ad                          [dim]# can it be used?[/dim]
   cell-lm prepare a.h5ad b.h5ad --out store      [dim]# many files, larger than memory[/dim]
   cell-lm inspect store                          [dim]# what is in it[/dim]
   cell-lm pretrain a.h5ad b.h5ad --out run       [dim]# a model of your own cells[/dim]
-  cell-lm genes similar CD3D                     [dim]# what the gene vectors know[/dim]
+  cell-lm genes similar CD3D                     [dim]# nearest gene vectors[/dim]
   cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv
 
 [dim]Results go to standard output; notes and progress to standard error.
-cell-lm VERB --help tells more.[/dim]"""
+See cell-lm VERB --help for the options of a verb.[/dim]"""
 
 
 def _show_version(wanted: bool) -> None:
@@ -61,10 +61,10 @@ def _show_version(wanted: bool) -> None:
 
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and leave.", callback=_show_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No notes and no progress: results and errors only. With any verb.")
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only, no notes or progress. With any verb.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error. With any verb.")] = False,
 ) -> None:
@@ -109,14 +109,14 @@ def _guarded(words: list[str]) -> int:
     survive_any_text()
     try:
         with _orderly_sigterm(), warnings.catch_warnings():
-            # Nothing here goes by the names of cells or genes, so that it does not matter.
+            # Cells and genes are never looked up by name here, so repeated names do no harm.
             warnings.filterwarnings("ignore", "(Observation|Variable) names are not unique", UserWarning)
             if not debug:
                 warnings.showwarning = show_warning
             code = _run(words)
         sys.stdout.flush()
         return code
-    except (Exception, KeyboardInterrupt) as error:  # whatever it is, it ends in one line
+    except (Exception, KeyboardInterrupt) as error:  # every error ends in one line
         if debug:
             traceback.print_exc()
         return _explain(error)
@@ -137,8 +137,8 @@ def _run(words: list[str]) -> int:
 def _skip_teardown_of_ranks(code: int) -> None:
     """Leave a process of torchrun without Python's teardown.
 
-    A thread of gloo that still holds the tensor of the last collective would otherwise abort the process now and then,
-    when it wants to give the tensor back to a Python that is no longer there.
+    Otherwise a gloo thread that still holds the tensor of the last collective sometimes aborts the process: it releases
+    the tensor after Python has shut down.
     """
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
@@ -148,14 +148,14 @@ def _skip_teardown_of_ranks(code: int) -> None:
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Part the options that may stand anywhere (before a ``--``) from the rest."""
+    """Separate the options that may stand anywhere (before a ``--``) from the rest."""
     end = words.index("--") if "--" in words else len(words)
     anywhere = [word for word in words[:end] if word in _ANYWHERE]
     return anywhere, [word for word in words[:end] if word not in _ANYWHERE] + words[end:]
 
 
 def _explain(error: BaseException) -> int:
-    """Say in one line what went wrong, and return the exit code."""
+    """Print the error in one line, and return the exit code."""
     match error:
         case KeyboardInterrupt():
             say_error("interrupted")
@@ -189,7 +189,7 @@ def _explain(error: BaseException) -> int:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out: torch has an error of its own on a GPU, and none on the CPU."""
+    """Return whether memory ran out: torch has its own error class on a GPU, and none on the CPU."""
     said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or said
 

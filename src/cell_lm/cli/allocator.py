@@ -1,7 +1,7 @@
-"""Tell glibc's allocator to keep large blocks instead of returning each to the system at once.
+"""Configure glibc's allocator to keep large blocks instead of returning each to the system at once.
 
-By default every tensor above some hundred kilobytes is mapped anew, zeroed page by page by the kernel and unmapped
-again, which makes large element-wise operations several times slower. It has to be said before the first such tensor.
+By default the kernel maps every tensor above some hundred kilobytes anew, zeroes it page by page and unmaps it again.
+That makes large element-wise operations several times slower. Set the thresholds before the first such tensor.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Mapping
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 MMAP_THRESHOLDS = (1 << 30, 32 << 20)
-"""Blocks from this size are mapped, in bytes; older versions of glibc take nothing above the second."""
+"""Blocks from this size are mapped, in bytes; older versions of glibc accept at most the second value."""
 TRIM_THRESHOLD = (1 << 31) - 1
-"""Free memory at the top of the heap from which some is given back, in bytes."""
+"""Free memory at the top of the heap above which some is returned to the system, in bytes."""
 
 
 def keep_large_blocks(environment: Mapping[str, str] = os.environ) -> bool:
-    """Set the thresholds and return whether it was done.
+    """Set the thresholds and return whether that worked.
 
-    Left alone are other systems and C libraries, and users who tune the allocator themselves (``MALLOC_...`` or
+    Does nothing on other systems and C libraries, or where the user tunes the allocator (``MALLOC_...`` or
     ``GLIBC_TUNABLES``).
     """
     if any(name.startswith("MALLOC_") for name in environment) or "glibc.malloc" in environment.get(

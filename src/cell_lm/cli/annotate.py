@@ -1,4 +1,4 @@
-"""``cell-lm annotate fit``, ``predict`` and ``explain``: cell types from a reference to other cells, and why."""
+"""``cell-lm annotate fit``, ``predict`` and ``explain``: transfer cell types from a reference, and explain them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,14 @@ _PREDICT = """[bold]Examples[/bold]
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     verbs = typer.Typer(
-        help="Name cell types: fit on labelled cells, predict others, explain why.", rich_markup_mode="rich"
+        help="Annotate cell types: fit on labelled cells, predict others, explain predictions.", rich_markup_mode="rich"
     )
     verbs.command("fit", help="Fit a classifier on labelled cells.", epilog=_FIT)(fit)
-    verbs.command("predict", help="Predict cell types: a copy of the file with them in obs.", epilog=_PREDICT)(predict)
+    verbs.command("predict", help="Predict cell types: write a copy of the file with them in obs.", epilog=_PREDICT)(
+        predict
+    )
     verbs.command(
-        "explain", help="Show which genes led to the predicted types: a table of genes by type.", epilog=EXAMPLES
+        "explain", help="Show which genes led to the predicted types: write a table of genes by type.", epilog=EXAMPLES
     )(explain)
     app.add_typer(verbs, name="annotate")
 
@@ -58,19 +60,23 @@ def fit(
     out: Annotated[
         Path,
         typer.Option(
-            readable=False, metavar="FOLDER", help="Classifier to make.", show_default=False, rich_help_panel=WRITING
+            readable=False,
+            metavar="FOLDER",
+            help="Folder of the classifier to write.",
+            show_default=False,
+            rich_help_panel=WRITING,
         ),
     ],
     groups: Annotated[
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs, such as the donor, whose groups are kept together when the classifier is tuned by "
-            "cross-validation. \\[default: cells are split one by one]",
+            help="Column of obs, such as the donor, whose groups stay in one fold when cross-validation tunes the "
+            "classifier. \\[default: cells are split one by one]",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
     *,
     read: ReadOptions,
     device: Device = "auto",
@@ -96,7 +102,7 @@ def fit(
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
-    refuse(out, force=force, inputs=(cells, model))  # it may have been made meanwhile
+    refuse(out, force=force, inputs=(cells, model))  # another program may have made it meanwhile
     classifier.save(out)
     _show_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -122,7 +128,7 @@ def predict(
         typer.Option(
             readable=False,
             metavar="FILE.h5ad",
-            help="File to write. \\[default: my.annotated.h5ad beside my.h5ad]",
+            help="File to write. \\[default: my.annotated.h5ad next to my.h5ad]",
             show_default=False,
             rich_help_panel=WRITING,
         ),
@@ -132,7 +138,7 @@ def predict(
         typer.Option(
             metavar="COLUMN",
             help="Column of obs with the true cell types, to score the predicted ones against. Score only cells that "
-            "took no part in the fit.",
+            "the classifier was not fitted on.",
             show_default=False,
         ),
     ] = None,
@@ -142,14 +148,14 @@ def predict(
     precision: Annotated[
         Literal["float32", "bfloat16"] | None,
         typer.Option(
-            help="Arithmetic of the encoder. \\[default: that of the fit]",
+            help="Precision of the encoder. \\[default: that of the fit]",
             show_default=False,
             rich_help_panel=COMPUTING,
         ),
     ] = None,
     force: Force = False,
 ) -> int:
-    """Read the cells, predict, write the copy, show the types that were found."""
+    """Read the cells, predict, write the copy, show the predicted types."""
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, write_cells_file

@@ -1,4 +1,4 @@
-"""``cell-lm annotate explain``: which genes made the calls of a classifier."""
+"""``cell-lm annotate explain``: which genes led to the predictions of a classifier."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def explain(
     ],
     method: Annotated[
         Literal["integrated_gradients", "gradient", "occlusion", "attention"],
-        typer.Option(help="How the contribution of a gene is measured; occlusion takes a forward pass a gene."),
+        typer.Option(help="How to measure the contribution of a gene; occlusion needs one forward pass per gene."),
     ] = "integrated_gradients",
     label: Annotated[
         str | None,
         typer.Option(
             metavar="TYPE",
-            help="Explain this type in all cells. \\[default: in each cell the type that it is called]",
+            help="Explain this type in all cells. \\[default: the predicted type of each cell]",
             show_default=False,
         ),
     ] = None,
@@ -62,20 +62,20 @@ def explain(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs whose labels are averaged over. \\[default: the type that cells are called]",
+            help="Column of obs; average over the cells of each label in it. \\[default: the predicted type]",
             show_default=False,
         ),
     ] = None,
     n_cells: Annotated[
-        int, typer.Option("--cells", min=1, metavar="N", help="Most cells of each label that are explained.")
+        int, typer.Option("--cells", min=1, metavar="N", help="Explain at most so many cells of each label.")
     ] = 100,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the choice of cells.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed for choosing cells.")] = 0,
     *,
     read: ReadOptions,
     device: Device = "auto",
     force: Force = False,
 ) -> int:
-    """Read the cells, explain the calls, write the table, show the genes that come first."""
+    """Read the cells, explain the predictions, write the table, show the top genes."""
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, read_cells_file
@@ -119,7 +119,7 @@ def explain(
 
 
 def _check_label(label: str | None, classes: NDArray[np.object_]) -> None:
-    """Refuse a type that is no label of the classifier: a column of ``obs``, say, would mean something else."""
+    """Refuse a type that is not a label of the classifier, such as the name of a column of ``obs``."""
     if label is None or label in classes:
         return
     folded = {name.casefold(): name for name in map(str, classes)}

@@ -1,4 +1,4 @@
-"""A file of cells that a verb reads whole, adds something to, and writes again under another name; or a store."""
+"""Cells as input of a verb: a store, or a file that is read whole, extended, and written under another name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROW = "_cell_lm_row"
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors about an AnnData, which has no name of its file, name the file."""
+    """Add the name of the file to errors about an AnnData, which does not hold it."""
     try:
         yield
     except CellLMError as error:
@@ -40,7 +40,7 @@ def read_file_or_store(path: Path, vocabulary: Vocabulary | None, read: ReadOpti
     Raises
     ------
     InputError
-        As there; or options of reading are given for a store, which takes none.
+        As there; or a store is given together with options for reading files.
     """
     if not is_store(path):
         return read_cells_file(path, vocabulary, read)
@@ -52,18 +52,18 @@ def read_file_or_store(path: Path, vocabulary: Vocabulary | None, read: ReadOpti
 
 
 def obs_of(data: AnnData | Store, column: str) -> pd.DataFrame:
-    """Return what is known of the cells: at least one column, if it exists."""
+    """Return ``obs`` of the cells, with at least ``column`` if it exists."""
     return store_obs(data, [column]) if isinstance(data, Store) else data.obs
 
 
 def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions) -> AnnData:
-    """Read a file, without its cells that have fewer than ``read.min_genes`` expressed genes of the vocabulary.
+    """Read a file and leave out cells with fewer than ``read.min_genes`` expressed genes of the vocabulary.
 
     Raises
     ------
     InputError, CountsError, GeneError
         As :func:`cell_lm.data.read_anndata`, and where cells are left out as :func:`cell_lm.data.from_anndata`; or it
-        is a folder that holds a model, or a store.
+        is the folder of a model or a store.
     """
     refuse_models(path)
     if is_store(path):
@@ -83,9 +83,9 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
 
 
 def write_cells_file(adata: AnnData, path: Path, says: Messages, *, force: bool = False) -> None:
-    """Write an h5ad file, whole or not at all; one that appeared since the work began is replaced only by force.
+    """Write an h5ad file atomically; a file that appeared since the start is replaced only with ``force``.
 
-    Names and columns that h5ad cannot hold are changed, and said to be.
+    Names and columns that h5ad cannot hold are changed, and a note lists them.
     """
     for note in make_writable(adata, where=str(path)):
         says.note(note)

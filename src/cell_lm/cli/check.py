@@ -1,4 +1,4 @@
-"""``cell-lm check``: what would be read of a file, and all that stands in the way. Writes nothing unless asked."""
+"""``cell-lm check``: what cell-lm reads from a file, and every reason why it cannot. Writes nothing by default."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cell_lm.pp import CheckReport
 
 _LISTED = 8
-"""Most genes of a kind, or labels, that are listed."""
+"""Most genes of one status, or labels, to list."""
 _NOTABLE = ("renamed", "merged", "non-coding", "ambiguous", "unknown")
 _EPILOG = """[bold]Examples[/bold]
 
@@ -39,7 +39,7 @@ _EPILOG = """[bold]Examples[/bold]
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("check", help="See what would be read: genes, scale, cells; no surprises later.", epilog=_EPILOG)(check)
+    app.command("check", help="Check whether a file can be used: its genes, scale and cells.", epilog=_EPILOG)(check)
 
 
 @reads_cells()
@@ -52,7 +52,7 @@ def check(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs with cell types, to see whether a classifier could be fitted on it.",
+            help="Column of obs with cell types; checks whether a classifier can be fitted on it.",
             show_default=False,
         ),
     ] = None,
@@ -66,7 +66,7 @@ def check(
         typer.Option(
             readable=False,
             metavar="FILE.csv",
-            help="Write what became of every gene, one line each.",
+            help="Write a table of all genes, one line each, and how each was matched.",
             show_default=False,
             rich_help_panel=WRITING,
         ),
@@ -74,7 +74,7 @@ def check(
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.", rich_help_panel=WRITING)] = False,
 ) -> int:
-    """Check the file and tell what was found."""
+    """Check the file and print the result."""
     keep_large_blocks()
     from cell_lm import pp
     from cell_lm.cli.inputs import read_malignancy_options
@@ -123,7 +123,7 @@ def _tell(found: CheckReport, says: Messages, lines: Sequence[tuple[str, str]]) 
 
 
 def _lines(found: CheckReport, label: str | None, malignancy_column: str | None) -> Iterator[tuple[str, str]]:
-    """Yield what is known, each as a word and a line."""
+    """Yield the result as pairs of a heading and a line."""
     if found.cells is not None:
         yield "cells", f"{found.cells:,}"
         others = f"; there is also {', '.join(found.layers)}" if found.layers else ""
@@ -153,7 +153,7 @@ def _counted(numbers: dict[str, int]) -> str:
 
 
 def _notable(found: CheckReport, counts: NDArray[np.float64] | None) -> Iterator[tuple[str, str]]:
-    """Yield the genes of each status that a user may want to look at, those with most counts first."""
+    """Yield the genes of each status that a user may want to inspect, those with most counts first."""
     if found.audit is None or counts is None:
         return
     from cell_lm.genes.audit import clip
@@ -173,7 +173,7 @@ def _notable(found: CheckReport, counts: NDArray[np.float64] | None) -> Iterator
 
 
 def _as_json(found: CheckReport) -> dict[str, JSON]:
-    """Return the result as JSON; ``null`` where something could not be found out."""
+    """Return the result as JSON; ``null`` for what could not be determined."""
     scale, quantiles = found.scale, found.genes_per_cell
     return {
         "name": found.name,

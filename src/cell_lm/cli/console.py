@@ -1,4 +1,4 @@
-"""What the command line says: results on standard output, notes and progress on standard error, errors in one line."""
+"""Output of the command line: results to standard output, notes, progress and one-line errors to standard error."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 _PIPED_WIDTH = 1_000
-"""Columns of a table that goes into a file or another program, which must not be folded to a terminal's width."""
+"""Width of tables written to a file or a pipe, so that they are not wrapped at a terminal's width."""
 
 
 class _Stream(Console):
-    """A console that neither folds lines nor reads names as markup, and leaves a closed pipe to its caller."""
+    """A console that neither wraps lines nor parses names as markup, and raises on a closed pipe."""
 
     def __init__(self, *, stderr: bool) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -38,7 +38,7 @@ class _Stream(Console):
 
 
 def rank() -> int:
-    """Return the number of this process among those that torchrun or accelerate launched; 0 where nothing did."""
+    """Return the number of this process among those that torchrun or accelerate launched; 0 for a single process."""
     value = os.environ.get("RANK", "0")
     return int(value) if value.isdecimal() else 0
 
@@ -50,20 +50,20 @@ def as_json(value: object) -> str:
 
 
 def say_error(message: str) -> None:
-    """Print ``error: ...`` on standard error, in one line; another process than the first one says which it is."""
+    """Print ``error: ...`` on standard error, in one line; a rank other than 0 adds its number."""
     who = f"rank {rank()}: " if rank() else ""
     _Stream(stderr=True).print(Text.assemble(who, ("error: ", "bold red"), one_line(message)))
 
 
 class Messages:
-    """What a verb has to say.
+    """The output of a verb.
 
     Parameters
     ----------
     quiet
-        Keep notes and progress back.
+        Print no notes and no progress.
     command
-        What the user typed, for records and advice.
+        The command line, for records and advice.
     """
 
     def __init__(self, *, quiet: bool = False, command: str = "cell-lm") -> None:
@@ -101,7 +101,7 @@ class Messages:
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
-        """Show a bar on a terminal while something is done; yields what is told of each further part of ``total``."""
+        """Show a bar on a terminal; yields a function that advances it by a part of ``total``."""
         bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -117,12 +117,12 @@ class Messages:
 
 
 def messages(context: typer.Context) -> Messages:
-    """Return what the verb of this context talks through."""
+    """Return the messages of this context's verb."""
     return context.find_object(Messages) or Messages()
 
 
 def coverage(about: Mapping[str, Any]) -> Iterator[str]:
-    """Yield in a line which genes a result rests on, from its record in ``uns``; nothing for the cells of a store."""
+    """Yield one line on the genes a result is based on, from its record in ``uns``; nothing for cells of a store."""
     if "genes_found" not in about:
         return
     found, share = int(about["genes_found"]), float(about["coverage"])
@@ -131,13 +131,13 @@ def coverage(about: Mapping[str, Any]) -> Iterator[str]:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning on standard error in one line; stands in for :func:`warnings.showwarning`."""
+    """Print a warning on standard error in one line; replaces :func:`warnings.showwarning`."""
     if not rank():
         _Stream(stderr=True).print(Text.assemble(("warning: ", "bold yellow"), one_line(str(message))))
 
 
 def survive_any_text() -> None:
-    """Let a name that the terminal's encoding does not know come out escaped instead of ending the program."""
+    """Escape characters that the terminal's encoding lacks, instead of failing on them."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

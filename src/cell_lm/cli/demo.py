@@ -1,4 +1,4 @@
-"""``cell-lm demo``: everything once, on the cells that ship in the package."""
+"""``cell-lm demo``: every step once, on the cells that ship with the package."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ _OUT = Path("demo")
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("demo", help="See everything once: pretrain, embed, annotate and report on packaged real cells.")(demo)
+    app.command("demo", help="Run every step once on packaged real cells: pretrain, embed, annotate, report.")(demo)
 
 
 def demo(
     context: typer.Context,
     out: Annotated[
-        Path, typer.Option(readable=False, metavar="FOLDER", help="Where everything goes.", rich_help_panel=WRITING)
+        Path, typer.Option(readable=False, metavar="FOLDER", help="Folder for all results.", rich_help_panel=WRITING)
     ] = _OUT,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1,
             metavar="N",
-            help="Optimiser steps of each of the three pretrainings. "
+            help="Optimiser steps of each of the three pretraining runs. "
             "[default: as many as take a few minutes on two cores]",
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
     force: Force = False,
 ) -> int:
     """Run the demo."""

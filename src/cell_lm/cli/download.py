@@ -1,4 +1,4 @@
-"""``cell-lm download``: public sets of cells, and networks of genes, by name, held against their hashes."""
+"""``cell-lm download``: public data sets of cells, and gene networks, by name, with their hashes checked."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _EPILOG = """[bold]Examples[/bold]
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command(
-        "download", help="Fetch a public set of cells or a network of genes, and check its hash.", epilog=_EPILOG
-    )(download)
+    app.command("download", help="Download public cells or a gene network, and check the hash.", epilog=_EPILOG)(
+        download
+    )
 
 
 def download(
@@ -33,7 +33,7 @@ def download(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="A set that --list names, zheng_sorted, or panglao:SRA…:SRS… for a sample of PanglaoDB.",
+            help="A data set from --list, zheng_sorted, or panglao:SRA…:SRS… for a sample of PanglaoDB.",
             show_default=False,
         ),
     ] = None,
@@ -50,11 +50,13 @@ def download(
     ] = None,
     mirror: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER|URL", help="Take the files from here, under their names.", show_default=False),
+        typer.Option(
+            metavar="FOLDER|URL", help="Copy the files from here instead; they keep their names.", show_default=False
+        ),
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="Name the sets that are known, and leave.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the data sets and exit.")] = False,
 ) -> int:
-    """Fetch the set and say what to read."""
+    """Download the data set and print which file to read."""
     says = messages(context)
     if listed:
         _list(says)

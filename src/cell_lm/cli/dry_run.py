@@ -1,4 +1,4 @@
-"""``cell-lm pretrain --dry-run``: what the run would take, measured on its own cells; nothing is written."""
+"""``cell-lm pretrain --dry-run``: memory and time of the run, measured on its own cells; nothing is written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cell_lm.report.numbers import duration
 
 
 def print_forecast(datasets: Sequence[Dataset], config: PretrainConfig, says: Messages) -> int:
-    """Measure some steps and print what the run would take."""
+    """Measure some steps and print the memory and time that the run needs."""
     says.note("measuring some steps")
     for line in forecast_lines(forecast(datasets, config), config):
         says.result(line)

@@ -23,7 +23,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm embed my.h5ad --model run --layer counts --out embedded.h5ad
   cell-lm embed store --model run --out store.cell_lm.h5ad    [dim]# without X[/dim]
 
-[dim]Your file is only read; its X goes into the copy as it is.[/dim]"""
+[dim]Your file is not changed; the copy has the same X.[/dim]"""
 
 
 def register(app: typer.Typer) -> None:
@@ -43,13 +43,13 @@ def embed(
         typer.Option(
             readable=False,
             metavar="FILE.h5ad",
-            help="File to write. \\[default: my.cell_lm.h5ad beside my.h5ad]",
+            help="File to write. \\[default: my.cell_lm.h5ad next to my.h5ad]",
             show_default=False,
             rich_help_panel=WRITING,
         ),
     ] = None,
     key: Annotated[
-        str, typer.Option(metavar="KEY", help="Where in obsm the embedding goes.", rich_help_panel=WRITING)
+        str, typer.Option(metavar="KEY", help="Key of the embedding in obsm.", rich_help_panel=WRITING)
     ] = "X_cell_lm",
     *,
     read: ReadOptions,

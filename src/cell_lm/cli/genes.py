@@ -1,4 +1,4 @@
-"""``cell-lm genes``: gene vectors from networks, and what they know."""
+"""``cell-lm genes``: gene vectors from networks, and the nearest genes by them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PRETRAIN = """[bold]Examples[/bold]
   cell-lm genes pretrain edges.tsv --gene-a A --gene-b B --score weight --out genes
   cell-lm pretrain cells.h5ad --gene-vectors genes/vectors.safetensors --out run
 
-[dim]Ctrl-C saves and leaves; --resume goes on.[/dim]"""
+[dim]Ctrl-C saves and exits; --resume continues.[/dim]"""
 
 _SIMILAR = """[bold]Examples[/bold]
 
@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
     """Add the verb."""
     genes = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
     genes.command("pretrain", help="Learn gene vectors on networks of genes (GraphMAE).", epilog=_PRETRAIN)(pretrain)
-    genes.command("similar", help="Name the genes that are most like a gene.", epilog=_SIMILAR)(similar)
+    genes.command("similar", help="List the genes most similar to a gene.", epilog=_SIMILAR)(similar)
     app.add_typer(genes, name="genes", help="Gene vectors from gene networks.")
 
 
@@ -54,14 +54,14 @@ def pretrain(
         list[str],
         typer.Argument(
             metavar="NETWORK",
-            help="'anat' (packaged), a file of edges (csv, tsv, parquet), or a folder of STRING's download. Of "
-            "several, the first counts most.",
+            help="'anat' (packaged), a file of edges (csv, tsv, parquet), or the folder of a STRING download. The "
+            "first of several has the largest influence.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FOLDER", help="Folder to make.", show_default=False, rich_help_panel=WRITING),
+        typer.Option(metavar="FOLDER", help="Run folder to write.", show_default=False, rich_help_panel=WRITING),
     ],
     dim: Annotated[int | None, typer.Option(min=1, metavar="N", help="Width of the vectors. \\[default: 512]")] = None,
     cells: Annotated[
@@ -69,7 +69,7 @@ def pretrain(
         typer.Option(
             readable=False,
             metavar="CELLS",
-            help="File of cells whose co-expression takes part, 20,000 of them at most. May be given again.",
+            help="File of cells to learn co-expression from as well; at most 20,000 cells are used. Repeatable.",
             show_default=False,
             rich_help_panel=READING,
         ),
@@ -86,15 +86,18 @@ def pretrain(
         str | None, typer.Option(metavar="COLUMN", help="Column of the scores.", rich_help_panel=READING)
     ] = None,
     no_scores: Annotated[
-        bool, typer.Option("--no-scores", help="Leave scores out: all edges count alike.", rich_help_panel=READING)
+        bool,
+        typer.Option("--no-scores", help="Ignore scores: all edges have the same weight.", rich_help_panel=READING),
     ] = False,
     full_score: Annotated[
         float | None,
-        typer.Option(metavar="X", help="The score of a certain edge, as 1000 in STRING.", rich_help_panel=READING),
+        typer.Option(metavar="X", help="Score that means certainty, such as 1000 in STRING.", rich_help_panel=READING),
     ] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, metavar="X", help="Leave out edges below this.", rich_help_panel=READING),
+        typer.Option(
+            min=0.0, max=1.0, metavar="X", help="Leave out edges with a lower score.", rich_help_panel=READING
+        ),
     ] = None,
     encoder: Annotated[
         Literal["gin", "gat"] | None,
@@ -112,14 +115,14 @@ def pretrain(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Seed of everything random.", rich_help_panel=_LEARNING),
+        typer.Option(min=0, metavar="N", help="Random seed.", rich_help_panel=_LEARNING),
     ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="One setting, as mask_rate=0.7 (docs/configuration.md). May be given again.",
+            help="One setting, such as mask_rate=0.7 (docs/configuration.md). Repeatable.",
             rich_help_panel=_LEARNING,
         ),
     ] = None,
@@ -127,8 +130,8 @@ def pretrain(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run in --out: same networks; settings you do not name are the run's own. --steps "
-            "extends or shortens it.",
+            help="Continue the run in --out with the same networks; settings not given stay those of the run. "
+            "--steps extends or shortens it.",
         ),
     ] = False,
 ) -> int:
@@ -157,7 +160,7 @@ def pretrain(
 def _configure(out: Path, pairs: list[str], options: Mapping[str, int | str | None], *, resume: bool) -> GraphMAEConfig:
     """Return the settings of the run.
 
-    A folder in which it cannot begin, or go on, is refused before anything is read.
+    A folder in which the run cannot start or continue is refused before anything is read.
     """
     from cell_lm.cli.settings import read_settings
     from cell_lm.config import GraphMAEConfig, parse
@@ -176,7 +179,7 @@ def _configure(out: Path, pairs: list[str], options: Mapping[str, int | str | No
 
 
 def _read_networks(names: list[str], options: dict[str, Any], says: Messages) -> list[Network]:
-    """Read every network; what options say of columns and scores holds for the tables among them."""
+    """Read every network; the options for columns and scores apply to those that are tables."""
     from cell_lm.genes.interactions import read_network
 
     networks = []

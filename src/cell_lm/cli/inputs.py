@@ -1,4 +1,4 @@
-"""Files and stores of a pretraining and what is known of their cells: checked before anything is written."""
+"""Files and stores of a pretraining run and the malignancy of their cells: checked before anything is written."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FileMalignancy = Literal["tumour", "normal"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The files of a pretraining.
+    """The files of a pretraining run.
 
     Attributes
     ----------
     files : tuple of Path
         In the order of the run, each once.
     whole : dict
-        Files all of whose cells are tumour, or normal, cells.
+        Files in which all cells are tumour, or all are normal.
     column : MalignancyColumn or None
-        Tells the malignancy of the cells of the other files that have it.
+        Column with the malignancy of the cells, in those other files that have it.
     verify : bool
         Whether the files of stores are hashed before they are used.
     """
@@ -53,12 +53,12 @@ class Inputs:
         *,
         verify: bool = True,
     ) -> Inputs:
-        """Put the files in order: those named plainly, then those named as tumour or normal only.
+        """Put the files in order: those given as arguments, then those given only as tumour or normal.
 
         Raises
         ------
         ConfigError
-            There is none, one is named twice, or one as both tumour and normal.
+            There is none, one is given twice, or one as both tumour and normal.
         """
         for kind in (files, tumour, normal):
             _refuse_repeats(kind)
@@ -87,11 +87,11 @@ class Inputs:
         read
             How every file is read.
         says
-            Takes a note about each file.
+            Receives a note about each file.
         backed_above
-            h5ad files of more GB stay on disk.
+            h5ad files larger than this, in GB, stay on disk.
         vocabulary
-            Which genes are read from files; default: the packaged vocabulary.
+            Genes to read from files; default: the packaged vocabulary.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Inputs:
             As :func:`cell_lm.data.read_cells` and :meth:`cell_lm.data.store.Store.open`; or no file has the malignancy
             column.
         ConfigError
-            A store is said to be tumour or normal.
+            A store is given as tumour or normal.
         """
         datasets = [self._read(path, read, says, backed_above, vocabulary) for path in self.files]
         self._refuse_absent_column(datasets)
@@ -108,7 +108,7 @@ class Inputs:
         return datasets
 
     def _unseen(self, datasets: Sequence[Dataset]) -> list[str]:
-        """Return the values that were given a meaning but that no cell has: most likely a slip of the pen."""
+        """Return the values given as tumour, normal or unknown that no cell has: most likely typing errors."""
         column = self.column
         if column is None or not column.values:
             return []
@@ -167,7 +167,7 @@ class Inputs:
         plain = [cells for cells, path in zip(datasets, self.files, strict=True) if path not in self.whole]
         asked = _files(plain)
         if asked:
-            column.read(asked[0].obs, where=asked[0].name)  # raises, and tells the columns that there are
+            column.read(asked[0].obs, where=asked[0].name)  # raises an error that lists the columns
         kind = "a store, or named as tumour or as normal" if plain else "named as tumour or as normal"
         raise ConfigError(
             f"every file is {kind}, so no malignancy column is read",
@@ -203,14 +203,14 @@ _MALIGNANCY = {"tumour": TUMOUR, "normal": NORMAL, "of unknown malignancy": UNKN
 
 
 def read_malignancy_options(column: str | None, meanings: Mapping[str, Sequence[str]]) -> MalignancyColumn | None:
-    """Return the column that tells the malignancy of cells, and what its values mean.
+    """Return the column with the malignancy of cells, and the meaning of its values.
 
     Parameters
     ----------
     column
-        Its name, if one was named.
+        Its name, if one was given.
     meanings
-        ``tumour``, ``normal`` and ``unknown`` to what was typed: values parted by commas, quoted if they hold some.
+        ``tumour``, ``normal`` and ``unknown``, each with its values: comma-separated, quoted if they contain commas.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""``cell-lm inspect``: what a store, or the data of a run, is made of; and whether a dataset is in it."""
+"""``cell-lm inspect``: the contents of a store, or the data of a run, and whether they include a dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm inspect store --contains my.h5ad       [dim]# was it in the pretraining?[/dim]
   cell-lm inspect run --contains my.h5ad
 
-[dim]Exit code 0: it is whole; 1: it is not, and the damaged file is named.[/dim]"""
+[dim]Exit code 0: it is intact; 1: it is damaged, and the error names the file.[/dim]"""
 _LISTED = 8
 _NO_LABELS = {"malignancy", "source", "row", "barcode", "mitochondrial"}
 
@@ -36,13 +36,15 @@ Folder = Annotated[
         show_default=False,
     ),
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Hash every file of the store, and name a damaged one.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Check the hash of every file of the store; the error names a damaged one.")
+]
 Contains = Annotated[
     Path | None,
     typer.Option(
         readable=False,
         metavar="CELLS",
-        help="Say whether the cells of this file are in it: by the hash of the file, and by those of its cells.",
+        help="Check whether it includes the cells of this file, by the hashes of the file and of its cells.",
         show_default=False,
     ),
 ]
@@ -51,9 +53,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("inspect", help="See what a store or a run is made of, and whether it is whole.", epilog=_EPILOG)(
-        inspect
-    )
+    app.command(
+        "inspect",
+        help="Show the contents of a store or the data of a run, and check that it is intact.",
+        epilog=_EPILOG,
+    )(inspect)
 
 
 @reads_cells(min_genes=None)
@@ -66,7 +70,7 @@ def inspect(
     read: ReadOptions,
     as_json: AsJson = False,
 ) -> int:
-    """Look at a store, or at what a run says of its data."""
+    """Show a store, or the data description of a run."""
     from cell_lm.cli.run_data import RunData
 
     says = messages(context)
@@ -105,7 +109,7 @@ def _verify(store: Store, says: Messages) -> None:
 def _contains(
     stores: Sequence[Store], described: Sequence[tuple[str, str]], path: Path, read: ReadOptions
 ) -> dict[str, Any]:
-    """Look for a file in stores, and among sources of which only name and hash are known."""
+    """Look for a file in stores, and among sources known only by name and hash."""
     from cell_lm.prepare import find_cells
     from cell_lm.prepare.identity import identify
 
@@ -122,7 +126,7 @@ def _contains(
 
 
 def _answer(found: Mapping[str, Any]) -> str:
-    """Return in a line whether a dataset is in it."""
+    """Return one line on whether the store or run includes a dataset."""
     name, same = found["file"], found["same_file"]
     verdict = f"{name}: it is source {same}, the same file" if same else f"{name}: no source is this very file"
     if not found["looked_up"]:
@@ -148,7 +152,7 @@ def _tell(store: Store, says: Messages) -> None:
 
 
 def _lines(store: Store) -> Iterator[tuple[str, str]]:
-    """Yield what a store is, each as a word and a line."""
+    """Yield the description of a store as pairs of a heading and a line."""
     manifest = store.manifest
     mean = manifest.tokens / max(manifest.cells, 1)
     yield "store", f"format {manifest.format}, written by cell-lm {manifest.cell_lm}; {store.hash[:16]}"

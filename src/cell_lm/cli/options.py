@@ -1,4 +1,4 @@
-"""Options that several verbs share, so that one word means one thing everywhere."""
+"""Options that several verbs share, so that a name has the same meaning in all of them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Device = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        help="Where to compute: auto (CUDA where there is a device, else the CPU), cpu, cuda or cuda:N.",
+        help="Device: auto (CUDA if there is one, else the CPU), cpu, cuda or cuda:N.",
         rich_help_panel=COMPUTING,
     ),
 ]
@@ -42,7 +42,7 @@ Device = Annotated[
 Precision = Annotated[
     Literal["float32", "bfloat16"],
     typer.Option(
-        help="Arithmetic of the encoder; bfloat16 is faster and differs by its rounding.", rich_help_panel=COMPUTING
+        help="Precision of the encoder; bfloat16 is faster and rounds more coarsely.", rich_help_panel=COMPUTING
     ),
 ]
 
@@ -52,7 +52,7 @@ Samples = Annotated[
         "--samples",
         readable=False,
         metavar="SHEET",
-        help="Sheet of samples (csv or tsv): what its line says of the sample that the file is named by goes into obs.",
+        help="Sample sheet (csv or tsv): the row of the sample named in the file name is added to obs.",
         show_default=False,
         rich_help_panel=READING,
     ),
@@ -60,7 +60,7 @@ Samples = Annotated[
 
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace an output that is there already.", rich_help_panel=WRITING),
+    typer.Option("--force", help="Replace an output that already exists.", rich_help_panel=WRITING),
 ]
 
 Fitted = Annotated[

@@ -1,4 +1,4 @@
-"""Where results go: refused before the work begins rather than after it."""
+"""Output paths: refused before the work starts, not after it."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ _FOLDERS = {
     "a checkpoint": ("manifest.json", "optimizer.safetensors"),
     "an estimator": ("estimator.json", "arrays.safetensors"),
 }
-"""What tells a folder whose every file belongs to it."""
+"""File that marks each kind of folder; every file in such a folder belongs to it."""
 _RUN = ("config.json", "checkpoints")
 _OF_A_RUN = {"config.json", "data.json", "log.jsonl", "command.txt", "tensorboard", "checkpoints", "model"} | {
     "report.html",
     "features.safetensors",
     "vectors.safetensors",
 }
-"""What belongs to a run in its folder; other files may lie beside it."""
+"""Names in a run folder that belong to the run; other files may be in the folder, too."""
 
 
 def refuse_output(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = (), own: str = "") -> None:
-    """Refuse a place that cannot, or must not, be written to.
+    """Refuse a path that cannot, or must not, be written to.
 
     Parameters
     ----------
     path
-        A file or folder to be.
+        File or folder to write.
     force
-        Whether one that is there may be replaced.
+        Whether an existing one may be replaced.
     inputs
-        What is read, which is never replaced: not under another name either, by a symbolic or hard link.
+        Input paths, which are never replaced, not even through a symbolic or hard link.
     own
-        Name of the file of a run that the verb is there to write.
+        Name of the file of a run that this verb writes.
 
     Raises
     ------
     InputError
-        It is there already, is an input or belongs to a folder of cell-lm, is a device or a pipe, or its folder cannot
+        It already exists, is an input or belongs to a folder of cell-lm, is a device or a pipe, or its folder cannot
         be written to.
     """
     for source in inputs:
@@ -71,7 +71,7 @@ def refuse_output_file(
     suffix: str = "",
     own: str = "",
 ) -> None:
-    """Refuse a place for a file, or a name that ends like one of another kind; see :func:`refuse_output`."""
+    """Refuse a path for a file, or a suffix of another format; see :func:`refuse_output`."""
     if path.is_dir():
         raise InputError("it is a folder", where=str(path), fix="Name the file to write")
     if suffix and path.suffix and path.suffix.lower() != suffix:
@@ -89,7 +89,7 @@ def refuse_output_folder(
     mark: str,
     names: AbstractSet[str],
 ) -> None:
-    """Refuse a place for a folder, of which only one of its kind is replaced.
+    """Refuse a path for a folder; only a folder of the same kind may be replaced.
 
     See :func:`refuse_output` and :func:`cell_lm.files.refuse_to_replace`.
     """
@@ -99,12 +99,12 @@ def refuse_output_folder(
 
 
 def refuse_key(key: str, *, option: str = "--key") -> None:
-    """Refuse a name under which an array of an h5ad file cannot be found again.
+    """Refuse a key that cannot be read back from an h5ad file.
 
     Raises
     ------
     InputError
-        It is empty, a path (HDF5 takes ``a/b`` for ``b`` in a group ``a``), or holds what cannot be shown.
+        It is empty, a path (HDF5 takes ``a/b`` for ``b`` in a group ``a``), or contains unprintable characters.
     """
     if key.strip(".") == "" or "/" in key or key != key.strip() or not key.isprintable():
         fix = "Name it by letters, digits and underscores, such as X_cell_lm"
@@ -128,7 +128,7 @@ def _is_same(path: Path, other: Path | str) -> bool:
 
 
 def _refuse_folders_of_ours(path: Path, own: str) -> None:
-    """Refuse a place inside a model, store, classifier or checkpoint, and what belongs to a run."""
+    """Refuse a path inside a model, store, classifier or checkpoint, and files of a run."""
     place = Path(os.path.realpath(path))
     for folder in place.parents:
         for kind, marks in _FOLDERS.items():

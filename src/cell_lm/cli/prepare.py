@@ -1,4 +1,4 @@
-"""``cell-lm prepare``: many files of cells into one store."""
+"""``cell-lm prepare``: join many files of cells into one store."""
 
 from __future__ import annotations
 
@@ -25,29 +25,34 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm prepare samples/*.h5ad --columns columns.toml --out store --workers 4
   cell-lm prepare a.h5ad --max-mito 1 --min-genes 500 --out store
 
-[dim]Killed, or out of disk? Run the same command again: it goes on.
-docs/store.md tells what columns.toml may say, and what a store is.[/dim]"""
+[dim]Killed, or out of disk? Run the same command again: it continues.
+See docs/store.md for columns.toml and the format of a store.[/dim]"""
 
 Sources = Annotated[
     list[Path],
     typer.Argument(
         readable=False,
         metavar="CELLS...",
-        help="Files of cells, or folders of 10x matrices. Of cells that are there twice the first in this order is "
-        "kept.",
+        help="Files of cells, or folders of 10x matrices. Of duplicate cells the first one in this order is kept.",
         show_default=False,
     ),
 ]
 Out = Annotated[
     Path,
-    typer.Option(readable=False, metavar="FOLDER", help="Store to make.", show_default=False, rich_help_panel=WRITING),
+    typer.Option(
+        readable=False,
+        metavar="FOLDER",
+        help="Folder of the store to write.",
+        show_default=False,
+        rich_help_panel=WRITING,
+    ),
 ]
 ColumnsFile = Annotated[
     Path | None,
     typer.Option(
         readable=False,
         metavar="FILE.toml",
-        help="Where tissue, disease, donor, cell type and malignancy (tumour or normal) of the cells come from. "
+        help="TOML file that names the columns of tissue, disease, donor, cell type and malignancy (tumour or normal). "
         "\\[default: all unknown]",
         show_default=False,
         rich_help_panel=READING,
@@ -59,7 +64,7 @@ MaxMito = Annotated[
         min=0.0,
         max=1.0,
         metavar="SHARE",
-        help="Leave out cells with a larger share of counts in mitochondrial genes; 1 leaves none out.",
+        help="Leave out cells with a larger fraction of counts in mitochondrial genes; 1 keeps all cells.",
         rich_help_panel=_QUALITY,
     ),
 ]
@@ -71,16 +76,18 @@ KeepDuplicates = Annotated[
         rich_help_panel=_QUALITY,
     ),
 ]
-ShardCells = Annotated[int, typer.Option(min=1, metavar="N", help="Cells in a shard.", rich_help_panel=WRITING)]
+ShardCells = Annotated[int, typer.Option(min=1, metavar="N", help="Cells per shard.", rich_help_panel=WRITING)]
 Workers = Annotated[
     int,
-    typer.Option(min=1, metavar="N", help="Processes to read with; the store is the same.", rich_help_panel=_MACHINE),
+    typer.Option(
+        min=1, metavar="N", help="Number of reading processes; the result is the same.", rich_help_panel=_MACHINE
+    ),
 ]
 Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Most memory of all processes together, as 2G. \\[default: 1.5G, or the least that so many workers need]",
+        help="Memory limit of all processes together, as 2G. \\[default: 1.5G, or the least that the workers need]",
         show_default=False,
         rich_help_panel=_MACHINE,
     ),
@@ -89,9 +96,11 @@ Memory = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verb."""
-    app.command("prepare", help="Make a store of many files: harmonised, checked, larger than memory.", epilog=_EPILOG)(
-        prepare
-    )
+    app.command(
+        "prepare",
+        help="Join many files into one store of harmonised, checked cells; it may be larger than memory.",
+        epilog=_EPILOG,
+    )(prepare)
 
 
 @reads_cells(min_genes=200, least=1, panel=_QUALITY)
@@ -109,7 +118,7 @@ def prepare(
     workers: Workers = 1,
     memory: Memory = None,
 ) -> int:
-    """Read all files, join them, say what became of their cells."""
+    """Read all files, join them, and report how many cells each gave."""
     keep_large_blocks()
     from cell_lm.data.formats.sample_sheet import SampleSheet
     from cell_lm.prepare import Columns, PrepareSettings, read_columns
@@ -156,7 +165,7 @@ def _tell(manifest: Manifest, out: Path, says: Messages) -> None:
 
 
 def tell_sources(manifest: Manifest, says: Messages) -> None:
-    """Show a table of what became of the cells and genes of every source."""
+    """Show a table of the cells and genes kept from every source."""
     header = ["source", "cells", "few genes", "mito", "twice", "kept", "normal", "tumour", "unknown", "genes"]
     rows = [_row(source) for source in manifest.sources]
     if len(rows) > 1:
@@ -176,7 +185,7 @@ def _row(source: SourceRecord) -> list[str]:
 
 
 def remarks(manifest: Manifest) -> Iterator[str]:
-    """Yield what a user should know besides the table."""
+    """Yield remarks that are not in the table."""
     names = [source.name for source in manifest.sources]
     kept = manifest.settings.get("keep_duplicates")
     for pair in manifest.duplicates:

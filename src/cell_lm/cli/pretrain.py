@@ -1,4 +1,4 @@
-"""``cell-lm pretrain``: a model of the user's own cells."""
+"""``cell-lm pretrain``: pretrain a model on the user's own cells."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain --normal-file healthy.h5ad --tumour-file melanoma.h5ad --out run
   cell-lm pretrain pbmc.h5ad --out run --gene-vectors network
   cell-lm pretrain pbmc.h5ad --out run --resume
-  cell-lm pretrain pbmc.h5ad --out run --resume --steps 2000   [dim]# longer than it was[/dim]
-  cell-lm pretrain mine.h5ad --from run --out continued        [dim]# begin from its weights[/dim]
+  cell-lm pretrain pbmc.h5ad --out run --resume --steps 2000   [dim]# extend the run[/dim]
+  cell-lm pretrain mine.h5ad --from run --out continued        [dim]# start from its weights[/dim]
   cell-lm pretrain pbmc.h5ad --batch-size 4096 --memory 8GB --dry-run
   cell-lm prepare *.h5ad --out store && cell-lm pretrain store --out run
   cell-lm pretrain store more.h5ad --out run --set data.balance=tissue
@@ -38,7 +38,7 @@ _EPILOG = """[bold]Examples[/bold]
   cell-lm pretrain pbmc.h5ad --out run --ray-workers 4
 
 [dim]All files are read and checked before anything is written.
-Ctrl-C saves and leaves; --resume goes on.[/dim]"""
+Ctrl-C saves and exits; --resume continues.[/dim]"""
 
 
 def register(app: typer.Typer) -> None:
@@ -141,9 +141,9 @@ def _configure(
     initial: str | None,
     resume: bool,
 ) -> tuple[PretrainConfig, Vocabulary | None]:
-    """Return the settings of the run, and the vocabulary of the model that it goes on with, if it does.
+    """Return the settings of the run, and the vocabulary of the model it continues, if there is one.
 
-    A folder in which the run cannot begin, or go on, is refused before anything is read.
+    A folder in which the run cannot start or continue is refused before anything is read.
     """
     from cell_lm.cli.settings import read_settings, run_config
     from cell_lm.pretraining.folder import run_folder
@@ -151,11 +151,11 @@ def _configure(
 
     named = {f"training.{name}": value for name, value in options.items() if value is not None}
     settings = read_settings(pairs) | named
-    if "training.memory" in settings:  # what was chosen for other memory is chosen anew
+    if "training.memory" in settings:  # choose again what was chosen for another memory limit
         settings = {"training.token_budget": "auto", "training.retain_graphs": "auto"} | settings
     encoder, vocabulary = None, None
     if resume and out is not None:
-        run_config(preset, file, settings)  # what is wrong by itself is refused first
+        run_config(preset, file, settings)  # report settings that are wrong by themselves first
         folder = run_folder(out)
         resolved, vocabulary = run_config(preset, file, settings, begun=folder.read_config()), _vocabulary_of(out)
         folder.refuse_settings(resolved)
@@ -170,7 +170,7 @@ def _configure(
 
 
 def _read_initial(initial: str, settings: Mapping[str, object]) -> tuple[EncoderConfig, Vocabulary]:
-    """Return encoder and vocabulary of the model that a run is to begin from."""
+    """Return encoder and vocabulary of the model that a run starts from."""
     from cell_lm import model_folder
     from cell_lm.errors import ConfigError
     from cell_lm.genes.vocabulary import Vocabulary
@@ -183,7 +183,7 @@ def _read_initial(initial: str, settings: Mapping[str, object]) -> tuple[Encoder
 
 
 def _vocabulary_of(out: Path) -> Vocabulary | None:
-    """Return the vocabulary of the model in a run folder; None where there is none yet."""
+    """Return the vocabulary of the model in a run folder; None if there is none yet."""
     from cell_lm import model_folder
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.pretraining.folder import MODEL

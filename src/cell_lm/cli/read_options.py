@@ -1,4 +1,4 @@
-"""The options of reading cells, the same for every verb that reads some."""
+"""The options for reading cells, the same for every verb that reads them."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ Scale = Annotated[
     typer.Option(
         "--scale",
         "--input",
-        help="What the matrix holds: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
-        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. A scan of all entries checks it.",
+        help="Scale of the matrix: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
+        "cell, or of TPM; linear: scaled, estimated or corrected, not logged. All entries are checked.",
         rich_help_panel=READING,
     ),
 ]
@@ -51,7 +51,7 @@ MinOverlap = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Fewest genes of the vocabulary that the data must have; lower it for a targeted panel. "
+        help="Least number of genes of the vocabulary in the data; lower it for a targeted panel. "
         "\\[default: one in twenty]",
         show_default=False,
         rich_help_panel=READING,
@@ -68,14 +68,14 @@ def _min_genes(least: int, panel: str) -> Any:
 def reads_cells(
     *, min_genes: int | None = 0, least: int = 0, panel: str = READING
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a verb the options of reading in the place of its parameter ``read``, and pass them on as that one object.
+    """Replace the parameter ``read`` of a verb by the options for reading, and pass them on as that one object.
 
     Parameters
     ----------
     min_genes, least
-        Default of ``--min-genes`` (None: the verb has no such option), and the lowest value that it takes.
+        Default of ``--min-genes`` (None: the verb has no such option), and its lowest valid value.
     panel
-        Heading of the help under which ``--min-genes`` stands.
+        Help panel of ``--min-genes``.
     """
     options: dict[str, tuple[Any, object]] = {
         "layer": (Layer, None),

@@ -1,4 +1,4 @@
-"""``cell-lm report``: the page that tells about a run, once more or with cells on it."""
+"""``cell-lm report``: write the report of a run again, or with cells on it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def report(
         typer.Option(
             readable=False,
             metavar="CELLS.h5ad",
-            help="Cells that cell-lm embed embedded, to show on a map.",
+            help="File that cell-lm embed wrote; its cells are shown on a map.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),
     ] = None,
     key: Annotated[
-        str, typer.Option(metavar="KEY", help="Where in obsm their embedding is.", rich_help_panel=_CELLS)
+        str, typer.Option(metavar="KEY", help="Key of their embedding in obsm.", rich_help_panel=_CELLS)
     ] = "X_cell_lm",
     label: Annotated[
         str | None,
@@ -53,7 +53,7 @@ def report(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="Column of obs that tells tumour from normal cells; colours the map, too.",
+            help="Column of obs with tumour and normal cells; colours a map, too.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),
@@ -80,7 +80,7 @@ def report(
     ] = None,
     force: Force = False,
 ) -> int:
-    """Put the report together and write it."""
+    """Collect the data of the report and write it."""
     if cells is None and (label or malignancy or predicted):
         raise typer.BadParameter("says of which cells to show a column", param_hint="--cells")
     if predicted is not None and label is None:

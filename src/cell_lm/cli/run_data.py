@@ -1,4 +1,4 @@
-"""What a run folder says of the cells that its model was trained on."""
+"""The description, in a run folder, of the cells that its model was trained on."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class RunData:
 
     @staticmethod
     def _find(folder: Path) -> Path | None:
-        """Return the description in a run folder, or beside the model folder in one."""
+        """Return the description in a run folder, or next to the model folder in one."""
         places = (folder / _DATA, folder.resolve().parent / _DATA)
         return next((path for path in places if path.is_file() and not (folder / "manifest.json").exists()), None)
 
     @classmethod
     def is_in(cls, folder: Path) -> bool:
-        """Tell whether a folder is that of a run, or of its model."""
+        """Return whether a folder is a run folder or the model folder of a run."""
         return cls._find(folder) is not None
 
     @classmethod
@@ -70,11 +70,11 @@ class RunData:
         return cls(path, values)
 
     def described(self) -> list[tuple[str, str]]:
-        """Return name and SHA-256 of every source that came through a store."""
+        """Return name and SHA-256 of every source of a store."""
         return [(one["name"], str(one.get("hash"))) for one in self.values["datasets"] if "store" in one]
 
     def stores(self, says: Messages) -> list[Store]:
-        """Open the stores that the run was trained from, as far as they are still where they were, and the same."""
+        """Open the stores that the run was trained on, if they are unchanged and still at their path."""
         from cell_lm.data.store import Store
 
         found = []
@@ -91,11 +91,11 @@ class RunData:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """Return it as it is."""
+        """Return the description unchanged."""
         return {"path": str(self.path), **self.values}
 
     def tell(self, says: Messages) -> None:
-        """Show it in a table."""
+        """Show the description in a table."""
         says.result(one_line(str(self.path)), style="bold")
         for one in self.values.get("stores", []):
             says.result(one_line(f"  store {one['name']}: {one.get('cells', 0):,} cells, {str(one.get('hash'))[:16]}"))

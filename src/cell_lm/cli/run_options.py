@@ -1,4 +1,4 @@
-"""Options of ``cell-lm pretrain``: what is known of the cells' malignancy, and how the run is trained."""
+"""Options of ``cell-lm pretrain``: the malignancy of the cells, and the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Files = Annotated[
     typer.Argument(
         readable=False,
         metavar="CELLS",
-        help="Files of cells, and stores that cell-lm prepare made, in any mixture. A large .h5ad stays on disk.",
+        help="Files of cells, stores of cell-lm prepare, or both. A large .h5ad stays on disk.",
         show_default=False,
     ),
 ]
@@ -24,7 +24,7 @@ Files = Annotated[
 Run = Annotated[
     Path | None,
     typer.Option(
-        readable=False, metavar="FOLDER", help="Run folder to make.", show_default=False, rich_help_panel=WRITING
+        readable=False, metavar="FOLDER", help="Run folder to write.", show_default=False, rich_help_panel=WRITING
     ),
 ]
 
@@ -32,9 +32,9 @@ MalignancyColumnName = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="Column of obs that tells tumour from normal cells. Words like tumour, malignant, normal and healthy are "
-        "understood; yes and no, too, if the column's name asks (as 'malignant' does). Cells of a file without it "
-        "count as unknown. \\[default: all unknown]",
+        help="Column of obs with tumour and normal cells. Values such as tumour, malignant, normal and healthy are "
+        "recognised; yes and no as well if the column is called, for example, 'malignant'. Cells of a file without "
+        "the column are unknown. \\[default: all unknown]",
         show_default=False,
         rich_help_panel=_STATE,
     ),
@@ -46,7 +46,7 @@ TumourValues = Annotated[
         "--tumour",
         "--tumor",
         metavar="VALUES",
-        help="Values of that column that mean tumour, parted by commas.",
+        help="Values of that column that mean tumour, separated by commas.",
         show_default=False,
         rich_help_panel=_STATE,
     ),
@@ -61,7 +61,7 @@ UnknownValues = Annotated[
     list[str] | None,
     typer.Option(
         metavar="VALUES",
-        help="Values that tell neither; these cells do not count in tumour/normal discrimination.",
+        help="Values that mean unknown; tumour/normal discrimination leaves these cells out.",
         show_default=False,
         rich_help_panel=_STATE,
     ),
@@ -74,7 +74,7 @@ TumourFiles = Annotated[
         "--tumor-file",
         readable=False,
         metavar="CELLS.h5ad",
-        help="A file all of whose cells count as tumour; it need not be named once more. May be given again.",
+        help="File in which all cells are tumour; no need to list it among the files. Repeatable.",
         show_default=False,
         rich_help_panel=_STATE,
     ),
@@ -85,7 +85,7 @@ NormalFiles = Annotated[
     typer.Option(
         readable=False,
         metavar="CELLS.h5ad",
-        help="A file all of whose cells count as normal. May be given again.",
+        help="File in which all cells are normal. Repeatable.",
         show_default=False,
         rich_help_panel=_STATE,
     ),
@@ -107,8 +107,8 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="FOLDER",
-        help="Begin from the weights of this model (a run folder, a model folder, or a repository of the Hugging Face "
-        "hub) instead of random ones; encoder and vocabulary are the model's. \\[default: random weights]",
+        help="Start from the weights of this model (a run folder, a model folder, or a repository on the Hugging Face "
+        "hub), with its encoder and vocabulary. \\[default: random weights]",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -119,7 +119,7 @@ ConfigFile = Annotated[
     typer.Option(
         readable=False,
         metavar="FILE.toml",
-        help="Settings, in the tables encoder, objectives, training and data; they go over the preset.",
+        help="TOML file with tables encoder, objectives, training and data; it overrides the preset.",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -130,7 +130,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="NAME=VALUE",
-        help="One setting, as training.token_budget=20000; goes over the file. May be given again.",
+        help="One setting, such as training.token_budget=20000; overrides the file. Repeatable.",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -141,8 +141,8 @@ Steps = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Optimiser steps. With --resume they may be more (of a finished run, too) or fewer: the learning rate of "
-        "those to come is that of a run of N steps. \\[default: 1000]",
+        help="Optimiser steps. With --resume you can give more (for a finished run, too) or fewer: the remaining steps "
+        "have the learning rate of a run of N steps. \\[default: 1000]",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -153,7 +153,7 @@ BatchSize = Annotated[
     typer.Option(
         min=2,
         metavar="N",
-        help="Cells a step, over all processes; memory does not grow with it. \\[default: 256]",
+        help="Cells per step, over all processes; memory does not grow with it. \\[default: 256]",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -171,7 +171,7 @@ Seed = Annotated[
     typer.Option(
         min=0,
         metavar="N",
-        help="Seed of everything random. \\[default: 0]",
+        help="Random seed. \\[default: 0]",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -181,7 +181,7 @@ GeneVectors = Annotated[
     str | None,
     typer.Option(
         metavar="START",
-        help="Where gene vectors start: network (gene networks, packaged), coexpression (of the training cells), "
+        help="Initial gene vectors: network (packaged, from gene networks), coexpression (of the training cells), "
         "network+coexpression, random, or a file that cell-lm genes pretrain wrote.",
         show_default=False,
         rich_help_panel=_RUN,
@@ -192,7 +192,7 @@ FreezeGeneVectors = Annotated[
     bool | None,
     typer.Option(
         "--freeze-gene-vectors/--train-gene-vectors",
-        help="Leave the gene vectors as they start, or train them with all else. \\[default: train]",
+        help="Freeze the gene vectors, or train them with all other weights. \\[default: train]",
         show_default=False,
         rich_help_panel=_RUN,
     ),
@@ -202,8 +202,8 @@ NoVerify = Annotated[
     bool,
     typer.Option(
         "--no-verify",
-        help="Do not hash the files of a store before they are used. They are hashed once, and again when they change; "
-        "without it, damage can change the result unseen.",
+        help="Do not check the hashes of a store. By default each file is hashed once, and again after it changes; "
+        "without the check, damage can change the result unnoticed.",
         rich_help_panel=READING,
     ),
 ]
@@ -212,7 +212,7 @@ Backed = Annotated[
     bool,
     typer.Option(
         "--backed",
-        help="Leave every .h5ad file on disk, and read its cells in blocks as they are needed; without it those above "
+        help="Leave every .h5ad file on disk and read its cells in blocks when needed; by default only files above "
         "4 GB (data.backed_above). A store is faster.",
         rich_help_panel=READING,
     ),
@@ -222,7 +222,7 @@ Memory = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Memory that a process may take, as 8GB; chunks and kept graphs are chosen by it, and change no result. "
+        help="Memory limit of a process, such as 8GB. It decides chunks and kept graphs, which change no result. "
         "\\[default: half of what is free]",
         show_default=False,
         rich_help_panel=_RUN,
@@ -233,7 +233,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Read the cells, measure some steps, tell memory and time that the run would take, and write nothing.",
+        help="Read the cells, measure some steps, print the memory and time that the run needs; write nothing.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -242,7 +242,7 @@ Resume = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Go on with the run in --out: same files, same labels; settings you do not name are the run's own. "
+        help="Continue the run in --out with the same files and labels; settings not given stay those of the run. "
         "--steps extends or shortens it.",
         rich_help_panel=_RUN,
     ),
@@ -253,7 +253,7 @@ RayWorkers = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Train on N workers of Ray, not in this process: on the cluster that RAY_ADDRESS names, else on this "
+        help="Train on N Ray workers instead of in this process: on the cluster of RAY_ADDRESS, else on this "
         "machine. Needs the extra \\[ray]. \\[default: no Ray]",
         show_default=False,
         rich_help_panel=_RUN,

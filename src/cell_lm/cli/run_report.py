@@ -1,4 +1,4 @@
-"""The report of a run, made from its folder and, where they are at hand, from cells."""
+"""The report of a run, from its folder and, if available, from cells."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from cell_lm.report import (
 
 REPORT, COMMAND = "report.html", "command.txt"
 _SAMPLED = 5_000
-"""Most cells that a guess is counted on, and that it is judged on."""
+"""Most cells that a baseline is fitted on, and most that it is scored on."""
 
 
 def keep_command(run: Path, command: str) -> None:
-    """Note the command that a run was begun with; one that went on keeps the first."""
+    """Record the command that started a run; a resumed run keeps the first."""
     path = run / COMMAND
     if not path.is_file():
         with atomic_file(path) as temporary:
@@ -47,7 +47,7 @@ def keep_command(run: Path, command: str) -> None:
 
 
 def report_pretraining(run: Path, datasets: Sequence[protocol.Dataset]) -> None:
-    """Write ``report.html`` into a run folder, with what the cells that it was trained on can tell."""
+    """Write ``report.html`` into a run folder, described with its training cells."""
     config = run_folder(run).read_config()
     in_memory = [Dataset.from_cells(cells, role="pretraining") for cells in datasets if isinstance(cells, CellData)]
     described = tuple(in_memory) if len(in_memory) == len(datasets) else None
@@ -62,21 +62,21 @@ def describe_run(
     embedding: Embedding | None = None,
     annotation: Annotation | None = None,
 ) -> ReportData:
-    """Return what there is to tell of a run.
+    """Return the contents of the report of a run.
 
     Parameters
     ----------
     run
         The run folder.
     datasets, baselines
-        By default what the folder knows of its data.
+        Default: read from the folder.
     embedding, annotation
-        Of cells that the model was used on.
+        Of cells that the model embedded and annotated.
 
     Raises
     ------
     InputError
-        There is no run, or it has not made a step yet.
+        There is no run, or it has no finished step yet.
     ModelError
         A file of the run is damaged.
     """
@@ -100,7 +100,7 @@ def describe_run(
 
 
 def _reproduction(run: Path, config: PretrainConfig) -> Reproduction | None:
-    """Return how to make the run again, where the command that began it is known."""
+    """Return how to repeat the run, if the command that started it is recorded."""
     command = run / COMMAND
     if not command.is_file():
         return None
@@ -138,9 +138,9 @@ def _read_datasets(run: Path) -> tuple[Dataset, ...]:
 
 
 def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dict[str, Baseline]:
-    """Return what guesses reach that do not look at the cell: each gene's commonest bin, and the commoner malignancy.
+    """Return baselines that ignore the cell: each gene's most frequent bin, and the more frequent malignancy.
 
-    The bin is counted on training cells and judged on the held-out ones, where there are any.
+    The bin is counted on training cells and scored on the held-out ones, if there are any.
     """
     batches = Batches(datasets, config, Ranks())
     training, held_out = (

@@ -1,4 +1,4 @@
-"""Settings of a run as they are typed: ``--set training.steps=100``."""
+"""Settings of a run on the command line: ``--set training.steps=100``."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def known_settings(section: type[BaseModel] = PretrainConfig, prefix: str = "") 
 
 
 def read_settings(pairs: Iterable[str], section: type[BaseModel] = PretrainConfig) -> dict[str, Any]:
-    """Read ``name=value`` pairs into a flat dictionary; values are TOML, and text where they are not.
+    """Read ``name=value`` pairs into a flat dictionary; values are TOML, or text where they are not valid TOML.
 
     Raises
     ------
     ConfigError
-        There is no ``=``, no such setting (close names are told), or one is set twice.
+        There is no ``=``, no such setting (the error suggests close names), or one is set twice.
     """
     known, found = list(known_settings(section)), dict[str, Any]()
     for pair in pairs:
@@ -69,7 +69,7 @@ def _value(text: str) -> Any:
 
 
 def nested(flat: Mapping[str, Any], into: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return ``{"training.steps": 100}`` as ``{"training": {"steps": 100}}``, put over ``into``."""
+    """Return ``{"training.steps": 100}`` as ``{"training": {"steps": 100}}``, merged into ``into``."""
     tree: dict[str, Any] = {} if into is None else into
     for name, value in flat.items():
         *sections, leaf = name.split(".")
@@ -88,15 +88,15 @@ def run_config(
     begun: PretrainConfig | None = None,
     encoder: EncoderConfig | None = None,
 ) -> PretrainConfig:
-    """Return the configuration of a run: preset, file and settings, the later over the earlier.
+    """Return the configuration of a run: preset, file and settings; later ones override earlier ones.
 
-    A run that goes on (``begun``) keeps its configuration where neither preset nor file is named, so that ``--resume``
-    needs no repetition of the options before. A run from a model has the ``encoder`` of the model.
+    A resumed run (``begun``) keeps its configuration if neither preset nor file is given, so that ``--resume`` does not
+    need the earlier options again. A run from a model has the ``encoder`` of the model.
 
     Raises
     ------
     ConfigError
-        As :func:`cell_lm.config.resolve_config`; or preset, file or settings name another encoder than the model's.
+        As :func:`cell_lm.config.resolve_config`; or preset, file or settings contradict the model's encoder.
     """
     if encoder is not None and begun is None:
         return _with_encoder(preset, file, settings, encoder)
@@ -108,7 +108,7 @@ def run_config(
 def _with_encoder(
     preset: str | None, file: Path | None, settings: Mapping[str, Any], encoder: EncoderConfig
 ) -> PretrainConfig:
-    """Return the configuration of a run whose encoder is given; what is named of it must agree."""
+    """Return the configuration of a run whose encoder is given; settings given for it must agree."""
     same = next((name for name, known in PRESETS.items() if known == encoder), None)
     base = resolve_config(preset or same or "small", file, nested(settings))
     named = nested(settings).get("encoder", {})

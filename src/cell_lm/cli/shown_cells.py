@@ -1,4 +1,4 @@
-"""Embedded cells of a file as the report shows them: a map, its colourings, its geometry, and scores."""
+"""Embedded cells of a file for the report: a map, its colours, its geometry, and scores."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from cell_lm.evaluation.geometry import geometry
 from cell_lm.report import Annotation, Embedding, Panel, umap_coordinates
 
 MOST_CELLS = 10_000
-"""Most cells on a map: more hide each other, and cost minutes."""
+"""Most cells on a map: more overlap, and take minutes."""
 CONFIDENCE = "cell_lm_confidence"
 
 
 @dataclass(frozen=True)
 class ShownCells:
-    """Cells with their embedding and the columns that were asked for.
+    """Cells with their embedding and the chosen columns.
 
     Attributes
     ----------
     name : str
-        Of the file.
+        Name of the file.
     embedded : ndarray
         float [cells, width].
     obs : DataFrame
-        One row a cell.
+        One row per cell.
     label, malignancy, predicted : str or None
-        Columns of it.
+        Columns of ``obs``.
     """
 
     name: str
@@ -53,7 +53,7 @@ class ShownCells:
         Raises
         ------
         InputError
-            It cannot be read, has no such embedding, or not the columns.
+            It cannot be read, or lacks the embedding or a column.
         """
         adata = read_h5ad(path)
         if key not in adata.obsm:
@@ -85,7 +85,7 @@ class ShownCells:
         )
 
     def annotation(self) -> Annotation | None:
-        """Return the scores of the predicted labels, where they were asked for; unlabelled cells are left out."""
+        """Return the scores of the predicted labels, if they are wanted; unlabelled cells are left out."""
         if self.predicted is None or self.label is None:
             return None
         known = self.obs[self.label].notna() & self.obs[self.predicted].notna()

@@ -1,7 +1,7 @@
-"""The main job, once, on the packaged cells: pretrain, embed, annotate, report, as a user would.
+"""Pretrain, embed, annotate and report on the packaged cells, with the functions that users call.
 
-Every donor is left out once, by the encoder and by all classifiers: :mod:`cell_lm.demo.folds`. All scores are those of
-donors that were left out.
+Each donor is held out once from the encoder and all classifiers: see :mod:`cell_lm.demo.folds`. All scores are of
+held-out donors.
 """
 
 from cell_lm.demo.folds import MARK

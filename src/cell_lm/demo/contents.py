@@ -1,4 +1,4 @@
-"""What the demo reports: annotation with intervals, map, training, limits."""
+"""Contents of the demo's report: annotation with intervals, map, training, limits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Say(Protocol):
 
 
 def annotation(cells: AnnData, predicted: Mapping[str, NDArray[np.object_]], splits: Splits) -> Annotation:
-    """Return what all methods called the cells while their donors were left out."""
+    """Return the labels that all methods predicted for the cells of held-out donors."""
     donors = cells.obs[DONOR].astype(str)
     return Annotation(
         truth=cells.obs[LABEL].astype(str),
@@ -72,7 +72,7 @@ def annotation(cells: AnnData, predicted: Mapping[str, NDArray[np.object_]], spl
 
 
 def _few(cells: AnnData, splits: Splits) -> dict[str, list[tuple[int, list[str]]]]:
-    """Return, for each type with few training cells in a fold, how many they are and which donors it leaves out."""
+    """Return, for each type with few training cells in a fold, their number and the donors held out."""
     types, found = cells.obs[LABEL].astype(str).to_numpy(), dict[str, list[tuple[int, list[str]]]]()
     for split in splits:
         for name, size in few_cells(types, split).items():
@@ -139,7 +139,7 @@ def report_data(
     out: Path,
     folds: int,
 ) -> ReportData:
-    """Put the report together; map, curves and model are those of the last fold."""
+    """Collect the data of the report; map, curves and model are those of the last fold."""
     model = last.classifier.model
     left_out = donors_left_out(last.split, cells)
     seen = [one[~one.obs[DONOR].isin(left_out).to_numpy()] for one in datasets]

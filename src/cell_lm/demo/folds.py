@@ -1,7 +1,7 @@
-"""Every donor left out once: three folds, each without one donor of the pancreas and one of the ovarian cancer.
+"""Leave-donors-out folds: each of three holds out one donor of the pancreas and one of the ovarian cancer.
 
-In a fold, encoder and classifiers see the cells of the other four donors only, and label the two that are left out
-once. What is chosen in a fit (the strength of the regularisation) is chosen among the four donors.
+In a fold, encoder and classifiers are trained on the other four donors only, and label the two held-out donors once.
+The strength of the regularisation is tuned on the four donors.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from cell_lm.tasks.classifier import Classifier
 
 LABEL, DONOR, DATASET = "cell_type", "donor", "dataset"
 MARK = ".cell-lm-demo"
-"""An empty file that says that a folder is a demo's."""
+"""An empty file that marks the folder of a demo."""
 METHOD = "cell-lm: frozen encoder, linear head"
 UNTRAINED = "the same encoder before pretraining"
 FEW = 20
-"""Training cells of a fold below which a type is named as rare."""
+"""A type with fewer training cells in a fold is listed as rare."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """What one fold gave."""
+    """The predictions of one fold."""
 
     split: Split
     run: RunResult
     classifier: CellTypeClassifier
     predicted: dict[str, NDArray[np.object_]]
-    """The labels that each method gave the cells left out."""
+    """Labels of the held-out cells, by method."""
     confidence: NDArray[np.float64]
-    """Probability of the label that :data:`METHOD` gave."""
+    """Probability of the label that :data:`METHOD` predicted."""
 
 
 def leave_donors_out(cells: AnnData) -> Splits:
-    """Return the folds: the first donors of all data sets together, then the second ones, and so on."""
+    """Return the folds: the first holds out the first donor of each data set, the second the second, and so on."""
     donors, dataset = cells.obs[DONOR].astype(str), cells.obs[DATASET].astype(str)
     by_dataset = [sorted(donors[dataset == name].unique()) for name in dataset.unique()]
     together = {donor: " + ".join(group) for group in zip(*by_dataset, strict=True) for donor in group}
@@ -75,14 +75,14 @@ def few_cells(types: NDArray[np.object_], split: Split) -> dict[str, int]:
 
 
 def donors_left_out(split: Split, cells: AnnData) -> list[str]:
-    """Return the donors that test."""
+    """Return the held-out donors."""
     return sorted(cells.obs[DONOR].astype(str).iloc[split.test].unique())
 
 
 def run_fold(
     split: Split, cells: CellData, datasets: Sequence[CellData], config: PretrainConfig, out: Path, *, mark: Path
 ) -> Fold:
-    """Pretrain on the training cells of a fold, fit all methods to them, and label the cells that are left out.
+    """Pretrain on the training cells of a fold, fit all methods to them, and label the held-out cells.
 
     Parameters
     ----------
@@ -93,16 +93,16 @@ def run_fold(
     datasets
         The same cells by data set.
     config
-        Of the pretraining.
+        Configuration of the pretraining.
     out
         The run folder.
     mark
-        File to make after the first step, so that a demo that is cut off later can be replaced.
+        File to create after the first step, so that an interrupted demo can be replaced.
 
     Raises
     ------
     KeyboardInterrupt
-        It was interrupted in the pretraining.
+        The pretraining was interrupted.
     """
     left_out = cells.obs[DONOR].iloc[split.test].unique()
     seen = [one[~one.obs[DONOR].isin(left_out).to_numpy()] for one in datasets]
@@ -136,13 +136,13 @@ def _methods(ours: CellTypeClassifier, untrained: CellLM, seed: int) -> Iterator
 
 
 def forget(out: Path) -> None:
-    """Leave of a fold its settings, its cells in numbers and its log."""
+    """Remove checkpoints, model and TensorBoard files of a fold; settings, data description and log stay."""
     for name in ("checkpoints", "model", "tensorboard"):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 def pool(folds: Sequence[Fold], cells: int) -> tuple[dict[str, NDArray[np.object_]], pd.DataFrame]:
-    """Put the folds together: the labels that each method gave every cell; and fold and confidence of each cell."""
+    """Combine the folds: the labels of every cell by each method; and fold and confidence of each cell."""
     predicted = {name: np.empty(cells, object) for name in folds[0].predicted}
     number, confidence = np.zeros(cells, np.int64), np.zeros(cells)
     for position, fold in enumerate(folds, 1):

@@ -1,4 +1,4 @@
-"""The demo from the packaged cells to its folder."""
+"""Run the demo on the packaged cells and write its folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEFT = {MARK, "config.json", "data.json", "log.jsonl", "checkpoints", "tensorboa
     "scores.json",
     FOLDS,
 }
-"""All that a demo leaves in its folder; ``MARK`` says that it is one."""
+"""All files of a demo folder; ``MARK`` marks it as one."""
 SETTINGS = {
     "batch_size": 128,
     "steps": 50,
@@ -51,7 +51,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found, on the cells of donors that were left out.
+    """The result of the demo, on the cells of held-out donors.
 
     Attributes
     ----------
@@ -78,16 +78,16 @@ def run_demo(
     Parameters
     ----------
     out
-        Gets ``report.html``, ``cells.h5ad``, ``scores.json``, ``splits.json`` and ``model/``, beside the files of a
-        pretraining run and the classifier: those of the last fold. ``folds/`` has the logs of the others.
+        Receives ``report.html``, ``cells.h5ad``, ``scores.json``, ``splits.json`` and ``model/``, and the run files and
+        classifier of the last fold. ``folds/`` has the logs of the others.
     steps
         Optimiser steps of each fold; default: as many as take a few minutes on two cores.
     seed
-        Of everything random.
+        Random seed.
     preset
         Size of the model.
     force
-        Replace a folder that is there.
+        Replace an existing folder.
     """
     began, say = time.monotonic(), Console(stderr=True, highlight=False).print
     _make_room(out, force=force)
@@ -129,7 +129,7 @@ def _make_room(out: Path, *, force: bool) -> None:
 def _run_folds(
     out: Path, splits: Splits, cells: AnnData, datasets: Sequence[CellData], config: PretrainConfig, say: contents.Say
 ) -> list[Fold]:
-    """Run the last fold in the demo's folder, first as a run needs an empty one; then the others in theirs."""
+    """Run the last fold first, in the demo's folder, which must be empty for it; then the others in theirs."""
     everything, last = from_anndata(cells, name="the demo's cells"), len(splits.splits)
     found: dict[int, Fold] = {}
     for done, number in enumerate((last, *range(1, last)), 1):
@@ -146,7 +146,7 @@ def _run_folds(
 
 
 def _write_into(cells: AnnData, folds: Sequence[Fold]) -> dict[str, NDArray[np.object_]]:
-    """Write embedding and labels by the model of the last fold, and what each cell was called while left out."""
+    """Write embedding and labels by the model of the last fold, and the held-out predictions of each cell."""
     last = folds[-1]
     tl.embed(cells, last.classifier.model, key_added=contents.KEY)
     tl.annotate(cells, last.classifier)

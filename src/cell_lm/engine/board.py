@@ -1,6 +1,6 @@
-"""The writer of tensorboard, without the traceback that its thread prints when the disk is full.
+"""TensorBoard's writer, without the traceback that its thread prints when the disk is full.
 
-The thread keeps the error, and the next call raises it: it is shown then, in one line, by whoever made the call.
+The thread keeps the error and the next call raises it; the caller then prints it in one line.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _hook(arguments: threading.ExceptHookArgs) -> None:
 
 
 def quiet_writer_threads() -> None:
-    """Keep failed writes of tensorboard's threads off standard error, from now on: a thread may fail at any time."""
+    """Keep failed writes of TensorBoard's threads off standard error until exit: a thread may fail at any time."""
     global _others
     if threading.excepthook is not _hook:
         _others, threading.excepthook = threading.excepthook, _hook

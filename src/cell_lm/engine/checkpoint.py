@@ -1,8 +1,8 @@
-"""Checkpoints: whole or not there, verified when read, safetensors and JSON only.
+"""Checkpoints: written atomically, verified when read, safetensors and JSON only.
 
 ``checkpoints/step-00000200/`` holds ``model.safetensors``, ``optimizer.safetensors`` (AdamW's moments by name of the
 parameter), ``state.json`` and ``manifest.json`` (SHA-256 and size of the three others, and a checksum of itself).
-Nothing else is needed to go on: order of the cells, masks, dropout and learning rate are functions of the step.
+Nothing else is needed to resume: order of the cells, masks, dropout and learning rate are functions of the step.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Checkpoints:
     folder
         ``checkpoints/`` of the run folder.
     keep
-        How many are kept; the oldest go first, and only once a newer one stands.
+        How many to keep; the oldest are removed first, and only after a newer one is written.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -99,24 +99,24 @@ class Checkpoints:
         return self.folder / f"step-{step:08d}"
 
     def steps(self) -> list[int]:
-        """Return the steps there is a checkpoint of, whole or not, in order."""
+        """Return the steps that have a checkpoint, intact or not, in order."""
         names = [re.fullmatch(r"step-(\d{8,})", path.name) for path in self.folder.glob("step-*")]
         return sorted(int(name[1]) for name in names if name)
 
     def save(self, step: int, checkpoint: Checkpoint, *, best: int | None = None) -> Path:
-        """Write the checkpoint after ``step`` steps, then remove those that are no longer kept.
+        """Write the checkpoint after ``step`` steps, then remove those that are no longer needed.
 
         Parameters
         ----------
         step, checkpoint
             What to write.
         best
-            Step of a checkpoint that is kept however old it is.
+            Step of a checkpoint to keep, whatever its age.
 
         Raises
         ------
         TrainingError
-            It could not be written; nothing of it is left, and the earlier ones stand.
+            It could not be written; nothing of it is left, and the earlier checkpoints are intact.
         """
         path = self.path(step)
         with writing(path):
@@ -129,7 +129,7 @@ class Checkpoints:
         return path
 
     def _prune(self, newest: int, best: int | None) -> None:
-        """Keep the last ``keep`` up to ``newest``, and ``best``; a later one can only be one that was found damaged."""
+        """Keep the last ``keep`` up to ``newest``, and ``best``; any later one was found damaged."""
         steps = self.steps()
         kept = [step for step in steps if step <= newest][-self.keep :]
         for step in set(steps) - {*kept, best}:
@@ -138,14 +138,14 @@ class Checkpoints:
             shutil.rmtree(doomed)
 
     def newest_whole(self) -> tuple[int | None, list[ModelError]]:
-        """Return the step of the newest checkpoint that is whole, and what is wrong with the newer ones.
+        """Return the step of the newest intact checkpoint, and the errors of the newer ones.
 
-        None where there is no checkpoint at all.
+        None if there is no checkpoint at all.
 
         Raises
         ------
         ModelError
-            There are checkpoints, and none is whole.
+            There are checkpoints, and none is intact.
         """
         damaged: list[ModelError] = []
         for step in reversed(self.steps()):
@@ -180,5 +180,5 @@ class Checkpoints:
         return Checkpoint(model, optimiser, _read_json(path / STATE))
 
     def clean(self) -> int:
-        """Remove what a killed process left half-written; return how many there were."""
+        """Remove partial files that a killed process left; return how many there were."""
         return remove_partial(self.folder)

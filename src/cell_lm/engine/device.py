@@ -1,4 +1,4 @@
-"""Where computation runs, and in which arithmetic: chosen here alone, for training and for embedding."""
+"""Device and precision, for training and for embedding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     Parameters
     ----------
     name
-        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None or ``"auto"``: CUDA where there is a device, else the CPU.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None or ``"auto"``: CUDA if there is a device, else the CPU.
         ``ACCELERATE_USE_CPU=true`` makes ``"auto"`` the CPU.
 
     Raises
@@ -49,5 +49,5 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def autocast(device: torch.device, precision: Precision) -> Callable[[], AbstractContextManager[object]]:
-    """Return what makes the context under which a model runs in a precision."""
+    """Return a function that makes the autocast context of a precision."""
     return partial(torch.autocast, device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext

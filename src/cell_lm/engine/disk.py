@@ -29,14 +29,14 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold a run folder for this process."""
+    """Lock a run folder for this process."""
     found = "another process is training in this run folder"
     with held(folder, TrainingError(found, where=str(folder), fix="Wait for it, or stop it first")):
         yield
 
 
 def remove_partial(folder: Path) -> int:
-    """Remove what a killed process left half-written in a folder (``.*.partial``); return how many there were."""
+    """Remove partial files (``.*.partial``) that a killed process left in a folder; return how many there were."""
     left = [path for path in folder.glob(".*.partial") if path.is_dir() and not partials.is_written(path)]
     for path in left:
         partials.remove_partial(path)

@@ -1,6 +1,6 @@
-"""The processes of a run, one or those that torchrun or accelerate launched: their devices, what they agree on.
+"""The processes of a run, one or several of torchrun or accelerate: their devices and collectives.
 
-Uses accelerate's ``PartialState``, the part of accelerate that finds device and launcher and starts the process group.
+Uses accelerate's ``PartialState``, which finds the device and the launcher and starts the process group.
 The gradients are all-reduced by the engine, so there is no model to wrap.
 """
 
@@ -27,25 +27,25 @@ _Op = dist.ReduceOp.RedOpType
 
 
 class Ranks:
-    """The process among the processes of the run.
+    """A process of the run, and its communication with the others.
 
     Parameters
     ----------
     timeout
-        Seconds that a process waits for the others before it gives the run up. A process that dies is noticed at once
-        wherever its machine lives on; this is for machines and networks that go silent.
+        Seconds that a process waits for the others before the run ends with an error. A process that dies is noticed at
+        once if its machine still runs; the timeout is for machines and networks that stop responding.
 
     Attributes
     ----------
     rank, size : int
         Number of this process, and how many there are.
     device : torch.device
-        A CUDA device where there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces the CPU).
+        A CUDA device if there is one, else the CPU (``ACCELERATE_USE_CPU=true`` forces the CPU).
 
     Raises
     ------
     TrainingError
-        The processes that were launched do not find each other.
+        The launched processes cannot connect to each other.
     ConfigError
         accelerate started one process in place of several, or the environment lacks what a launcher sets.
     """
@@ -70,12 +70,12 @@ class Ranks:
 
     @contextmanager
     def lost_rank_errors(self, fix: Callable[[], str]) -> Iterator[None]:
-        """Turn what gloo or NCCL raise when another process is gone or silent into one :class:`TrainingError`.
+        """Turn errors of gloo or NCCL about a lost or silent process into one :class:`TrainingError`.
 
         Parameters
         ----------
         fix
-            Returns what the user can do now.
+            Returns the advice of the error.
         """
         try:
             yield
@@ -93,7 +93,7 @@ class Ranks:
         return [int(number) for number in shared.tolist()]
 
     def any(self, flags: Sequence[bool]) -> list[bool]:
-        """Return for each flag whether any rank raised it, the same on all ranks."""
+        """Return for each flag whether it is true on any rank; all ranks get the same result."""
         return [bool(flag) for flag in self._reduce(flags, dist.ReduceOp.MAX)]
 
     def max(self, number: int) -> int:
@@ -109,13 +109,13 @@ class Ranks:
         return self._reduce([number], dist.ReduceOp.MAX) == self._reduce([number], dist.ReduceOp.MIN)
 
     def run_on_all(self, action: Callable[[], _Result]) -> _Result:
-        """Run an action on every rank and return its answer; if it fails on one, no rank goes on.
+        """Run an action on every rank and return its result; if it fails on one rank, all ranks stop.
 
         Raises
         ------
         CellLMError
-            On the first of the ranks where it failed what the action raised, on the others an
-            :class:`~cell_lm.errors.OtherRankError`: what all have found is reported once.
+            On the first rank where the action failed, its error; on the others an
+            :class:`~cell_lm.errors.OtherRankError`, so that an error of all ranks is reported once.
         """
         if self.size == 1:
             return action()
@@ -145,19 +145,19 @@ class Ranks:
         Raises
         ------
         CellLMError
-            On the main rank what the action raised; on the others an :class:`~cell_lm.errors.OtherRankError`, so that
-            no rank waits for one that has given up.
+            On the main rank the error of the action; on the others an :class:`~cell_lm.errors.OtherRankError`, so that
+            no rank waits for one that has failed.
         """
         return self.max(self.run_on_all(lambda: (action() or 0) if self.is_main else 0))
 
     def broadcast(self, tensor: Tensor) -> None:
-        """Overwrite a tensor by the main rank's, in place."""
+        """Overwrite a tensor with the main rank's, in place."""
         if self.size > 1:
             dist.broadcast(tensor.detach(), src=0)
 
 
 class OneProcess(Ranks):
-    """A process that shares no step with others, even where several were launched."""
+    """A process that trains alone, even if several were launched."""
 
     def __init__(self) -> None:
         self.timeout, self.rank, self.size, self.device = 0.0, 0, 1, choose_device()
@@ -172,7 +172,7 @@ def _join(*, cpu: bool, timeout: float) -> PartialState:
 
 
 def _is_communication_error(error: RuntimeError) -> bool:
-    """Whether the process group raised an error: gloo has no class of its own for them."""
+    """Whether the process group raised an error: gloo has no error class of its own."""
     return isinstance(error, dist.DistError) or "gloo" in str(error).lower()
 
 
@@ -189,12 +189,12 @@ def _refuse_lone_start() -> None:
 
 
 def _leave_group() -> None:
-    """End the threads of the process group while there is a Python they can give their tensors back to."""
+    """End the threads of the process group before Python shuts down, since they still hold tensors."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def _reason(error: RuntimeError) -> str:
-    """Return the first sentence of a message of gloo or NCCL, without the line of their sources."""
+    """Return the first sentence of a message of gloo or NCCL, without the line number of their source code."""
     sentence = str(error).strip().splitlines()[0].partition(". ")[0]
     return re.sub(r"^\[[^]]*\.(cc|cpp|h):\d+\] *", "", sentence).rstrip(".")

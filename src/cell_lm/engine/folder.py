@@ -1,8 +1,8 @@
-"""The run folder: what a run was made of, and whether another one may begin or go on in it.
+"""The run folder: settings and data of a run, and whether a run may start or resume in it.
 
 ``config.json`` (the resolved configuration), ``data.json`` (what it is trained on), ``log.jsonl``, ``tensorboard/`` and
-``checkpoints/``; a kind of training adds its own files. ``config.json`` is written last when a run begins, so that it
-marks a run that can go on. What differs between kinds of training is in a :class:`RunKind`.
+``checkpoints/``; a kind of training adds its own files. ``config.json`` is written last when a run starts, so that it
+marks a run that can be resumed. A :class:`RunKind` holds what differs between kinds of training.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Config = TypeVar("Config", bound=BaseModel)
 
 @dataclass(frozen=True)
 class RunKind(Generic[Config]):
-    """What differs between the run folders of kinds of training.
+    """The differences between the run folders of different kinds of training.
 
     Attributes
     ----------
@@ -38,12 +38,12 @@ class RunKind(Generic[Config]):
     steps
         Name of the setting of the number of steps; it may change on resume.
     may_change
-        Names of the other settings that may: those that change a result by no more than rounding.
+        Names of the other settings that may change on resume: they change a result by no more than rounding.
     data_difference
-        Compares two contents of ``data.json``, that of the run and the one at hand; returns how they differ, or None.
+        Compares ``data.json`` of the run with the given data; returns how they differ, or None.
     files
-        Settings that may name a file, and the values that do not: where a file lies may change (its content is compared
-        by ``data.json``).
+        Settings that may be the path of a file, and their values that are not: the path may change (``data.json``
+        compares the content).
     labels
         Settings that are names only.
     """
@@ -56,14 +56,14 @@ class RunKind(Generic[Config]):
     labels: frozenset[str] = frozenset()
 
     def values(self, config: Config) -> dict[str, JSON]:
-        """Return all settings that are more than names, as ``{"training.steps": 100}``."""
+        """Return all settings other than labels, as ``{"training.steps": 100}``."""
         values = _flat(config.model_dump(mode="json"))
         return {name: value for name, value in values.items() if name not in self.labels}
 
     def hash(self, config: Config) -> str:
         """Return the SHA-256 of the settings that decide the result and are not at their default.
 
-        So a setting that is new leaves the hash of earlier runs as it was.
+        So a new setting does not change the hash of earlier runs.
         """
         default, values = self.values(self.config()), self.values(config)
         values |= {name: "file" for name, words in self.files.items() if values[name] not in words}
@@ -80,7 +80,7 @@ class RunKind(Generic[Config]):
         return {name: f"{old[name]}, now {new[name]}" for name in old if old[name] != new[name]}
 
     def refused_changes(self, before: Config, now: Config) -> dict[str, str]:
-        """Return those of the changes that a run cannot go on with."""
+        """Return the changes that prevent a run from resuming."""
         old, new = self.values(before), self.values(now)
         moved = {name for name, words in self.files.items() if old[name] not in words and new[name] not in words}
         allowed = {self.steps, *self.may_change, *moved}
@@ -93,7 +93,7 @@ class RunKind(Generic[Config]):
         return steps
 
     def with_steps(self, config: Config, steps: int) -> Config:
-        """Return the configuration of a run of so many steps."""
+        """Return the configuration with this number of steps."""
         return _with(config, self.steps.split("."), steps)
 
 
@@ -110,14 +110,14 @@ def _with(config: Config, names: list[str], value: int) -> Config:
 
 
 class RunFolder(Generic[Config]):
-    """A run folder that is to be begun or gone on with.
+    """A folder in which a run starts or resumes.
 
     Parameters
     ----------
     path
         The folder.
     kind
-        Of training.
+        Kind of training.
     """
 
     def __init__(self, path: Path, kind: RunKind[Config]) -> None:
@@ -125,9 +125,9 @@ class RunFolder(Generic[Config]):
         self.notes: list[str] = []
 
     def refuse_to_begin(self) -> None:
-        """Raise :class:`~cell_lm.errors.InputError` where the folder holds something already, or cannot be a folder.
+        """Raise :class:`~cell_lm.errors.InputError` if the folder is not empty, or cannot be a folder.
 
-        What a run leaves that was killed before it had begun is nothing.
+        The leftovers of a run that was killed before it started do not count.
         """
         if self.path.exists() and not self.path.is_dir():
             raise InputError("it is a file, not a folder", where=str(self.path), fix="Choose another --out")
@@ -144,7 +144,7 @@ class RunFolder(Generic[Config]):
         return names <= {CONFIG, DATA, CHECKPOINTS} and not begun
 
     def begin(self, config: Config, data: dict[str, JSON]) -> None:
-        """Write what the run is made of into the folder."""
+        """Write configuration and data description into the folder."""
         with writing(self.path):
             (self.path / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
             remove_partial(self.path)
@@ -162,7 +162,7 @@ class RunFolder(Generic[Config]):
         return parse(self.kind.config, self._read(CONFIG), where=str(self.path / CONFIG))
 
     def read_data(self) -> dict[str, JSON]:
-        """Return what the run in this folder is trained on.
+        """Return the data description of the run in this folder.
 
         Raises
         ------
@@ -187,14 +187,14 @@ class RunFolder(Generic[Config]):
         return {name: value for name, value in values.items() if name != CHECKSUM}
 
     def refuse_settings(self, config: Config) -> None:
-        """Raise where the run cannot go on with these settings.
+        """Raise if the run cannot resume with these settings.
 
         Raises
         ------
         ModelError
             There is no run, or it is damaged.
         ConfigError
-            Settings differ that decide the result; all are named.
+            Settings that change the result differ; the error lists them all.
         """
         refused = self.kind.refused_changes(self.read_config(), config)
         if refused:
@@ -207,18 +207,18 @@ class RunFolder(Generic[Config]):
             )
 
     def refuse_data(self, data: Mapping[str, JSON]) -> None:
-        """Raise :class:`~cell_lm.errors.InputError` where the run was begun on other data."""
+        """Raise :class:`~cell_lm.errors.InputError` if the run was started on other data."""
         found = self.kind.data_difference(self.read_data(), data)
         if found is not None:
             fix = "Resume with the same files in the same order, or begin a new run"
             raise InputError(found, where=str(self.path), fix=fix)
 
     def settle(self, config: Config, done: int) -> Config:
-        """Return the configuration of a run of which so many steps are done: it has at least those."""
+        """Return the configuration with at least ``done`` steps, those that the run has finished."""
         return self.kind.with_steps(config, max(done, self.kind.steps_of(config)))
 
     def resume(self, config: Config, done: int) -> None:
-        """Clean up after a killed process, and write down the settings that changed."""
+        """Clean up after a killed process, and save the settings that changed."""
         with writing(self.path):
             left = remove_partial(self.path) + remove_partial(self.path / CHECKPOINTS)
             if left:

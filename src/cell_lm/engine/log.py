@@ -1,4 +1,4 @@
-"""The log of a run: one JSON object a line, and the same numbers for tensorboard."""
+"""The log of a run: one JSON object per line, and the same numbers for TensorBoard."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 LOG, TENSORBOARD = "log.jsonl", "tensorboard"
 Kind = Literal["train", "valid"]
 _BEFORE_THE_FIRST = -1
-"""The step that no row has: a run with no step done begins its log anew, with the validation before step 1."""
+"""A step before all rows: a run without a finished step starts its log anew, with the validation before step 1."""
 
 
 class Log(Protocol):
-    """Where the numbers and notes of a run go."""
+    """Receives the metrics and notes of a run."""
 
     def metrics(self, kind: Kind, step: int, metrics: Mapping[str, float]) -> None:
         """Write numbers measured after ``step`` steps, by name."""
@@ -34,7 +34,7 @@ class Log(Protocol):
         """Write a message."""
 
     def sync(self) -> None:
-        """Make sure that all of it is on the disk."""
+        """Flush all of it to the disk."""
 
 
 class SilentLog:
@@ -55,7 +55,7 @@ def _finite(value: float) -> float | None:
 
 
 def read_log(path: Path) -> list[dict[str, JSON]]:
-    """Return the rows of a ``log.jsonl``; a line that a killed process left torn is left out."""
+    """Return the rows of a ``log.jsonl``; an incomplete line of a killed process is left out."""
     rows: list[dict[str, JSON]] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
@@ -80,11 +80,11 @@ def truncate(path: Path, step: int) -> None:
 
 
 class RunLog:
-    """``log.jsonl`` (a row is on its way to the disk as soon as it is written) and ``tensorboard/`` of a run folder.
+    """``log.jsonl`` (flushed after every row) and ``tensorboard/`` of a run folder.
 
     Rows have ``kind`` (``train``, ``valid``, ``note``) and ``step`` (steps done). The first two hold the metrics of the
-    training, ``total`` among them, and ``seconds`` (since the run began, over all its sessions); ``train`` also
-    ``learning_rate``, ``norm`` (of the gradient, before clipping) and the examples a second (``cells_per_second``); a
+    training, ``total`` among them, and ``seconds`` (since the run started, over all its sessions); ``train`` also
+    ``learning_rate``, ``norm`` (of the gradient, before clipping) and the examples per second (``cells_per_second``); a
     ``note`` has a ``message``. A number that is not finite is null.
 
     Parameters
@@ -92,7 +92,7 @@ class RunLog:
     folder
         The run folder.
     done
-        Steps of the checkpoint to go on from: rows past it are dropped, without one all.
+        Steps of the checkpoint to resume from: later rows are dropped; without a checkpoint, all rows.
     """
 
     def __init__(self, folder: Path, done: int = 0) -> None:
@@ -111,7 +111,7 @@ class RunLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        """Close both; a disk that fails here as well must not hide what went wrong before."""
+        """Close both; an error of the disk here must not hide an earlier error."""
         file, board = self._file, self._board
         self._file = self._board = None
         try:
@@ -147,7 +147,7 @@ class RunLog:
                 line = line[self._file.write(line) :]
 
     def sync(self) -> None:
-        """Make sure that all of it is on the disk: no checkpoint may be ahead of its log."""
+        """Flush all of it to the disk: no checkpoint may be ahead of its log."""
         if self._file is not None and self._board is not None:
             with writing(self.path):
                 os.fsync(self._file.fileno())

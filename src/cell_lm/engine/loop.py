@@ -1,10 +1,10 @@
-"""The one training loop: every kind of training is a :class:`Step` that this loop takes again and again.
+"""The training loop: every kind of training is a :class:`Step` that this loop repeats.
 
 A step of the loop: the gradient of step n, clip, *check on all ranks that loss and norm are finite*, update, log,
-validate, save. Everything that decides a step is a function of its number (cells, masks, dropout, learning rate), so
-weights, moments and the number are all that a resumed run needs to go on bit for bit. A :class:`Step` defines what is
+validate, save. Cells, masks, dropout and learning rate of a step are functions of its number, so a resumed run
+needs only weights, moments and the number to continue bit for bit. A :class:`Step` defines what is
 trained and how its gradient and its validation are computed; the :class:`Trainer` owns optimiser, schedule, skipping,
-counting, logging, early stopping and the moment of a checkpoint; :mod:`cell_lm.engine.run` owns the folder.
+counting, logging, early stopping and the schedule of checkpoints; :mod:`cell_lm.engine.run` owns the folder.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from cell_lm.files import JSON
 
 _NO_PATIENCE = "Hold examples out, or leave out patience"
 MAX_SKIPPED = 3
-"""Steps in a row whose loss or gradient is not finite, after which the run ends."""
+"""The run ends after so many steps in a row whose loss or gradient is not finite."""
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What was measured on a batch, or on held-out examples, over all ranks.
+    """Metrics of a batch, or of held-out examples, over all ranks.
 
     Attributes
     ----------
     values : Mapping of str to float
-        Numbers by name, in the order of the log; ``total`` is the loss that is optimised. NaN: nothing to measure.
+        Numbers by name, in the order of the log; ``total`` is the optimised loss. NaN: not measured.
     examples : int
-        How many examples they were measured on.
+        Number of examples.
     """
 
     values: Mapping[str, float]
@@ -55,45 +55,45 @@ class Metrics:
 
 
 class Step(Protocol):
-    """A kind of training: what is trained, and how.
+    """A kind of training: its model, gradient and validation.
 
-    All of it depends on the weights and on the number of the step alone; no state is kept from one step to the next.
+    All of it depends only on the weights and the number of the step; no state is kept between steps.
     """
 
     examples: str
-    """What is counted, in the plural: ``cells``."""
+    """What an example is, in the plural: ``cells``."""
     if_not_finite: str
-    """What a user can do about losses that are not finite."""
+    """Advice for losses that are not finite."""
 
     @property
     def module(self) -> nn.Module:
-        """What is trained, saved and restored."""
+        """The module that is trained, saved and restored."""
 
     def optimiser(self) -> torch.optim.AdamW:
-        """Return the optimiser of ``module``, fresh."""
+        """Return a new optimiser of ``module``."""
 
     def gradient(self, step: int) -> Metrics:
         """Add the gradient of step ``step`` (0, 1, …), summed over all ranks, to ``.grad``."""
 
     def validate(self) -> Metrics | None:
-        """Measure the held-out examples, with the same random numbers each time; None where there are none."""
+        """Measure the held-out examples, with the same random numbers each time; None if there are none."""
 
     def describe(self, metrics: Metrics, per_second: float) -> str:
-        """Return in a few words how a step went, for the display."""
+        """Return a short description of a step's metrics, for the display."""
 
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """How long and how fast; see :class:`~cell_lm.engine.schedule.Schedule` for the learning rate."""
+    """Settings of the loop; see :class:`~cell_lm.engine.schedule.Schedule` for the learning rate."""
 
     steps: int
     """Optimiser steps."""
     learning_rate: float
-    """The peak."""
+    """Peak learning rate."""
     warmup: float
-    """Share of the steps in which the learning rate rises."""
+    """Fraction of the steps in which the learning rate rises."""
     final_rate: float
-    """Learning rate at the end, as a share of the peak."""
+    """Learning rate at the end, as a fraction of the peak."""
     clip: float
     """Largest gradient norm."""
     checkpoint_every: int
@@ -101,37 +101,37 @@ class LoopSettings:
     validate_every: int
     """Steps between two validations."""
     patience: int | None = None
-    """Early stopping: validations in a row that bring no better one, after which the run ends; None: never."""
+    """Early stopping: the run ends after so many validations without improvement; None: never."""
     monitor: str = "total"
-    """The metric of the validation that is compared."""
+    """The validation metric that early stopping compares."""
     mode: Literal["min", "max"] = "min"
-    """Whether a lower value of it is better, or a higher one."""
+    """Whether a lower or a higher value of ``monitor`` is better."""
 
 
 @dataclass
 class LoopState:
-    """What a run has to remember besides its tensors; all of it is in ``state.json`` of a checkpoint."""
+    """The state of a run besides its tensors, as in ``state.json`` of a checkpoint."""
 
     step: int = 0
     """Optimiser steps done."""
     examples: int = 0
-    """Examples seen, counted each time."""
+    """Examples processed, repeats included."""
     seconds: float = 0.0
-    """Time the run took, over all its sessions."""
+    """Duration of the run, over all its sessions."""
     skipped: int = 0
-    """Steps that never reached the weights."""
+    """Steps that did not update the weights."""
     skipped_in_a_row: int = 0
-    """Those of them since the last good step."""
+    """Skipped steps since the last good one."""
     best_validation: float | None = None
     """Best value of the monitored metric."""
     best_step: int | None = None
-    """The step it was measured after."""
+    """Step of the best value."""
     validations_since_best: int = 0
-    """Validations since then."""
+    """Validations since the best one."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, JSON]) -> LoopState:
-        """Read back what a checkpoint holds."""
+        """Read the state from a checkpoint's JSON."""
         try:
             return cls(**{field.name: values[field.name] for field in fields(cls)})  # type: ignore[arg-type]
         except KeyError as error:
@@ -139,20 +139,20 @@ class LoopState:
 
 
 class Trainer:
-    """Takes a :class:`Step` again and again.
+    """Repeats a :class:`Step`.
 
     Parameters
     ----------
     step
-        What is trained, and how.
+        The kind of training.
     settings
-        How long and how fast.
+        Settings of the loop.
     ranks
         The processes that share a step; default: this one alone.
     log, display
-        Where the numbers go, and what the user sees; default: nowhere.
+        Receive the metrics; default: no log, no display.
     save
-        Writes a checkpoint after so many steps; default: none is written.
+        Writes a checkpoint; default: none is written.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            Loss or gradient was not finite three times in a row, or the disk is full. The checkpoints stand.
+            Loss or gradient was not finite three times in a row, or the disk is full. The checkpoints are intact.
         """
         state, settings, stopped = self.state, self.settings, False
         self._clock = time.monotonic()
@@ -218,23 +218,23 @@ class Trainer:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the last validations brought no better one, as many as ``patience`` allows."""
+        """Whether the last ``patience`` validations brought no improvement."""
         patience = self.settings.patience
         return patience is not None and self.state.validations_since_best >= patience
 
     @property
     def examples_per_second(self) -> float:
-        """Speed of this session's steps, validation and checkpoints left out; NaN before the first."""
+        """Speed of this session's steps, without validation and checkpoints; NaN before the first step."""
         return self._examples / self._seconds if self._seconds else math.nan
 
     def restore(self, step: int, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint; one of step 0 holds weights to begin with, and nothing else."""
+        """Resume from a checkpoint; that of step 0 holds the initial weights only."""
         load_weights(self.module, checkpoint.model)
         load_optimiser_tensors(self.module, self.optimiser, checkpoint.optimiser)
         self.state, self.saved = LoopState.from_json(checkpoint.state) if step else LoopState(), step
 
     def checkpoint(self) -> None:
-        """Save all that is needed to go on, unless that is done already."""
+        """Save a checkpoint, unless the current step has one."""
         state = self.state
         if self._save is None or self.saved == state.step:
             return
@@ -247,12 +247,12 @@ class Trainer:
         self.saved = state.step
 
     def note(self, message: str) -> None:
-        """Write a note into the log and show it."""
+        """Write a note to the log and show it."""
         self.log.note(self.state.step, message)
         self.display.note(message)
 
     def _all_ranks_finite(self, metrics: Metrics, norm: float) -> bool:
-        """Agree over the ranks, so that all of them update or none."""
+        """Return whether loss and norm are finite on all ranks, so that all of them update or none."""
         return not self.ranks.any([not (math.isfinite(metrics.total) and math.isfinite(norm))])[0]
 
     def _update(self, rate: float) -> None:
@@ -261,7 +261,7 @@ class Trainer:
         self.optimiser.step()
 
     def _skip(self, metrics: Metrics, norm: float) -> None:
-        """Leave the weights as they were; give up after several in a row."""
+        """Skip the update; raise after several skipped steps in a row."""
         state = self.state
         state.skipped += 1
         state.skipped_in_a_row += 1
@@ -274,7 +274,7 @@ class Trainer:
             )
 
     def _tick(self) -> float:
-        """Add the time since the last tick to the run's; return the clock."""
+        """Add the time since the last tick to the run's; return the current time."""
         now = time.monotonic()
         self.state.seconds += now - self._clock
         self._clock = now
@@ -324,6 +324,6 @@ class Trainer:
             state.best_validation, state.best_step, state.validations_since_best = value, state.step, 0
 
     def _keep_best(self) -> None:
-        """With early stopping, save a checkpoint where the validation was the best so far."""
+        """With early stopping, save a checkpoint if the validation is the best so far."""
         if self.settings.patience is not None and self.state.best_step == self.state.step:
             self.checkpoint()

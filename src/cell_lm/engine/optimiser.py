@@ -1,8 +1,8 @@
 """AdamW for the model, and its state as named tensors that safetensors can hold.
 
-``torch.distributed.checkpoint.state_dict`` names the state, too, but to save a fresh optimiser it takes a step of zero
-gradients, which advances the step counters of the run, and it loads moments of a wrong shape, or half of them, in
-silence.
+``torch.distributed.checkpoint.state_dict`` also names the state. But to save a new optimiser it takes a step with zero
+gradients, which advances the step counters of the run; and it silently loads moments of a wrong shape, or only half of
+them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _PARTS = ("step", "exp_avg", "exp_avg_sq")
 def build_optimiser(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
     """Return AdamW with weight decay on the matrices of linear layers only.
 
-    Biases, norms, embeddings and single learned vectors are left out: pulling them to zero regularises nothing, and the
-    vector of a rare gene would fade between the few steps that see it.
+    Biases, norms, embeddings and single learned vectors are left out: decay does not regularise them, and the vector of
+    a rare gene would shrink between the few steps that use it.
     """
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -48,12 +48,12 @@ def optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer) -> dic
 
 
 def load_optimiser_tensors(model: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what :func:`optimiser_tensors` returned.
+    """Load what :func:`optimiser_tensors` returned.
 
     Raises
     ------
     ModelError
-        The tensors are of other parameters than the model's.
+        The tensors do not belong to the model's parameters.
     """
     names = _names(model, optimiser)
     numbers = {name: number for number, name in enumerate(names)}

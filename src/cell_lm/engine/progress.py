@@ -1,4 +1,4 @@
-"""What the user sees while it runs: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
+"""Progress of a run: a bar on a terminal, a plain line from time to time elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Display(Protocol):
-    """What shows the run."""
+    """Shows the progress of a run."""
 
     def __enter__(self) -> Display: ...
 
@@ -27,7 +27,7 @@ class Display(Protocol):
     ) -> None: ...
 
     def step(self, done: int, described: str) -> None:
-        """Show that ``done`` steps are done, and how the last one went."""
+        """Show the number of finished steps, and the description of the last one."""
 
     def note(self, message: str) -> None:
         """Show a message."""
@@ -57,11 +57,11 @@ class Lines(Silent):
     Parameters
     ----------
     console
-        Where to.
+        Output.
     steps, done
-        Steps of the run, and those done before.
+        Steps of the run, and those already done.
     clock
-        Seconds.
+        Returns the time in seconds.
     """
 
     def __init__(self, console: Console, steps: int, done: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -70,7 +70,7 @@ class Lines(Silent):
         self.shown = -math.inf
 
     def step(self, done: int, described: str) -> None:
-        """Show that ``done`` steps are done, if it is time."""
+        """Print a line if enough time has passed."""
         now = self.clock()
         if now - self.shown < SECONDS_BETWEEN_LINES and done < self.steps:
             return
@@ -85,7 +85,7 @@ class Lines(Silent):
 
 
 class Bar(Lines):
-    """A progress bar with the last step, described, and the time that is left."""
+    """A progress bar with the description of the last step and the remaining time."""
 
     def __init__(self, console: Console, steps: int, done: int) -> None:
         super().__init__(console, steps, done)
@@ -100,16 +100,16 @@ class Bar(Lines):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the bar as it stands."""
+        """Stop the bar and keep it on the screen."""
         self.bar.stop()
 
     def step(self, done: int, described: str) -> None:
-        """Move the bar."""
+        """Advance the bar."""
         self.bar.update(self.task, completed=done, description=described)
 
 
 def make_display(steps: int, done: int, *, progress: bool, console: Console | None = None) -> Display:
-    """Return a bar on a terminal, lines where the output is no terminal, and silence where ``progress`` is off."""
+    """Return a bar on a terminal, lines if the output is no terminal, nothing if ``progress`` is off."""
     console = console or Console(stderr=True)
     if not progress:
         return Silent()

@@ -1,8 +1,8 @@
-"""A run in a folder: what every kind of training shares around the loop.
+"""A run in a folder: the part around the loop that all kinds of training share.
 
-Begin or go on, or refuse to; one process at a time; log, display and signals; checkpoints, and the damaged ones passed
-over; what several processes have to agree on. A kind of training opens a :class:`RunSession`, makes its
-:class:`~cell_lm.engine.loop.Step`, and has it trained::
+It starts, resumes or refuses a run; locks the folder; handles log, display and signals; writes checkpoints and skips
+damaged ones; synchronises several processes. A kind of training opens a :class:`RunSession`, makes its
+:class:`~cell_lm.engine.loop.Step`, and trains it::
 
     with RunSession(RunFolder(out, KIND), ranks, keep_checkpoints=2) as session:
         config = session.open(config, describe_data, resume=resume, progress=True)
@@ -36,12 +36,12 @@ from cell_lm.errors import InputError, ModelError
 from cell_lm.files import JSON
 
 Export: TypeAlias = Callable[[int, Mapping[str, Tensor]], None]
-"""Writes a result from the weights after so many steps; called on the main rank alone."""
+"""Writes a result from the step and its weights; called on the main rank only."""
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came of a run.
+    """The result of a run.
 
     Attributes
     ----------
@@ -50,25 +50,25 @@ class RunResult:
     steps : int
         Optimiser steps done, over all sessions of the run.
     seconds : float
-        Time it took, over all sessions.
+        Duration, over all sessions.
     examples_per_second : float
-        Speed of this session's steps, validation and checkpoints left out; NaN where it had no step to do.
+        Speed of this session's steps, without validation and checkpoints; NaN if it had no step to do.
     train, validation : Mapping of str to float, or None
         The last metrics of this session, as in the log.
     interrupted : bool
-        Whether it was asked to stop before the last step. ``resume=True`` goes on.
+        Whether it was stopped before the last step. ``resume=True`` continues it.
     signal : int | None
-        By which signal it was.
+        The signal that stopped it.
     stopped_early : bool
         Whether early stopping ended it.
     skipped : int
-        Steps whose loss or gradient was not finite, and which never reached the weights.
+        Steps whose loss or gradient was not finite; they did not update the weights.
     resumed_from : int | None
-        Step of the checkpoint it went on from.
+        Step of the checkpoint it resumed from.
     best_validation : float | None
         Best validation of the run (of the loss: the lowest).
     best_step : int | None
-        The step it was measured after.
+        Step of that validation.
     """
 
     path: Path
@@ -87,30 +87,30 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """What a command should leave with: 0, or 128 plus the signal (130 for SIGINT, 143 for SIGTERM)."""
+        """Exit code of a command: 0, or 128 plus the signal (130 for SIGINT, 143 for SIGTERM)."""
         return 128 + self.signal if self.interrupted and self.signal else 0
 
 
 class RunSession(Generic[Config]):
-    """A session of a run: from opening its folder to leaving it; all ranks must enter it.
+    """A session of a run: from opening its folder to closing it; all ranks must enter it.
 
     Parameters
     ----------
     folder
-        Of the run.
+        Folder of the run.
     ranks
         The processes of the run.
     keep_checkpoints
-        How many are kept.
+        Number of checkpoints to keep.
     labels
         Further entries of a checkpoint's ``state.json``.
 
     Attributes
     ----------
     config
-        The configuration as it is settled, once it is open.
+        The final configuration, once the run is open.
     start : int | None
-        Step of the checkpoint to go on from; None: there is none.
+        Step of the checkpoint to resume from; None: there is none.
     """
 
     config: Config
@@ -138,12 +138,12 @@ class RunSession(Generic[Config]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close log and display, and let another process into the folder."""
+        """Close log and display, and unlock the folder."""
         self._stack.__exit__(kind, error, trace)
 
     @property
     def done(self) -> int:
-        """Steps that were done before this session."""
+        """Steps finished before this session."""
         return self.start or 0
 
     def open(
@@ -155,23 +155,23 @@ class RunSession(Generic[Config]):
         progress: bool,
         notes: Sequence[str] = (),
     ) -> Config:
-        """Begin the run, or find where to go on; return the configuration as it is settled.
+        """Start the run, or find the checkpoint to resume from; return the final configuration.
 
         Parameters
         ----------
         config
-            Of the run.
+            Configuration of the run.
         data
-            Returns the content of ``data.json``; called on the main rank alone.
+            Returns the content of ``data.json``; called on the main rank only.
         resume, progress
-            Whether to go on, and whether to show how it goes.
+            Whether to resume, and whether to show progress.
         notes
-            For the log of a run that begins.
+            Notes for the log of a new run.
 
         Raises
         ------
         InputError, ConfigError, ModelError
-            The run cannot begin, or go on, in this folder.
+            The run cannot start or resume in this folder.
         TrainingError
             Another process trains in it, or the disk is full.
         """
@@ -183,7 +183,7 @@ class RunSession(Generic[Config]):
     def _open(
         self, config: Config, data: Callable[[], dict[str, JSON]], *, resume: bool, progress: bool, notes: Sequence[str]
     ) -> int:
-        """Open the folder; return one more than the step of the checkpoint to go on from, 0 where there is none."""
+        """Open the folder; return one more than the step of the checkpoint to resume from, 0 if there is none."""
         start = None
         if resume:
             start = self._resume(config, data())
@@ -217,7 +217,7 @@ class RunSession(Generic[Config]):
         return start
 
     def note(self, message: str) -> None:
-        """Write a note into the log and show it."""
+        """Write a note to the log and show it."""
         self._note(self.done, message)
 
     def _note(self, step: int, message: str) -> None:
@@ -225,7 +225,7 @@ class RunSession(Generic[Config]):
         self.display.note(message)
 
     def _how_to_go_on(self) -> str:
-        """Return what a user can do once another process is gone."""
+        """Return the advice for the error that another process is lost."""
         steps = self.checkpoints.steps()
         kept = f"the checkpoint of step {steps[-1]:,} in {self.folder.path} is good" if steps else _NO_CHECKPOINT
         again = "Start all processes again by the same command and --resume"
@@ -254,20 +254,20 @@ class RunSession(Generic[Config]):
         stop: Callable[[], bool] | None = None,
         save_start: bool = False,
     ) -> RunResult:
-        """Train to the end, or until a signal or ``stop`` asks to stop.
+        """Train to the end, or until a signal or ``stop`` ends it.
 
         Parameters
         ----------
         step
-            What is trained, and how; where there is a checkpoint its weights are replaced by those.
+            The kind of training; the weights of a checkpoint, if there is one, replace those of its module.
         settings
-            How long and how fast.
+            Settings of the loop.
         export
-            Called with the weights of every checkpoint; of early stopping, with the best ones at last.
+            Called with the weights of every checkpoint; with early stopping, at the end with the best ones.
         stop
-            Called after every step; if it returns true, the run saves and leaves as after a signal.
+            Called after every step; if it returns true, the run saves and stops as after a signal.
         save_start
-            Save a checkpoint before the first step, so that a resumed run needs nothing that this one began from.
+            Save a checkpoint before the first step, so that a resumed run does not need the initial model.
 
         Raises
         ------
@@ -301,7 +301,7 @@ class RunSession(Generic[Config]):
         return interrupted
 
     def _take_best(self, trainer: Trainer, export: Export | None) -> None:
-        """Of early stopping, put the weights of the best validation into the model."""
+        """With early stopping, load the weights of the best validation into the model."""
         best, settings = trainer.state.best_step, trainer.settings
         if settings.patience is None or best is None or not trainer.finished:
             return
@@ -311,7 +311,7 @@ class RunSession(Generic[Config]):
         self.ranks.run_on_main(lambda: export(best, checkpoint.model) if export else None)
 
     def _save(self, export: Export | None, settings: LoopSettings, step: int, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint and what is exported; the other ranks wait, and learn if it failed."""
+        """Write a checkpoint and the export on the main rank; all ranks raise if it fails."""
         values: dict[str, JSON] = {
             **checkpoint.state,
             "config": self.folder.kind.hash(self.config),
@@ -329,7 +329,7 @@ class RunSession(Generic[Config]):
         self.ranks.run_on_main(write)
 
     def result(self) -> RunResult:
-        """Return what came of a run that has a checkpoint, where there is nothing to train."""
+        """Return the result of a run whose steps are all done, from its checkpoint."""
         return self._result(LoopState.from_json(self.load(self.done).state))
 
     def _result(

@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the step, so that a resumed run needs no state of it."""
+"""The learning rate as a pure function of the step, so that a resumed run needs no saved state for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Schedule(Protocol):
-    """Settings that a learning rate follows from; those of every kind of training have them."""
+    """Settings of a learning rate; every kind of training has them."""
 
     @property
     def steps(self) -> int:
@@ -15,15 +15,15 @@ class Schedule(Protocol):
 
     @property
     def learning_rate(self) -> float:
-        """The peak."""
+        """Peak learning rate."""
 
     @property
     def warmup(self) -> float:
-        """Share of the steps in which it rises."""
+        """Fraction of the steps in which it rises."""
 
     @property
     def final_rate(self) -> float:
-        """The end, as a share of the peak."""
+        """Learning rate at the end, as a fraction of the peak."""
 
 
 def learning_rate(step: int, training: Schedule) -> float:

@@ -1,6 +1,6 @@
-"""Parameters, gradients and moments in shards, a part on each rank (FSDP2), and whole again for a checkpoint.
+"""Parameters, gradients and moments sharded over the ranks (FSDP2), and gathered for a checkpoint.
 
-A checkpoint never shows how many ranks wrote it, or whether they shared the parameters: it holds whole tensors.
+A checkpoint holds whole tensors: it does not depend on the number of ranks or on sharding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OLDEST = (2, 13)
 
 
 def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
-    """Spread the parameters of a model over the ranks, each layer a unit that is gathered when it is computed.
+    """Shard the parameters of a model over the ranks; each layer is a unit, gathered when it is computed.
 
     The gradient is summed over the ranks, not averaged: the losses are divided by the counts of the whole batch.
 
@@ -32,12 +32,12 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
     device
         Where this rank computes.
     ranks
-        How many there are; on one alone the model is left as it is.
+        Number of ranks; with one, the model is not changed.
 
     Raises
     ------
     ConfigError
-        This release of torch is too old for it.
+        This release of torch is too old.
     """
     if ranks == 1:
         return
@@ -55,12 +55,12 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor whose shards all ranks hold, gathered; all ranks must call it. Any other as it is."""
+    """Return a sharded tensor gathered (all ranks must call it), and any other tensor unchanged."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
-    """Return whole tensors on the CPU where ``keep`` is set, one after the other; nothing on the other ranks."""
+    """Gather tensors one by one; return them on the CPU on ranks that set ``keep``, nothing on the others."""
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         complete = whole(tensor.detach())
@@ -70,13 +70,13 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 
 
 def spread(tensor: Tensor, like: Tensor) -> Tensor:
-    """Return this rank's part of a whole tensor, cut as ``like`` is; no rank needs another one for it."""
+    """Return this rank's shard of a whole tensor, sharded like ``like``, without communication."""
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put whole tensors into a model, sharded or not."""
+    """Load whole tensors into a model, sharded or not."""
     own = model.state_dict()
     model.load_state_dict({name: spread(tensor, own.get(name, tensor)) for name, tensor in tensors.items()})

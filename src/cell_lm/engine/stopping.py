@@ -1,7 +1,7 @@
-"""Leaving in good order: the first SIGINT or SIGTERM is a request, the second one is what it always was.
+"""Orderly stop: the first SIGINT or SIGTERM is a request, the second one has its usual effect.
 
-Among several processes a second SIGTERM is the first one once more: SLURM sends it to launcher and processes alike, and
-the launcher passes it on. Whoever cannot wait follows with SIGKILL, as all of them do.
+With several processes a second SIGTERM is ignored: SLURM sends SIGTERM to launcher and processes, and the launcher
+forwards it, so each process gets it twice. A scheduler that does not wait sends SIGKILL next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether, and by which signal, the process was asked to stop."""
+    """Whether a signal requested a stop, and which one."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -27,11 +27,11 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(*, launched: bool = False) -> Iterator[StopRequest]:
-    """Note the first SIGINT or SIGTERM instead of dying of it, and restore the former handlers at once and at the end.
+    """Record the first SIGINT or SIGTERM instead of exiting, then restore the former handlers, as at the end.
 
-    Where the process was ``launched`` with others, SIGTERM keeps its handler to the end.
+    If the process was ``launched`` with others, SIGTERM keeps this handler to the end.
 
-    Handlers belong to the main thread; in any other one nothing is installed and the request never comes.
+    Python allows handlers in the main thread only; in any other thread this does nothing.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

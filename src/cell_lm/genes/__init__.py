@@ -1,13 +1,13 @@
 """Genes: the vocabulary of human protein-coding genes, the offline resolver of gene names, and vectors of genes.
 
-The journey of a name: :mod:`~cell_lm.genes.nomenclature` knows what HGNC calls every gene,
-:mod:`~cell_lm.genes.spelling` undoes what programs do to names, :mod:`~cell_lm.genes.reader` puts both together,
-:mod:`~cell_lm.genes.resolver` reads all names of a file, :mod:`~cell_lm.genes.refusals` turns away what is no human
-gene, and :mod:`~cell_lm.genes.audit` accounts for every name.
+To resolve a name, :mod:`~cell_lm.genes.nomenclature` holds HGNC's names of every gene,
+:mod:`~cell_lm.genes.spelling` undoes changes that programs make to names, :mod:`~cell_lm.genes.reader` combines both,
+:mod:`~cell_lm.genes.resolver` reads all names of a file, :mod:`~cell_lm.genes.refusals` refuses inputs that are not
+human genes, and :mod:`~cell_lm.genes.audit` records the result for every name.
 
-What is known of a gene beside its name: :mod:`~cell_lm.genes.vectors`, and ``similar`` to ask them.
+Gene vectors are in :mod:`~cell_lm.genes.vectors`; ``similar`` finds the nearest genes.
 
-Names are loaded when they are first used.
+Submodules are imported when they are first used.
 """
 
 from __future__ import annotations

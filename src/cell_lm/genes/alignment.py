@@ -1,4 +1,4 @@
-"""Vectors of one width in another: principal components, as a start for a table of gene vectors."""
+"""Project vectors to another width by principal components, as initial gene vectors."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from cell_lm.errors import ModelError
 
 
 def principal_components(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return vectors by their first principal components, all numbers together of standard deviation 1.
+    """Return the first principal components of vectors, scaled to standard deviation 1 over all numbers.
 
-    The sign of each component is that with which its loading of largest size is positive, so the result does not depend
-    on the routine that found it.
+    The sign of each component makes its largest loading by magnitude positive, so the result does not depend on the
+    numerical routine.
 
     Parameters
     ----------
     vectors
-        [n, own width]; their mean is taken off.
+        [n, own width]; their mean is subtracted.
     width
-        Columns wanted; those past the own width are 0.
+        Number of columns; those beyond the own width are 0.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def principal_components(vectors: NDArray[np.float32], width: int) -> NDArray[np
     Raises
     ------
     ModelError
-        All vectors are the same, so that nothing has a spread.
+        All vectors are the same, so their variance is 0.
     """
     centred = vectors.astype(np.float64)
     centred -= centred.mean(axis=0)

@@ -1,4 +1,4 @@
-"""The audit of a file's genes: what became of every one of them, and the counts in the order of the vocabulary."""
+"""The audit of a file's genes: how each was matched or dropped, and the counts in the order of the vocabulary."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from cell_lm.errors import GeneError
 from cell_lm.files import JSON, write_csv
 
 Status = Literal["matched", "renamed", "merged", "non-coding", "unknown", "ambiguous"]
-"""What became of an input gene.
+"""The result for an input gene.
 
 matched
-    used; it came under its approved symbol.
+    used; the input has its approved symbol.
 renamed
-    used; it came under an Ensembl id, a previous or withdrawn symbol, an alias or another spelling.
+    used; the input has an Ensembl id, a previous or withdrawn symbol, an alias or another spelling.
 merged
     used; another input gene is the same gene of the vocabulary, and their counts are summed.
 non-coding
-    dropped; HGNC knows it, but not as a protein-coding gene (RNA genes, pseudogenes, and the segments of
-    immunoglobulins and T-cell receptors such as IGKC or TRAC, which HGNC keeps in a group of their own).
+    dropped; in HGNC, but not as a protein-coding gene (RNA genes, pseudogenes, and the segments of
+    immunoglobulins and T-cell receptors such as IGKC or TRAC, which HGNC lists as a separate group).
 unknown
-    dropped; no name of a human gene (or of a gene that this vocabulary does not hold: then ``how`` says so).
+    dropped; not the name of a human gene (or of a gene outside this vocabulary: then ``how`` says so).
 ambiguous
-    dropped; it names several genes, listed in ``how``.
+    dropped; the name of several genes, listed in ``how``.
 """
 STATUSES: tuple[Status, ...] = get_args(Status)
 USED: tuple[Status, ...] = ("matched", "renamed", "merged")
@@ -42,7 +42,7 @@ _CLIP = 40
 
 @dataclass(frozen=True)
 class AuditSummary:
-    """An audit in small, for a report or a log: counts, and the first genes of each status that is not plain.
+    """A short form of an audit, for a report or a log: counts, and the first genes of each status but ``matched``.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class AuditSummary:
     found : int
         Different genes of the vocabulary that were found.
     counts : dict
-        Input genes by :data:`Status`; all statuses are there.
+        Input genes by :data:`Status`; all statuses are present.
     listed : dict
         Status to at most :data:`LISTED` of ``(gene, symbol, how)``; for all but ``matched``.
     """
@@ -66,11 +66,11 @@ class AuditSummary:
 
     @property
     def coverage(self) -> float:
-        """Share of the vocabulary that was found, 0 to 1."""
+        """Fraction of the vocabulary that was found, 0 to 1."""
         return self.found / self.vocabulary if self.vocabulary else 0.0
 
     def __str__(self) -> str:
-        """Return one line: how many were used and how they were found, what was dropped, what it covers."""
+        """Return one line: genes used and how they were found, genes dropped, coverage."""
         used = sum(self.counts[status] for status in USED)
         dropped = self.genes - used
         parts = [f"{used:,} of {self.genes:,} genes used: {self._phrases(USED)}"]
@@ -108,7 +108,7 @@ class AuditSummary:
 
     @classmethod
     def from_json(cls, value: JSON) -> AuditSummary:
-        """Read what :meth:`to_json` returned; :class:`~cell_lm.errors.GeneError` where it is something else."""
+        """Read what :meth:`to_json` returned; raise :class:`~cell_lm.errors.GeneError` for anything else."""
         try:
             fields: Any = value
             listed = {
@@ -123,7 +123,7 @@ class AuditSummary:
 
 @dataclass(frozen=True)
 class GeneAudit:
-    """What became of every gene of an input.
+    """The result for every gene of an input.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class GeneAudit:
 
     @property
     def columns(self) -> NDArray[np.int64]:
-        """Index in the vocabulary of every input gene, int64 [input genes]; -1 where it is dropped."""
+        """Index in the vocabulary of every input gene, int64 [input genes]; -1 if it is dropped."""
         return self.table["index"].to_numpy(np.int64)
 
     @property
@@ -159,16 +159,16 @@ class GeneAudit:
 
     @property
     def coverage(self) -> float:
-        """Share of the vocabulary that was found, 0 to 1."""
+        """Fraction of the vocabulary that was found, 0 to 1."""
         return len(self.found) / self.n_genes if self.n_genes else 0.0
 
     def counts(self) -> dict[str, int]:
-        """Count the input genes by :data:`Status`; all statuses are there, in a fixed order."""
+        """Count the input genes by :data:`Status`; all statuses are present, in a fixed order."""
         counted = self.table["status"].value_counts()
         return {status: int(counted.get(status, 0)) for status in STATUSES}
 
     def shorten(self) -> AuditSummary:
-        """Return the audit in small."""
+        """Return the short form of the audit."""
         listed = {str(status): self._rows(status) for status in STATUSES if status != "matched"}
         return AuditSummary(len(self), self.n_genes, len(self.found), self.counts(), listed)
 
@@ -185,11 +185,11 @@ class GeneAudit:
         return self.shorten().to_json()
 
     def write_csv(self, path: Path, *, replace: bool = True) -> None:
-        """Write the whole table, one line a gene, atomically; see :func:`cell_lm.files.write_csv`."""
+        """Write the whole table, one line per gene, atomically; see :func:`cell_lm.files.write_csv`."""
         write_csv(self.table, path, replace=replace)
 
     def aggregate(self, X: Matrix) -> sparse.csr_matrix:
-        """Put the columns of a matrix in the order of the vocabulary: those of one gene summed, dropped ones left out.
+        """Put the columns of a matrix in the order of the vocabulary; sum those of one gene, leave out dropped ones.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class GeneAudit:
         Returns
         -------
         csr_matrix
-            [cells, vocabulary] with sorted indices, of its own memory. Floats become float32. Integers keep their type,
+            [cells, vocabulary] with sorted indices, a copy. Floats become float32. Integers keep their type,
             unless genes are merged and a sum does not fit: then int64.
 
         Raises
@@ -217,7 +217,7 @@ class GeneAudit:
         return _narrow(result, cells.dtype)
 
     def _selection(self, dtype: np.dtype[Any]) -> sparse.csr_matrix:
-        """Return the matrix [input genes, vocabulary] that has a one where a gene goes."""
+        """Return the matrix [input genes, vocabulary] with a one at the target of each gene."""
         columns = self.columns
         rows = np.flatnonzero(columns >= 0)
         merges = len(rows) > len(self.found)
@@ -229,7 +229,7 @@ class GeneAudit:
 
 
 def _narrow(result: sparse.csr_matrix, dtype: np.dtype[Any]) -> sparse.csr_matrix:
-    """Return float32 for floats and truth values, the input's integer type where every sum fits."""
+    """Convert floats and booleans to float32, and integers to the input's type if every sum fits."""
     if dtype.kind not in "iu":
         return result.astype(np.float32, copy=False)
     if result.dtype == dtype:
@@ -240,6 +240,6 @@ def _narrow(result: sparse.csr_matrix, dtype: np.dtype[Any]) -> sparse.csr_matri
 
 
 def clip(name: str) -> str:
-    """Return a name fit for a message: printable, quoted where it is empty or odd, cut after 40 characters."""
+    """Return a name for a message: printable, quoted where it is empty or odd, cut after 40 characters."""
     text = name if name.isprintable() and name.strip() == name and name else repr(name)
     return text if len(text) <= _CLIP else f"{text[:_CLIP]}…"

@@ -1,8 +1,8 @@
-"""What a gene is given before it is trained on: a network has edges, and its genes nothing of their own.
+"""Input features of genes for GraphMAE: a network has edges, but no features of its genes.
 
-The graph masked autoencoder hides features of genes and asks the neighbours for them, so there must be some. Random
-ones would have it learn by heart what nobody can know; here they are what the networks (and, on request, cells) say of
-each gene: its place in the first network, its place in the union of all, and its co-expression.
+The graph masked autoencoder masks features of genes and predicts them from the neighbours. Random features could only
+be memorised. These features are computed from the networks (and optionally cells): NetMF of the first network, NetMF of
+the union of all, and co-expression.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from cell_lm.genes.netmf import netmf_vectors, reweigh
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of genes, and where the genes stand in the networks.
+    """Features of genes, and their NetMF vectors in the networks.
 
     Attributes
     ----------
     values : ndarray
-        float32 [genes, F]; each block of columns has unit length where the gene is known to it, and 0 where not.
+        float32 [genes, F]; each block of columns has unit length for the genes in it, and is 0 for others.
     structure : ndarray
-        float32 [genes, S]: NetMF of the first network and, where there are several, of their union, its eigenvalues to
-        the power of the settings; a block of columns each, of unit length.
+        float32 [genes, S]: NetMF of the first network and, if there are several, of their union, with eigenvalues to
+        the power ``structure_power``; one block of columns each, of unit length.
     """
 
     values: NDArray[np.float32]
@@ -38,7 +38,7 @@ class Features:
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale every row to length 1; rows of zeros stay."""
+    """Scale every row to length 1; rows of zeros are not changed."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: NDArray[np.float32] = np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
     return units
@@ -47,12 +47,12 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 def node_features(
     networks: Sequence[Network], config: GraphMAEConfig, *, expression: sparse.csr_matrix[np.float32] | None = None
 ) -> Features:
-    """Return what the genes of networks are described by.
+    """Return the input features of the genes of networks.
 
     Parameters
     ----------
     networks
-        The first is the one that is trusted most.
+        The first has the largest influence.
     config
         Its ``dim``, ``features``, ``window``, ``negative``, ``structure_power`` and ``seed`` are used.
     expression

@@ -1,4 +1,4 @@
-"""A network as the graph that message passing runs on, or a part of it: the edges that are heard in a step.
+"""A network as a graph for message passing, with all edges or only those used in a step.
 
 Shapes: N genes of the network, E edges, each counted once.
 """
@@ -24,7 +24,7 @@ class Graph:
     Attributes
     ----------
     genes : ndarray
-        int64 [N]: place of each node in the vocabulary.
+        int64 [N]: index of each node in the vocabulary.
     first, second : Tensor
         int64 [E]: the nodes of each edge.
     score : Tensor
@@ -68,11 +68,11 @@ class Graph:
 
     @cached_property
     def _edge(self) -> Tensor:
-        """The edge that each directed one belongs to, int64 [2E]."""
+        """Index of the undirected edge of each directed edge, int64 [2E]."""
         return self._order % len(self.first)
 
     def messages(self, heard: Tensor | None = None) -> Messages:
-        """Return over which edges messages pass: those of ``heard`` (bool [E]), or all."""
+        """Return the directed edges for message passing: those of ``heard`` (bool [E]), or all."""
         kept = slice(None) if heard is None else heard[self._edge]
         return Messages(len(self), self._source[kept], self._target[kept], self.score[self._edge][kept])
 
@@ -112,7 +112,7 @@ class Messages:
 
 
 def csr_tensor(starts: Tensor, columns: Tensor, values: Tensor) -> Tensor:
-    """Return a square sparse tensor, without torch's warning that it is new."""
+    """Return a square sparse tensor, without torch's warning that CSR support is in beta."""
     nodes = len(starts) - 1
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)

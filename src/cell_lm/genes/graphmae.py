@@ -1,9 +1,9 @@
-"""GraphMAE over gene networks: hide what genes are described by, and ask their neighbours for it.
+"""GraphMAE on gene networks: mask features of genes, and predict them from the neighbours.
 
 Hou et al. 2022, "GraphMAE: self-supervised masked graph autoencoders": masked node features, codes of masked nodes
-hidden once more before they are decoded (re-mask), scaled cosine error. Two things are added for gene vectors: edge
-scores weigh the messages, and a part of the edges is passed over in each step and has to be told from chance pairs by
-the cosine of the codes, because the vectors are used by their cosines.
+masked again before decoding (re-mask), scaled cosine error. There are two additions for gene vectors. Edge scores
+weight the messages. And each step leaves out a fraction of the edges, which a loss separates from random pairs by the
+cosine of the codes, because the vectors are compared by cosine.
 
 Shapes: N genes of the graph, F features, H hidden width, D width of the codes.
 """
@@ -23,7 +23,7 @@ from cell_lm.genes.graph import Graph, Messages
 
 
 class SumLayer(nn.Module):
-    """GIN (Xu et al. 2019) over scored edges: a network of a node and the weighted sum of its neighbours, [N, H]."""
+    """GIN (Xu et al. 2019) with edge scores: an MLP of a node plus the weighted sum of its neighbours, [N, H]."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class SumLayer(nn.Module):
         self.conv = GINConv(network, train_eps=True)
 
     def forward(self, nodes: Tensor, messages: Messages) -> Tensor:
-        """Return what the neighbours say."""
+        """Aggregate the messages of the neighbours."""
         said: Tensor = self.conv(nodes, messages.matrix)
         return said
 
 
 class AttentionLayer(nn.Module):
-    """GAT (Veličković et al. 2018) whose attention sees the score of an edge, [N, H]."""
+    """GAT (Veličković et al. 2018) with the score of an edge as input of the attention, [N, H]."""
 
     def __init__(self, inputs: int, outputs: int, heads: int) -> None:
         super().__init__()
@@ -48,18 +48,18 @@ class AttentionLayer(nn.Module):
         self.conv = GATConv(inputs, outputs // heads, heads=heads, edge_dim=1, fill_value=1.0)
 
     def forward(self, nodes: Tensor, messages: Messages) -> Tensor:
-        """Return what the neighbours say."""
+        """Aggregate the messages of the neighbours."""
         said: Tensor = self.conv(nodes, messages.edges, edge_attr=messages.score[:, None])
         return said
 
 
 class GraphMAE(nn.Module):
-    """Encoder of genes in a graph, and the decoder it is trained by.
+    """Encoder of genes in a graph, and the decoder for its training.
 
     Parameters
     ----------
     inputs
-        F, features of a gene.
+        F, number of features of a gene.
     config
         Width of the codes, kind of the layers, rates of the objectives.
     """
@@ -94,9 +94,9 @@ class GraphMAE(nn.Module):
         features
             [N, F].
         messages
-            The edges that messages pass over.
+            Edges for message passing.
         generator
-            Of dropout; None: no dropout.
+            Random numbers of dropout; None: no dropout.
         """
         nodes = self.describe(features)
         for norm, layer in zip(self.norms, self.layers, strict=True):
@@ -105,7 +105,7 @@ class GraphMAE(nn.Module):
         return codes
 
     def losses(self, features: Tensor, graph: Graph, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return the scaled cosine error of hidden features and the loss of unheard edges, for one draw of both."""
+        """Return the scaled cosine error of masked features and the loss of left-out edges, for one random draw."""
         hidden, shown = self._hide(features, generator)
         heard = torch.rand(len(graph.first), generator=generator, device=features.device) >= self.config.edge_rate
         messages = graph.messages(heard)
@@ -114,7 +114,7 @@ class GraphMAE(nn.Module):
         return error, self._links(codes, graph, ~heard, generator)
 
     def _hide(self, features: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw hidden genes (int64 [M]), and return the features with the mask, or another gene's, in their places."""
+        """Draw masked genes (int64 [M]); return features with theirs replaced by the mask or those of another gene."""
         count = max(1, round(self.config.mask_rate * len(features)))
         order = torch.randperm(len(features), generator=generator, device=features.device)
         hidden, others = order[:count], round(self.config.replace_rate * count)
@@ -123,14 +123,14 @@ class GraphMAE(nn.Module):
         return hidden, shown.index_put((hidden[:others],), features[strange])
 
     def _reconstruction(self, codes: Tensor, features: Tensor, hidden: Tensor, messages: Messages) -> Tensor:
-        """Scaled cosine error (eq. 2 of the paper) over hidden genes, their codes hidden once more."""
+        """Scaled cosine error (eq. 2 of the paper) over masked genes, with their codes masked again."""
         asked = self.ask(codes).index_fill(0, hidden, 0.0)
         said = asked + self.answer(self.answer_norm(asked), messages)
         cosine = F.cosine_similarity(self.decode(said[hidden]), features[hidden], dim=1)
         return ((1 - cosine) ** self.config.gamma).mean()
 
     def _links(self, codes: Tensor, graph: Graph, unheard: Tensor, generator: torch.Generator) -> Tensor:
-        """InfoNCE of unheard edges, drawn by score: which of all partners drawn, the popular more often, is the own."""
+        """InfoNCE of left-out edges, drawn by score; negatives are the drawn partners, popular genes more often."""
         edges = torch.nonzero(unheard)[:, 0]
         if not self.config.links or len(edges) < 2:
             return codes.new_zeros(())
@@ -150,7 +150,7 @@ def _drop(nodes: Tensor, rate: float, generator: torch.Generator | None) -> Tens
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Keep back what torch_geometric makes torch warn of while it is loaded."""
+    """Suppress the warnings of torch while torch_geometric is imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -1,4 +1,4 @@
-"""Genes whose vectors lie near that of a gene, and the gene that a name stands for."""
+"""Nearest genes by their vectors, and the gene of a name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def nearest(
     row: int, directions: NDArray[np.float32], known: NDArray[np.bool_], symbols: Sequence[str], k: int
 ) -> pd.DataFrame:
-    """Return the ``k`` other known genes of largest cosine to that of ``row``; ``directions`` have length 1 or 0."""
+    """Return the ``k`` other known genes with the largest cosine to ``row``; ``directions`` have length 1 or 0."""
     import pandas as pd
 
     cosine = directions @ directions[row]
@@ -36,7 +36,7 @@ def find(gene: str, reader: NameReader, known: NDArray[np.bool_]) -> int:
     Raises
     ------
     GeneError
-        The name is of no gene, or of several; close symbols of known genes are named.
+        No gene, or several, have this name; the error suggests close symbols of known genes.
     """
     name = as_text(gene)
     account = reader.account(name)
@@ -52,7 +52,7 @@ def position(gene: str, reader: NameReader, known: NDArray[np.bool_]) -> int:
     Raises
     ------
     GeneError
-        The name is of no gene, of several, or of one that is not known; close symbols of known genes are named.
+        No gene, several, or an unknown one have this name; the error suggests close symbols of known genes.
     """
     row = find(gene, reader, known)
     if not known[row]:

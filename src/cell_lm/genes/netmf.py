@@ -1,4 +1,4 @@
-"""Gene vectors by NetMF: the matrix that DeepWalk factorises by walks, written down in closed form and decomposed."""
+"""Gene vectors by NetMF: decompose in closed form the matrix that DeepWalk factorises by random walks."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cell_lm.genes.graph import csr_tensor
 from cell_lm.genes.interactions.network import Network
 
 WINDOW = 10
-"""Steps of a walk that count as company, DeepWalk's own."""
+"""Window of the random walk in steps, as in DeepWalk."""
 _BLOCK = 2048
-"""Columns of the dense powers that are held at once."""
+"""Columns of the dense matrix powers in memory at once."""
 _BEGIN = 16
-"""Vectors that the decomposition begins with."""
+"""Initial vectors of the decomposition."""
 _ROOM = 384
-"""Dimensions of its space beyond twice the rank."""
+"""Dimensions of the Krylov space beyond twice the rank."""
 _SPENT = 1e-4
-"""Share of a vector's length that is new to the space, below which nothing but rounding is."""
+"""A vector with a smaller fraction of its length outside the space adds only rounding errors."""
 
 
 def netmf_vectors(
@@ -33,27 +33,26 @@ def netmf_vectors(
 
     (Qiu et al. 2018, "Network embedding as matrix factorization", eq. 9, algorithm 3), T the window and b the number of
     negative samples. The vector of a gene is its row of :math:`U |\Lambda|^{p/2}` over the eigenvalues of largest
-    magnitude. The powers are exact, and the decomposition is as good as exact (:func:`leading_eigenpairs`): a
-    randomised one with a few power iterations, of this slowly falling spectrum, gives vectors that know less.
+    magnitude. The powers are exact, and the decomposition nearly so (:func:`leading_eigenpairs`): with this
+    slowly falling spectrum, a randomised one with a few power iterations gives vectors with less information.
 
     Parameters
     ----------
     network
         The network.
     width
-        Of the vectors. A network with fewer genes leaves the last columns 0.
+        Width of the vectors. With fewer genes in the network the last columns are 0.
     window, negative
         T and b.
     power
         p; 1 is the paper's.
     seed
-        Of the vectors that the decomposition begins with.
+        Random seed of the initial vectors of the decomposition.
 
     Returns
     -------
     ndarray
-        float32 [genes, width], all numbers of genes in the network together with root mean square 1; 0 for genes
-        outside it.
+        float32 [genes, width], with root mean square 1 over all genes in the network; 0 for genes outside it.
     """
     vectors = np.zeros((len(network.vocabulary), width), np.float32)
     genes = np.flatnonzero(network.known)
@@ -68,9 +67,9 @@ def netmf_vectors(
 
 
 def reweigh(vectors: NDArray[np.float32], power: float) -> NDArray[np.float32]:
-    """Return NetMF vectors of power 1 as those of another power, float32 [genes, width], without decomposing again.
+    """Convert NetMF vectors of power 1 to another power without a new decomposition, float32 [genes, width].
 
-    The length of a column is the root of its eigenvalue; the leading column keeps its own.
+    The length of a column is the root of its eigenvalue; that of the leading column does not change.
     """
     length = np.linalg.norm(vectors, axis=0)
     scale = np.divide(length, length.max(), out=np.zeros_like(length), where=length > 0)
@@ -81,7 +80,7 @@ def reweigh(vectors: NDArray[np.float32], power: float) -> NDArray[np.float32]:
 def walk_matrix(adjacency: sparse.csr_matrix[np.float32], *, window: int, negative: float = 1.0) -> NDArray[np.float32]:
     """Return M of :func:`netmf_vectors`, float32 [n, n], for a symmetric matrix without empty rows.
 
-    A sixth of its numbers are not 0 at a window of 10, so that it is faster dense: 1.2 GB for 17,600 genes.
+    At a window of 10 a sixth of its numbers are not 0, so a dense matrix is faster: 1.2 GB for 17,600 genes.
     """
     degrees = np.asarray(adjacency.sum(axis=1), np.float64).ravel()
     shrink = sparse.diags(1 / np.sqrt(degrees))
@@ -105,19 +104,19 @@ def walk_matrix(adjacency: sparse.csr_matrix[np.float32], *, window: int, negati
 def leading_eigenpairs(
     matrix: NDArray[np.float32], rank: int, *, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the eigenvalues of largest magnitude of a symmetric matrix, falling, and their eigenvectors.
+    """Return the eigenvalues of largest magnitude of a symmetric matrix, in falling order, and eigenvectors.
 
     Block Lanczos with full orthogonalisation (Golub and Underwood 1977) and Rayleigh-Ritz in a space of more than
-    twice the rank: products of matrices, in half the time that ARPACK takes for hundreds of eigenpairs.
+    twice the rank. It uses matrix products and takes half the time of ARPACK for hundreds of eigenpairs.
 
     Parameters
     ----------
     matrix
         float32 [n, n].
     rank
-        Pairs wanted, at most n.
+        Number of pairs, at most n.
     seed
-        Of the first block.
+        Random seed of the first block.
 
     Returns
     -------
@@ -151,10 +150,10 @@ def _orthogonal(
 ) -> NDArray[np.float32]:
     """Return a block of the same shape, orthonormal and orthogonal to a basis.
 
-    Columns that hold nothing new (the matrix has a small rank, or equal eigenvalues) are drawn anew: what rounding
-    leaves of them lies inside the basis.
+    Columns inside the basis (the matrix has a small rank, or equal eigenvalues) are replaced by random ones, since only
+    rounding errors are left of them.
     """
-    for _ in range(2):  # twice is enough, and once is not
+    for _ in range(2):  # orthogonalise twice: once is not enough
         length = np.linalg.norm(block, axis=0)
         block, triangle = np.linalg.qr(block - basis @ (basis.T @ block))
         spent = np.abs(np.diag(triangle)) <= _SPENT * length

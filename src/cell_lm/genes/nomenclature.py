@@ -1,4 +1,4 @@
-"""What HGNC calls every human gene: its approved symbol, Ensembl id, previous and withdrawn symbols, aliases.
+"""HGNC's names of every human gene: approved symbol, Ensembl id, previous and withdrawn symbols, aliases.
 
 Source: HUGO Gene Nomenclature Committee (HGNC), monthly archive of 2024-07-23, CC0; see ``resources/LICENSES.md``.
 """
@@ -24,21 +24,21 @@ APPROVED, ENSEMBL, PREVIOUS, WITHDRAWN, ALIAS = (
     "alias",
 )
 STRENGTH = (APPROVED, ENSEMBL, PREVIOUS, WITHDRAWN, ALIAS)
-"""The kinds of names, strongest first. A name that is of several kinds is read as the strongest."""
+"""The kinds of names, strongest first. A name of several kinds is read as the strongest."""
 
 
 class Reading(NamedTuple):
-    """What a name stands for.
+    """The genes of a name.
 
     Attributes
     ----------
     kind : str
         One of :data:`STRENGTH`.
     symbols : tuple of str
-        Approved symbols of the genes it is a name of, sorted; several make it ambiguous, none is a withdrawn entry
-        without successor.
+        Approved symbols of these genes, sorted; several: the name is ambiguous; none: a withdrawn entry without
+        successor.
     weaker : tuple of str
-        Other genes that it stands for by a weaker kind of name.
+        Other genes with this name by a weaker kind.
     """
 
     kind: str
@@ -52,13 +52,13 @@ def punctuated(name: str) -> str:
 
 
 def fold(name: str) -> str:
-    """Return what different spellings of a name have in common: :func:`punctuated`, upper case."""
+    """Return one form for all spellings of a name: :func:`punctuated`, upper case."""
     return punctuated(name).upper()
 
 
 @dataclass(frozen=True)
 class Nomenclature:
-    """The names of all human genes that HGNC knows, coding or not.
+    """The names of all human genes in HGNC, coding or not.
 
     Attributes
     ----------
@@ -85,12 +85,12 @@ class Nomenclature:
         return cls(types, {APPROVED: dict(zip(types, types, strict=True)), ENSEMBL: identified, **content})
 
     def read(self, name: str) -> Reading | None:
-        """Read a name in HGNC's own spelling, by the strongest kind; None where it is none."""
+        """Read a name in HGNC's own spelling, by the strongest kind; None if it is no name."""
         kinds = [kind for kind in STRENGTH if name in self.names[kind]]
         return strongest([Reading(kind, _split(self.names[kind][name])) for kind in kinds]) if kinds else None
 
     def read_any_spelling(self, name: str) -> Reading | None:
-        """Read a name whatever its case and punctuation; None where it is not, by the strongest kind, one gene."""
+        """Read a name in any case and punctuation; None unless its strongest kind gives exactly one gene."""
         key = fold(name)
         readings = [reading for spelling in (key, *self._spellings.get(key, ())) if (reading := self.read(spelling))]
         reading = strongest(readings) if readings else None
@@ -103,7 +103,7 @@ class Nomenclature:
 
     @cached_property
     def _spellings(self) -> dict[str, list[str]]:
-        """Folded name to the names that it stands for, of those that folding changes."""
+        """Folded name to the names that fold to it, for names that folding changes."""
         spellings: dict[str, list[str]] = {}
         for kind in STRENGTH:
             for name in self.names[kind] if kind != ENSEMBL else ():
@@ -114,7 +114,7 @@ class Nomenclature:
 
 
 def strongest(readings: Sequence[Reading]) -> Reading:
-    """Join several readings of one thing: the strongest kind that names a gene decides, the others are remembered."""
+    """Join several readings: the strongest kind that names a gene decides, the others become ``weaker``."""
     kind = min((reading.kind for reading in readings if reading.symbols), key=STRENGTH.index, default=WITHDRAWN)
     symbols = {symbol for reading in readings if reading.kind == kind for symbol in reading.symbols}
     everything = {symbol for reading in readings for symbol in (*reading.symbols, *reading.weaker)}

@@ -1,21 +1,21 @@
-"""Reading one gene name: which gene it stands for, and by what kind of name.
+"""Read one gene name: find its gene, and the kind of name.
 
-A name is read by the first rule that knows it:
+The first rule that matches decides:
 
 1. it is an approved symbol;
-2. it is, or holds, an Ensembl gene id (any version; ``SYMBOL|ENSG…`` and ``ENSG…_SYMBOL`` too);
-3. it is another name of HGNC's, strongest kind first: previous symbol, withdrawn symbol with its successor, alias. A
+2. it is, or contains, an Ensembl gene id (any version; ``SYMBOL|ENSG…`` and ``ENSG…_SYMBOL`` too);
+3. it is another name in HGNC, strongest kind first: previous symbol, withdrawn symbol with its successor, alias. A
    name of several genes by the same kind is ambiguous and dropped; a stronger kind wins over a weaker one, and ``how``
    says so;
 4. it is any of these after the prefix of a human genome (``GRCh38_``);
-5. it is a spreadsheet's date (``2-Sep``), and the names it may have been are, by the strongest kind, one gene;
+5. it is a date made by a spreadsheet (``2-Sep``), and the names it may come from are, by the strongest kind, one gene;
 6. it is an approved symbol with the punctuation of R (``HLA.A``) or of Seurat (``C4B-2``);
 7. it is another name of the input and the number that ``make.unique`` (``CD3D.1``) or AnnData (``CD3D-1``) appended;
-8. it is one gene's name in other letters: capitals (``C1ORF112``); never as a mouse's gene is written (``Cd3d``);
+8. it is the name of one gene in capitals (``C1ORF112``), but not in the case of mouse genes (``Cd3d``);
 9. it is an approved symbol and the number of ``make.unique``, where the input lacks the symbol itself (``UQCR11.1`` of
-   a file from which the other of two columns was taken out). The names of clones (``RP11-34P13.7``) hold no symbol.
+   a file that lost the other of two columns). The names of clones (``RP11-34P13.7``) contain no symbol.
 
-White space around a name never counts. What two rules read differently, where neither is plainly right, is ambiguous.
+White space around a name is ignored. A name that two rules read differently is ambiguous unless one is clearly right.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from cell_lm.genes.spelling import (
 from cell_lm.genes.vocabulary import Vocabulary
 
 DATE, SPELLING, UNKNOWN = "date", "spelling", "unknown"
-"""Kinds of findings beside those of HGNC."""
+"""Kinds of findings besides those of HGNC."""
 LONGEST = 200
-"""Characters past which nothing is the name of a gene."""
+"""A longer text, in characters, is not the name of a gene."""
 _MISSING = {"nan", "none", "null", "<na>"}  # HGNC has NaN as an alias of SCN11A; in a file it is a missing name
 
 
 class Finding(NamedTuple):
-    """Approved symbols that a name stands for (several: ambiguous; none: unknown), by what kind, and in words."""
+    """Approved symbols of a name (several: ambiguous; none: unknown), the kind of name, and a description."""
 
     symbols: tuple[str, ...]
     kind: str
@@ -66,9 +66,10 @@ class NameReader:
     Parameters
     ----------
     vocabulary
-        Where the genes go.
+        The vocabulary to map to.
     given
-        All names of the input: a number after any other name than a symbol marks a duplicate only if that is there too.
+        All names of the input: a number after a name other than a symbol marks a duplicate only if the input has that
+        name, too.
     """
 
     def __init__(self, vocabulary: Vocabulary, given: Iterable[str]) -> None:
@@ -78,13 +79,13 @@ class NameReader:
 
     @cached_property
     def _identifiers(self) -> dict[str, str]:
-        """Ensembl id to symbol, of the vocabulary's own."""
+        """Ensembl id to symbol, for the vocabulary's ids."""
         pairs = zip(self.vocabulary.ensembl, self.vocabulary.symbols, strict=True)
         return {identifier: symbol for identifier, symbol in pairs if identifier}
 
     @cached_property
     def _positions(self) -> dict[str, int]:
-        """Approved symbol of today to index; the vocabulary's own symbols may be those of another year."""
+        """Current approved symbol to index; the vocabulary's own symbols may be from another year."""
         today = {}
         for i, symbol in enumerate(self.vocabulary.symbols):
             reading = None if symbol in self.names.types else self.names.read(symbol)
@@ -93,7 +94,7 @@ class NameReader:
         return today | {symbol: i for i, symbol in enumerate(self.vocabulary.symbols)}
 
     def account(self, name: str) -> Account:
-        """Return what becomes of one gene of the input."""
+        """Return the audit row of one gene of the input."""
         index = self.vocabulary.find(name)
         if index >= 0:
             return Account(name, index, "matched", APPROVED)
@@ -106,7 +107,7 @@ class NameReader:
         return Account("", -1, "unknown", finding.how)
 
     def find(self, name: str) -> Finding:
-        """Read a name by the first rule that knows it (see the top of this file)."""
+        """Read a name by the first rule that matches (see the top of this file)."""
         text = name.strip()
         if not text or text.lower() in _MISSING:
             return _unknown("no name")
@@ -118,7 +119,7 @@ class NameReader:
         return next(findings, _unknown(""))
 
     def _known(self, name: str) -> Finding | None:
-        """Read a name that the vocabulary or HGNC has just so."""
+        """Read a name that the vocabulary or HGNC has in this spelling."""
         finding = self._exact(name)
         if finding is None or finding.kind == APPROVED:
             return finding
@@ -139,7 +140,7 @@ class NameReader:
         return None if reading is None else _finding(reading)
 
     def _identified(self, name: str) -> Finding | None:
-        """Read a name that holds an Ensembl id; it decides, unless the rest is the approved symbol of another gene."""
+        """Read a name with an Ensembl id; the id decides, unless the rest is the approved symbol of another gene."""
         parts = compound(name)
         if parts is None:
             return None
@@ -158,7 +159,7 @@ class NameReader:
         return Finding(finding.symbols, finding.kind, _join(finding.how, f"prefix {prefix}"))
 
     def _dated(self, name: str) -> Finding | None:
-        """Read a spreadsheet's date where all the names that it may have been are, by the strongest kind, one gene."""
+        """Read a date made by a spreadsheet, if the names it may come from are, by the strongest kind, one gene."""
         names = before_the_date(name)
         if not names:
             return None
@@ -179,7 +180,7 @@ class NameReader:
         return Finding((symbol,), SPELLING, f"{APPROVED}, spelled otherwise")
 
     def _made_unique(self, name: str) -> Finding | None:
-        """Read a name that is another one of the input and a number."""
+        """Read a name that is another name of the input plus a number."""
         base = made_unique_from(name)
         if not base or base not in self.given:
             return None
@@ -187,14 +188,14 @@ class NameReader:
         return Finding(finding.symbols, finding.kind, _join(finding.how, f"made unique from {base}"))
 
     def _numbered(self, name: str) -> Finding | None:
-        """Read a name that is an approved symbol and a number after a point, though the symbol alone is not there."""
+        """Read an approved symbol with a number after a point, when the input lacks the symbol itself."""
         base, point, _ = name.rpartition(".")
         if not point or made_unique_from(name) != base or base not in self.names.types:
             return None
         return Finding((base,), SPELLING, f"{APPROVED}, with the number of a duplicate whose twin is not there")
 
     def _respelled(self, name: str) -> Finding | None:
-        """Read a name in other letters than HGNC's, if it is plainly human: a mouse's Cd3d is not read as CD3D."""
+        """Read a name in another case than HGNC's, if it is clearly human: a mouse's Cd3d is not read as CD3D."""
         if not plainly_human(name):
             return None
         reading = self.names.read_any_spelling(name)
@@ -218,7 +219,7 @@ def _status(finding: Finding) -> Status:
 
 
 def _finding(reading: Reading) -> Finding:
-    """Put a reading into words: the candidates where there are several, and whom a weaker kind would have named."""
+    """Describe a reading: the candidates if there are several, and the genes of a weaker kind of name."""
     if not reading.symbols:
         return _unknown("withdrawn by HGNC, without successor")
     of = f" of {', '.join(reading.symbols)}" if len(reading.symbols) > 1 else ""

@@ -1,4 +1,4 @@
-"""What an input's names are when they are not human genes, recognised so that the refusal can say what to do."""
+"""Recognise inputs whose names are not human genes, so that the error can give a remedy."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _ORTHOLOGUES = (
 
 
 class Problem(NamedTuple):
-    """What is wrong with the genes of an input, and what to do about it."""
+    """A problem with the genes of an input, and its remedy."""
 
     found: str
     fix: str
 
 
 def find_problem(audit: GeneAudit, *, min_overlap: int, min_share: float) -> Problem | None:
-    """Return why an input cannot be used, or None where it can.
+    """Return why an input cannot be used, or None if it can.
 
-    Another species is looked for even where enough genes match: a macaque's or pig's genes mostly have human names.
+    Other species are checked even if enough genes match: a macaque's or pig's genes mostly have human names.
     """
     names = audit.table["gene"].tolist()
     if not names:
@@ -63,7 +63,7 @@ def find_problem(audit: GeneAudit, *, min_overlap: int, min_share: float) -> Pro
 
 
 def _mouse_symbols(names: Sequence[str], audit: GeneAudit) -> Problem | None:
-    """Recognise symbols of protein-coding genes in title case, where they outnumber those spelled as in man."""
+    """Recognise symbols of protein-coding genes in title case, if they outnumber those in human spelling."""
     types = Nomenclature.human().types
     titles = [name for name in names if _TITLE.fullmatch(name) and types.get(name.upper()) == CODING]
     if len(titles) <= audit.used:
@@ -72,7 +72,7 @@ def _mouse_symbols(names: Sequence[str], audit: GeneAudit) -> Problem | None:
 
 
 def _other_ensembl(names: Sequence[str]) -> Problem | None:
-    """Recognise Ensembl ids of another species, where they outnumber human ones (a mixture of two species has both)."""
+    """Recognise Ensembl ids of another species, if they outnumber human ones (a mixture of two species has both)."""
     others = [name for name in names if name.startswith("ENS") and _OTHER_ENSEMBL.match(name)]
     human = sum(1 for name in names if _HUMAN_ENSEMBL.search(name))
     if len(others) <= max(human, 0.05 * len(names)):
@@ -84,7 +84,7 @@ def _other_ensembl(names: Sequence[str]) -> Problem | None:
 
 
 def _no_genes_at_all(names: Sequence[str]) -> Problem | None:
-    """Recognise names that are no names of genes: at least half of them have the form of something else."""
+    """Recognise names that are not genes: at least half of them have the form of something else."""
     for form, what, fix in _FORMS:
         like = [name for name in names if len(name) < 200 and form(name)]
         if 2 * len(like) >= len(names):

@@ -1,4 +1,4 @@
-"""From the gene names of a file to the vocabulary, offline, with an account of every name."""
+"""Map the gene names of a file to the vocabulary, offline, with an audit of every name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cell_lm.remedies import option
 
 _SOME = 20_000
 MIN_SHARE = 0.2
-"""Least share of the input genes that must be in the vocabulary: files of 60,000 annotated human genes have 0.3."""
+"""Least fraction of the input genes that must be in the vocabulary: files of 60,000 annotated human genes have 0.3."""
 
 
 def resolve_genes(
@@ -39,21 +39,20 @@ def resolve_genes(
     vocabulary
         Default: the human protein-coding genes, :meth:`Vocabulary.human`.
     where
-        What an error shall call the input: the name of the file.
+        Name of the input in errors, such as the name of the file.
     min_overlap
-        Fewest different genes of the vocabulary that must be found; default: one in twenty (964 of the human ones).
-        Lower it for a targeted panel.
+        Least number of different genes of the vocabulary that must be found; default: one in twenty (964 of the human
+        ones). Lower it for a targeted panel.
     var
-        ``adata.var``; where ``names`` do not fit, the error then tells which of its columns does.
+        ``adata.var``; if ``names`` do not fit, the error suggests a column that does.
     cells
-        Names of the cells; where they are the genes, the error says that the matrix is transposed.
+        Names of the cells; if they are genes, the error says that the matrix is transposed.
 
     Raises
     ------
     GeneError
-        Where there are no names, or they are no human genes (another species, transcripts, peaks, barcodes, numbers),
-        or fewer than ``min_overlap`` or than a fifth of them are in the vocabulary. It says what was found, and a
-        remedy.
+        There are no names, they are not human genes (another species, transcripts, peaks, barcodes, numbers), or fewer
+        than ``min_overlap`` or than a fifth of them are in the vocabulary. It says what was found, and a remedy.
     """
     vocabulary = Vocabulary.human() if vocabulary is None else vocabulary
     given = [as_text(name) for name in names]
@@ -88,7 +87,7 @@ def _transposed(cells: Iterable[object] | None, vocabulary: Vocabulary, refused:
 
 
 def _better_column(var: pd.DataFrame | None, vocabulary: Vocabulary, fewest: int) -> str | None:
-    """Advise to take the names from the column of ``var`` that holds most genes, where it could be used."""
+    """Advise to take the names from the column of ``var`` with most genes, if it can be used."""
     if var is None:
         return None
     texts = var.select_dtypes(include=["object", "category", "string"])

@@ -1,6 +1,6 @@
-"""What programs do to gene names, undone: genome prefixes, ids glued to symbols, dates, numbered duplicates.
+"""Undo changes that programs make to gene names: genome prefixes, ids joined to symbols, dates, numbered duplicates.
 
-Everything here is about the form of a name; whether the result is a gene is for the reader to say.
+This module looks only at the form of a name; :mod:`~cell_lm.genes.reader` finds out whether the result is a gene.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _READING_FRAME = re.compile(r"C(?:\d+|X|Y)orf\d+", re.IGNORECASE)
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _STEMS = {"mar": ("MARCH", "MARC", "MAR"), "sep": ("SEPT", "SEP")}
-"""Stems of gene names that a spreadsheet takes for a month, where it is not the month itself (DEC1, OCT1, …)."""
+"""Stems of gene names that a spreadsheet reads as a month, unless equal to the month (DEC1, OCT1, …)."""
 _DATE = re.compile(
     rf"(?P<day>0?[1-9]|[12]\d|3[01])[-. /](?P<month>{'|'.join(_MONTHS)})"
     rf"|(?P<month2>{'|'.join(_MONTHS)})[-. /](?P<day2>0?[1-9]|[12]\d|3[01])"
@@ -32,7 +32,7 @@ _DATE = re.compile(
 
 
 class Compound(NamedTuple):
-    """A name that holds an Ensembl gene id, and what else is in it (``""`` if nothing)."""
+    """The Ensembl gene id in a name, and the rest of the name (``""`` if nothing)."""
 
     ensembl: str
     rest: str
@@ -44,7 +44,7 @@ def as_text(name: object) -> str:
         return name
     if isinstance(name, bytes):
         return name.decode("utf-8", errors="replace")
-    # NaN and NaT are the only values that differ from themselves; pd.NA answers neither way.
+    # Only NaN and NaT differ from themselves; comparing pd.NA gives neither true nor false.
     try:
         return "" if name is None or name != name else str(name)
     except (TypeError, ValueError):
@@ -52,13 +52,13 @@ def as_text(name: object) -> str:
 
 
 def human_prefix(name: str) -> str:
-    """Return the prefix that names the human genome (``GRCh38_``, ``hg19-``), ``""`` where there is none."""
+    """Return the prefix of the human genome (``GRCh38_``, ``hg19-``), ``""`` if there is none."""
     found = _HUMAN_PREFIX.match(name)
     return found.group() if found else ""
 
 
 def other_prefix(name: str) -> str:
-    """Return the prefix that names another genome (``mm10___``), ``""`` where there is none."""
+    """Return the prefix of another genome (``mm10___``), ``""`` if there is none."""
     found = _OTHER_PREFIX.match(name)
     return found.group() if found else ""
 
@@ -74,7 +74,7 @@ def compound(name: str) -> Compound | None:
 def before_the_date(name: str) -> tuple[str, ...]:
     """Return the gene names that a spreadsheet may have turned into this date: ``2-Sep`` was SEPT2 or SEP2.
 
-    Both ways round (``2-Sep``, ``Sep-02``) and ISO dates (``2021-09-02``) are known; ``()`` for what is no date.
+    Both orders (``2-Sep``, ``Sep-02``) and ISO dates (``2021-09-02``) are read; ``()`` if it is no date.
     """
     found = _DATE.fullmatch(name)
     if not found:
@@ -85,14 +85,14 @@ def before_the_date(name: str) -> tuple[str, ...]:
 
 
 def made_unique_from(name: str) -> str:
-    """Return what ``make.unique`` (R: ``CD3D.1``) or AnnData (``CD3D-1``) may have appended a number to, or ``""``."""
+    """Return the name before a number of ``make.unique`` (R: ``CD3D.1``) or AnnData (``CD3D-1``), or ``""``."""
     found = _MADE_UNIQUE.fullmatch(name)
     return found["base"] if found else ""
 
 
 def plainly_human(name: str) -> bool:
-    """Tell whether a name differs from a human symbol in case only: all capitals (C1ORF112), or an open reading frame.
+    """Return whether a name has the case of a human symbol: all capitals (C1ORF112), or an open reading frame.
 
-    Title case (``Cd3d``) is how mouse and rat genes are written, lower case zebrafish genes: these are not human.
+    Mouse and rat genes are in title case (``Cd3d``), zebrafish genes in lower case: these are not human.
     """
     return name == name.upper() or _READING_FRAME.fullmatch(name) is not None

@@ -1,4 +1,4 @@
-"""Gene vectors: what a network of genes, or anything else, says of each gene, as a point in a space of some width."""
+"""Gene vectors: an embedding of each gene, from gene networks or another source."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ PACKAGED = "gene_vectors.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class GeneVectors:
-    """A vector for each gene of a vocabulary that has one. Immutable by convention; make it by :meth:`from_values`.
+    """Vectors for the genes of a vocabulary. Immutable by convention; make it by :meth:`from_values`.
 
     Attributes
     ----------
     vocabulary : Vocabulary
         The genes.
     values : ndarray
-        float32 [genes, width]; 0 where not known.
+        float32 [genes, width]; 0 for unknown genes.
     known : ndarray
         bool [genes]: which genes have a vector.
     source : str
-        Where they come from, in one line.
+        Source of the vectors, in one line.
     about : dict
         How they were made.
     """
@@ -54,7 +54,7 @@ class GeneVectors:
 
     @property
     def width(self) -> int:
-        """Numbers a gene."""
+        """Width of the vectors."""
         return int(self.values.shape[1])
 
     def __len__(self) -> int:
@@ -74,18 +74,18 @@ class GeneVectors:
         source: str,
         about: Mapping[str, JSON] | None = None,
     ) -> GeneVectors:
-        """Check and take over vectors.
+        """Check vectors and make an object of them.
 
         Parameters
         ----------
         values
-            Numbers [genes, width]; rows of genes that are not known do not matter and become 0.
+            Numbers [genes, width]; rows of unknown genes become 0.
         known
             bool [genes].
         vocabulary
             The genes, in the order of the rows.
         source
-            Where the vectors come from; becomes one line.
+            Source of the vectors; becomes one line.
         about
             How they were made, as JSON.
 
@@ -93,9 +93,9 @@ class GeneVectors:
         ------
         InputError
             The shapes do not fit the vocabulary, no gene is known, a number of a known gene is not finite (in single
-            precision), or ``about`` is no JSON.
+            precision), or ``about`` is not JSON.
         """
-        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused below
+        with np.errstate(over="ignore"):  # too large numbers become infinite, and are refused below
             array, mask = np.array(values, np.float32), np.array(known)
         if array.ndim != 2 or not array.shape[1] or len(array) != len(vocabulary):
             found = f"vectors of shape {array.shape} for a vocabulary of {len(vocabulary):,} genes"
@@ -140,17 +140,17 @@ class GeneVectors:
     @classmethod
     @cache
     def packaged(cls) -> GeneVectors:
-        """Return the vectors that come with cell-lm, learnt from gene networks (cached).
+        """Return the packaged vectors, learned from gene networks (cached).
 
         Raises
         ------
         ModelError
-            They are not there, or damaged.
+            They are missing or damaged.
         """
         return cls.load(packaged_path())
 
     def align(self, vocabulary: Vocabulary) -> GeneVectors:
-        """Return the vectors of another vocabulary, by approved symbol; its genes that have none are not known.
+        """Return the vectors for another vocabulary, by approved symbol; its genes without a vector are unknown.
 
         Raises
         ------
@@ -168,20 +168,20 @@ class GeneVectors:
         return GeneVectors(vocabulary, values, known, self.source, self.about)
 
     def project(self, width: int) -> NDArray[np.float32]:
-        """Return the vectors by their principal components, in another width.
+        """Project the vectors to another width by principal components.
 
-        The mean over the known genes is taken off first. The numbers of the known genes have standard deviation 1, all
-        columns together; columns past the vectors' own width (or the number of known genes) are 0.
+        The mean over the known genes is subtracted first. The numbers of the known genes have standard deviation 1 over
+        all columns; columns beyond the vectors' own width (or the number of known genes) are 0.
 
         Parameters
         ----------
         width
-            Columns wanted.
+            Number of columns.
 
         Returns
         -------
         ndarray
-            float32 [genes, width]; 0 where not known.
+            float32 [genes, width]; 0 for unknown genes.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class GeneVectors:
         Raises
         ------
         GeneError
-            The name is of no gene, of several, or of one without a vector; close symbols are named.
+            No gene, several, or one without a vector have this name; the error suggests close symbols.
         """
         return position(gene, self._reader, self.known)
 
@@ -208,7 +208,7 @@ class GeneVectors:
         Raises
         ------
         GeneError
-            The name is of no gene, or of several; close symbols are named.
+            No gene, or several, have this name; the error suggests close symbols.
         """
         return find(gene, self._reader, self.known)
 
@@ -218,33 +218,33 @@ class GeneVectors:
 
     @cached_property
     def directions(self) -> NDArray[np.float32]:
-        """Vectors of length 1 of the known genes, their mean taken off first, float32 [genes, width]; others 0."""
+        """Centred vectors of the known genes, scaled to length 1, float32 [genes, width]; others 0."""
         centred = np.where(self.known[:, None], self.values - self.values[self.known].mean(axis=0), np.float32(0.0))
         length = np.linalg.norm(centred, axis=1, keepdims=True)
         unit: NDArray[np.float32] = centred / np.maximum(length, np.finfo(np.float32).tiny)
         return unit
 
     def similar(self, gene: str, k: int = 10) -> pd.DataFrame:
-        """Return the genes whose vectors point the way of a gene's, nearest first.
+        """Return the genes with the most similar vectors, nearest first.
 
         Parameters
         ----------
         gene
             Symbol, alias, previous symbol or Ensembl id.
         k
-            Genes wanted; as many as there are where there are fewer.
+            Number of genes, at most those with a vector.
 
         Returns
         -------
         DataFrame
-            ``gene`` (approved symbol) and ``cosine`` (of the vectors, the mean of all known ones taken off).
+            ``gene`` (approved symbol) and ``cosine`` (of the centred vectors).
 
         Raises
         ------
         GeneError
             As :meth:`position`.
         InputError
-            ``k`` is no whole number, or less than 1.
+            ``k`` is not an integer, or less than 1.
         """
         if not isinstance(k, int | np.integer) or k < 1:
             raise InputError(f"k is {k}", where="similar", fix="Ask for one gene or more")
@@ -252,7 +252,7 @@ class GeneVectors:
 
 
 def _checked(about: Mapping[str, JSON] | None) -> dict[str, JSON]:
-    """Return how vectors were made, refused where a file could not hold it."""
+    """Return ``about``; refuse what a file cannot hold."""
     try:
         json.dumps(made := dict(about or {}), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -262,7 +262,7 @@ def _checked(about: Mapping[str, JSON] | None) -> dict[str, JSON]:
 
 
 def packaged_path() -> Path:
-    """Return where the packaged file is.
+    """Return the path of the packaged file.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def packaged_path() -> Path:
 
 
 def similar(gene: str, k: int = 10, vectors: GeneVectors | None = None) -> pd.DataFrame:
-    """Return the genes that are most like a gene in a network of genes, or by any vectors.
+    """Return the genes most similar to a gene, by the packaged or any other vectors.
 
     >>> cell_lm.genes.similar("CD3D", k=10)
 
@@ -286,9 +286,9 @@ def similar(gene: str, k: int = 10, vectors: GeneVectors | None = None) -> pd.Da
     gene
         Symbol, alias, previous symbol or Ensembl id.
     k
-        Genes wanted.
+        Number of genes.
     vectors
-        Default: those that come with cell-lm, :meth:`GeneVectors.packaged`.
+        Default: the packaged ones, :meth:`GeneVectors.packaged`.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""The file of gene vectors: one safetensors file, half precision, of the known genes alone; checked whole when read.
+"""The file of gene vectors: safetensors in half precision, known genes only, fully checked when read.
 
 The tensor ``vectors`` (float16 [known genes, width]) has a row for each gene in the order of ``symbols``. The metadata
 hold ``format``, ``vocabulary_hash``, ``symbols`` (JSON), ``source``, ``about`` (JSON), ``sha256`` (of all of these and
-of the tensor), and, where the vocabulary is not the packaged human one, ``vocabulary`` (JSON: all its symbols and ids).
+of the tensor), and, unless the vocabulary is the packaged human one, ``vocabulary`` (JSON: all its symbols and ids).
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ FORMAT = 1
 TENSOR = "vectors"
 _TEXTS = ("format", "vocabulary_hash", "symbols", "source", "about")
 _LOSS = 0.01
-"""Largest error of half precision, as a share of the vectors' spread, with which vectors are still written."""
+"""Largest error of half precision, as a fraction of the vectors' standard deviation, that is accepted on writing."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file of gene vectors holds.
+    """The content of a file of gene vectors.
 
     Attributes
     ----------
     vocabulary : Vocabulary
         The genes that the vectors were made for.
     rows : ndarray
-        Position in the vocabulary of each vector, int64 [known].
+        Index of each vector in the vocabulary, int64 [known].
     vectors : ndarray
         float32 [known, width].
     source : str
@@ -86,7 +86,7 @@ def read(path: Path) -> Stored:
     Raises
     ------
     ModelError
-        It is missing, damaged, something else, or of a newer format.
+        It is missing, damaged, of another kind, or of a newer format.
     """
     texts, half = _content(path)
     sum_ = texts.pop("sha256", "")
@@ -124,7 +124,7 @@ def _stored(path: Path, texts: Mapping[str, str], half: NDArray[np.float16]) -> 
 
 
 def _vocabulary(texts: Mapping[str, str], symbols: tuple[str, ...]) -> Vocabulary:
-    """Return the vocabulary of a file; that of its own genes where it was the packaged one of another release."""
+    """Return the vocabulary of a file; if it was the packaged one of another release, that of the file's genes."""
     if texts["vocabulary_hash"] == Vocabulary.human().hash:
         return Vocabulary.human()
     if "vocabulary" not in texts:
@@ -138,7 +138,7 @@ def _vocabulary(texts: Mapping[str, str], symbols: tuple[str, ...]) -> Vocabular
 
 
 def _content(path: Path) -> tuple[dict[str, str], NDArray[np.float16]]:
-    """Return the metadata and the tensor as they lie in the file."""
+    """Return the metadata and the tensor as stored in the file."""
     if not path.is_file():
         found = "it is no file" if path.exists() else "there are no gene vectors"
         raise ModelError(found, where=str(path), fix="Name a file that cell-lm genes pretrain wrote")

@@ -1,4 +1,4 @@
-"""The vocabulary: which genes a model knows, and the index of each.
+"""The vocabulary: the genes of a model, and the index of each.
 
 The human vocabulary is every gene of HGNC's locus group "protein-coding gene" (archive of 2024-07-23: 19,281 genes), in
 the order of their approved symbols by code point (``A1BG``, ``A1CF``, …, ``ZZZ3``). That order is part of the hash.
@@ -24,14 +24,14 @@ _AGAIN = "Copy the model folder again, or save the model anew"
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The genes a model knows; the index of a gene is its position. Immutable.
+    """The genes of a model; the index of a gene is its position. Immutable.
 
     Attributes
     ----------
     symbols : tuple of str
         Approved symbols, each once.
     ensembl : tuple of str
-        Ensembl gene id of each (without version), ``""`` where there is none.
+        Ensembl gene id of each (without version), ``""`` if there is none.
     """
 
     symbols: tuple[str, ...]
@@ -55,7 +55,7 @@ class Vocabulary:
         return {symbol: i for i, symbol in enumerate(self.symbols)}
 
     def index(self, symbol: str) -> int:
-        """Return the position of an approved symbol; :class:`~cell_lm.errors.GeneError` where there is none."""
+        """Return the position of an approved symbol; :class:`~cell_lm.errors.GeneError` if there is none."""
         found = self.find(symbol)
         if found < 0:
             raise GeneError(
@@ -65,12 +65,12 @@ class Vocabulary:
         return found
 
     def find(self, symbol: str) -> int:
-        """Return the position of an approved symbol, -1 where it is not in the vocabulary."""
+        """Return the position of an approved symbol, -1 if it is not in the vocabulary."""
         return self._index.get(symbol, -1)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of all symbols and Ensembl ids in order, in hexadecimal: two vocabularies are the same if it is."""
+        """SHA-256 of all symbols and Ensembl ids in order, in hexadecimal: equal vocabularies have equal hashes."""
         lines = (f"{symbol}\t{identifier}\n" for symbol, identifier in zip(self.symbols, self.ensembl, strict=True))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -95,8 +95,7 @@ class Vocabulary:
         Raises
         ------
         ModelError
-            Where the file is missing, is no vocabulary, was written by a newer format, or does not hold the genes that
-            its hash names.
+            The file is missing, is not a vocabulary, has a newer format, or its genes do not match its hash.
         """
         try:
             content = read_json_object(path)
@@ -115,7 +114,7 @@ class Vocabulary:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    """Check that JSON holds a list of strings."""
+    """Check that a JSON value is a list of strings."""
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
         raise GeneError("its lists of symbols and Ensembl ids are missing or not text")
     return tuple(value)

@@ -1,9 +1,9 @@
-"""From many files to one store: :func:`prepare`; and whether cells are in one: :func:`find_cells`.
+"""Join many files into one store (:func:`prepare`), and look for cells in a store (:func:`find_cells`).
 
-The journey of a file: :mod:`~cell_lm.prepare.columns` and :mod:`~cell_lm.prepare.plan` say how it is read,
-:mod:`~cell_lm.prepare.part` reads it (:mod:`~cell_lm.prepare.quality` in one compiled pass a block),
-:mod:`~cell_lm.prepare.join` puts all parts together (:mod:`~cell_lm.prepare.duplicates` finds what is there twice), and
-:mod:`~cell_lm.prepare.finish` writes the manifest. :mod:`~cell_lm.prepare.run` is the way through.
+The steps for a file: :mod:`~cell_lm.prepare.columns` and :mod:`~cell_lm.prepare.plan` decide how it is read,
+:mod:`~cell_lm.prepare.part` reads it (:mod:`~cell_lm.prepare.quality` in one compiled pass per block),
+:mod:`~cell_lm.prepare.join` joins all parts (:mod:`~cell_lm.prepare.duplicates` finds repeated cells), and
+:mod:`~cell_lm.prepare.finish` writes the manifest. :mod:`~cell_lm.prepare.run` calls them in order.
 """
 
 from cell_lm.prepare.columns import Columns, read_columns

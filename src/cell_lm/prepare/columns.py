@@ -1,4 +1,4 @@
-"""Which columns of which file say what: one small TOML for all files, with rules of their own for some.
+"""The columns file: one small TOML that names the columns of labels, for all files or for some.
 
 ``docs/store.md`` shows an example. The text of a rule is a constant, as ``tissue = "blood"``; a table names a column of
 ``obs``, as ``tissue = { column = "organ" }``.
@@ -36,7 +36,7 @@ class _Rule(BaseModel):
     column: str | None = None
     """Column of ``obs``."""
     constant: str | None = None
-    """What holds for all cells."""
+    """Value for all cells."""
 
     @model_validator(mode="before")
     @classmethod
@@ -51,13 +51,13 @@ class _Rule(BaseModel):
 
 
 class LabelRule(_Rule):
-    """Where a label of the cells comes from."""
+    """Source of a label of the cells."""
 
     values: dict[str, str] = {}
-    """What values of the column are called instead; the others stay as they are."""
+    """New names for values of the column; other values are not changed."""
 
     def read(self, obs: pd.DataFrame, *, where: str) -> pd.Series[Any]:
-        """Return the label of each cell as text, missing where there is none.
+        """Return the label of each cell as text, missing if there is none.
 
         Raises
         ------
@@ -72,12 +72,12 @@ class LabelRule(_Rule):
 
 
 class MalignancyRule(_Rule):
-    """Where the malignancy of the cells comes from; words mean what they mean in ``MalignancyColumn``."""
+    """Source of the malignancy of the cells; values have the same meaning as in ``MalignancyColumn``."""
 
     tumour: list[str] = []
     normal: list[str] = []
     unknown: list[str] = []
-    """Values of the column that mean it."""
+    """Values of the column that mean unknown."""
 
     @model_validator(mode="after")
     def _means_malignancy(self) -> MalignancyRule:
@@ -95,7 +95,7 @@ class MalignancyRule(_Rule):
         Raises
         ------
         InputError
-            There is no such column, or it holds values that cannot be understood.
+            There is no such column, or it has values that are not recognised.
         """
         if self.constant is not None:
             return np.full(len(obs), MALIGNANCY_WORDS[self.constant], np.int8)
@@ -125,41 +125,41 @@ class Mapping(BaseModel):
         return self
 
     def labels(self) -> dict[str, LabelRule]:
-        """Return the rules of all labels that have one, in the order of the store's columns."""
+        """Return the rules of the labels that have one, in the order of the store's columns."""
         rules = {name: rule for name in LABELS if isinstance(rule := getattr(self, name), LabelRule)}
         return rules | self.other
 
     def rules(self) -> dict[str, LabelRule | MalignancyRule]:
-        """Return all rules that there are."""
+        """Return all rules, that of malignancy included."""
         return {**self.labels(), **({} if self.malignancy is None else {"malignancy": self.malignancy})}
 
     def over(self, base: Mapping) -> Mapping:
-        """Return the rules of ``base`` with those of this one in their place."""
+        """Return the rules of ``base``, overridden by these."""
         own = {name: getattr(self, name) for name in (*LABELS, "malignancy") if getattr(self, name) is not None}
         return base.model_copy(update={**own, "other": base.other | self.other})
 
 
 class FileRules(Mapping):
-    """The rules for some files, over those for all; and how these files are read."""
+    """Rules for some files, which override those for all, and options for reading these files."""
 
     name: str
-    """Name of the file or folder, or path as it is given, with ``*`` and ``?``."""
+    """Name of the file or folder, or its path as given, with ``*`` and ``?``."""
     layer: str | None = None
     scale: Scale | None = None
     gene_column: str | None = None
 
     def fits(self, path: Path) -> bool:
-        """Tell whether they are for this file."""
+        """Return whether these rules apply to a file."""
         return any(fnmatchcase(text, self.name) for text in (path.name, str(path), path.as_posix()))
 
 
 class Columns(Mapping):
-    """What a columns file says: rules for all files, and for some."""
+    """The content of a columns file: rules for all files, and for some."""
 
     file: list[FileRules] = []
 
     def for_file(self, path: Path) -> list[FileRules]:
-        """Return the rules of its own that a file has, the later over the earlier."""
+        """Return the rules for one file; later ones override earlier ones."""
         return [rules for rules in self.file if rules.fits(path)]
 
 
@@ -169,7 +169,7 @@ def read_columns(path: Path) -> Columns:
     Raises
     ------
     ConfigError
-        It cannot be read, is no TOML, or has an unknown key or value.
+        It cannot be read, is not TOML, or has an unknown key or value.
     """
     try:
         values = read_toml(path)

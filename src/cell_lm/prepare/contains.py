@@ -1,4 +1,4 @@
-"""Was this dataset in it? Asked of a store by the hash of the file, and by the hashes of its cells."""
+"""Find out whether a store includes a dataset, by the hashes of the file and of its cells."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Contained:
     path : Path
         The file.
     same_file : SourceRecord or None
-        The source of the store that is this very file, byte for byte.
+        The source of the store that is the same file, byte for byte.
     cells : int
         Cells of the file that have a count in the vocabulary.
     found : int
-        Those of them that are in the store, with the same genes and counts.
+        Those of them in the store, with the same genes and counts.
     by_source : dict
-        Name of a source to the cells of the file that are in the store as its.
+        Name of a source to the number of cells of the file that the store has from it.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class Contained:
 
 
 def same_source(path: Path, sources: list[SourceRecord]) -> SourceRecord | None:
-    """Return the source that a file is, byte for byte, whatever it is called."""
+    """Return the source with the same bytes as a file, whatever its name."""
     digest = identify(path).sha256
     return next((source for source in sources if source.sha256 == digest), None)
 
@@ -57,14 +57,14 @@ def same_source(path: Path, sources: list[SourceRecord]) -> SourceRecord | None:
 def find_cells(store: Store, path: str | Path, **how: Unpack[ReadKeywords]) -> Contained:
     """Look for the cells of a file in a store.
 
-    A cell is found where one of the same genes and counts is, over the genes of the vocabulary: also when the file was
-    written anew, in another format, order or under other names of cells. It is not found where its counts were changed,
-    or genes that it expresses were left out.
+    A cell is found if the store has one with the same counts over the genes of the vocabulary, even if the file was
+    written again in another format or order or with other cell names. It is not found if its counts were changed, or
+    genes that it expresses were left out.
 
     Raises
     ------
     InputError, CountsError, GeneError
-        The file cannot be used as it is said to be.
+        The file cannot be used with these options.
     """
     path = Path(path)
     given = _hashes(store, path, read_options(**how))
@@ -96,9 +96,9 @@ def _hashes(store: Store, path: Path, read: ReadOptions) -> NDArray[np.uint64]:
 
 
 def _look_up(given: NDArray[np.uint64], held: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return where each hash is held, int64 [given]; -1 where it is not."""
+    """Return the index of each hash in ``held``, int64 [given]; -1 if it is not there."""
     both = np.concatenate([held, given])
-    order = np.lexsort((both[:, 1], both[:, 0]))  # stable: of equal ones those that are held come first
+    order = np.lexsort((both[:, 1], both[:, 0]))  # stable: of equal hashes, those in held come first
     ordered = both[order]
     fresh = np.ones(len(order), bool)
     fresh[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)

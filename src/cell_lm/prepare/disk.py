@@ -1,4 +1,4 @@
-"""What can go wrong between a store and its disk; and one process at a time in its folder."""
+"""Failed writes of a store as errors, and one process at a time in its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cell_lm.files import held
 
 
 class WriteError(InputError):
-    """Nothing can be written: other sources would fare no better."""
+    """Nothing can be written: other sources would fail as well."""
 
 
 @contextmanager
@@ -28,13 +28,13 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the folder of a store for this process."""
+    """Lock the folder of a store for this process."""
     found = "another process is preparing a store in this folder"
     with held(folder, InputError(found, where=str(folder), fix="Wait for it, or stop it first")):
         yield
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what a killed process left half-written in a folder."""
+    """Remove partial files that a killed process left in a folder."""
     for path in folder.glob(".*.partial"):
         partials.remove_partial(path)

@@ -1,4 +1,4 @@
-"""Cells that are there more than once, within a source or across them."""
+"""Find repeated cells, within a source or across sources."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Duplicates(NamedTuple):
     Attributes
     ----------
     repeated : ndarray
-        bool [cells]: the same as a cell before it.
+        bool [cells]: the same as an earlier cell.
     pairs : list of DuplicatesRecord
-        How many cells of which source are the same as one of which.
+        Number of repeated cells for each pair of sources.
     """
 
     repeated: NDArray[np.bool_]
@@ -27,14 +27,14 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(hashes: NDArray[np.uint64], source: NDArray[np.int64]) -> Duplicates:
-    """Find the cells whose hash an earlier cell has.
+    """Find the cells with the hash of an earlier cell.
 
     Parameters
     ----------
     hashes
-        uint64 [cells, 2], in the order in which the first of equal cells is the one that counts.
+        uint64 [cells, 2]; of equal cells the first is kept.
     source
-        int64 [cells]: number of each cell's source.
+        int64 [cells]: index of each cell's source.
     """
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: of equal cells the first stays first
     sorted_hashes = hashes[order]

@@ -1,4 +1,4 @@
-"""The end of a preparation: the manifest, and whether a store that is there already is the one that would be made."""
+"""The end of a preparation: the manifest, and the check whether an existing store is the requested one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def finish(
     kept: Kept,
     shards: list[ShardRecord],
 ) -> Manifest:
-    """Write the vocabulary and then the manifest: from here on it is a store."""
+    """Write the vocabulary and then the manifest, which completes the store."""
     found = np.zeros(len(vocabulary), np.int64)
     for part in parts:
         found[np.load(part.folder / FOUND, allow_pickle=False)] += 1
@@ -83,7 +83,7 @@ def _source(part: Part, plan: SourcePlan, kept: Kept, settings: PrepareSettings)
 
 
 def refuse_other_join(unfinished: Path, parts: Sequence[Part], settings: PrepareSettings) -> None:
-    """Note down what is being joined; refuse to go on with other sources or settings once shards were written.
+    """Record the join; refuse to continue it with other sources or settings once shards were written.
 
     Raises
     ------
@@ -119,12 +119,12 @@ def _read_join(path: Path) -> dict[str, Any]:
 
 
 def same_store(store: Path, plans: Sequence[SourcePlan], settings: PrepareSettings, vocabulary: Vocabulary) -> Manifest:
-    """Return the manifest of a finished store, if the same sources and settings would make it again.
+    """Return the manifest of a finished store, if it was made from the same sources and settings.
 
     Raises
     ------
     ConfigError
-        They would not.
+        It was not.
     """
     manifest = read_manifest(store)
     told = _difference(manifest, plans, settings, vocabulary)

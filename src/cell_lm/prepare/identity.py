@@ -1,4 +1,4 @@
-"""Which file it is, whatever it is called, and whether it is still the same."""
+"""Identify a source by its content, and check that it has not changed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Identity(BaseModel):
     Attributes
     ----------
     files : dict
-        Name to size and SHA-256 of its files; of a single file, that one.
+        Name to size and SHA-256 of its files, or of the single file.
     sha256 : str
-        Of the file; of a folder, that of the lines ``name<TAB>sha256`` of its files, sorted by name.
+        SHA-256 of the file; for a folder, that of the lines ``name<TAB>sha256`` of its files, sorted by name.
     stamps : dict
-        Name to inode, size and times of last change: while they stay, the file is not hashed again.
+        Name to inode, size and times of last change: while they are the same, the file is not hashed again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,7 +49,7 @@ def identify(path: Path) -> Identity:
     Raises
     ------
     InputError
-        It is not there, or cannot be read.
+        It does not exist, or cannot be read.
     """
     if not path.is_dir():
         refuse_irregular(path)
@@ -70,7 +70,7 @@ def identify(path: Path) -> Identity:
 
 
 def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
-    """Raise :class:`InputError` where a source is not what it was; ``when`` says when it was read, for the message."""
+    """Raise :class:`InputError` if a source has changed; ``when`` says for the message when it was read."""
     try:
         if _stamps(_files(path)) == before.stamps:
             return
@@ -85,7 +85,7 @@ def refuse_changed(path: Path, before: Identity, *, when: str) -> None:
 
 
 def size(path: Path) -> int:
-    """Return the bytes of a source, 0 where it is not there."""
+    """Return the size of a source in bytes, 0 if it does not exist."""
     try:
         return sum(file.stat().st_size for file in _files(path).values())
     except OSError:
@@ -93,7 +93,7 @@ def size(path: Path) -> int:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """Return the files of a source by name; those of a zarr folder, which lie in folders in it, by their paths."""
+    """Return the files of a source by name; those of a zarr folder, which are in subfolders, by their paths."""
     if is_zarr(path):
         return {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     return {file.name: file for file in _flat_files(path)}

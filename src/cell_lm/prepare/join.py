@@ -1,7 +1,7 @@
-"""Joining the parts into the shards of the store: repeated cells left out, shards of equal size, each built on its own.
+"""Join the parts into the shards of the store, without repeated cells; shards have equal size and are independent.
 
-What goes where is a pure function of the parts and the settings. So the shards can be built in any order, by any number
-of processes, and those that a killed run left whole are not built again.
+The cells of each shard are a pure function of the parts and the settings. So the shards can be built in any order and
+by any number of processes, and complete shards of a killed run are not built again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FIRST = ("malignancy", "source", "row", "barcode", "mitochondrial", *LABELS)
 
 @dataclass(frozen=True)
 class Part:
-    """A finished part: the number of its source, its folder, and what it holds."""
+    """A finished part: the index of its source, its folder, and its record."""
 
     number: int
     folder: Path
@@ -50,7 +50,7 @@ class Slice(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardTask:
-    """A shard to be built: where it and what the manifest says of it go, the type of its counts, and its cells."""
+    """A shard to build: paths of the shard and its manifest record, the dtype of its counts, and its cells."""
 
     folder: Path
     record: Path
@@ -59,24 +59,24 @@ class ShardTask:
 
     @property
     def cells(self) -> int:
-        """Cells that it will hold."""
+        """Number of cells of the shard."""
         return sum(int(slice_.kept.sum()) for slice_ in self.slices)
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of the parts.
+    """The cells kept of the parts.
 
     Attributes
     ----------
     pieces : dict
-        Number of the source and type of counts to bool [cells of the piece].
+        Index of the source and dtype of counts to bool [cells of the piece].
     duplicates : list of DuplicatesRecord
-        Repeated cells by pairs of sources, left out or not.
+        Repeated cells by pairs of sources, whether left out or not.
     repeated : ndarray
-        int64 [sources]: repeated cells of each.
+        int64 [sources]: repeated cells of each source.
     malignancy_counts : ndarray
-        int64 [sources, 3]: kept cells of each that are of unknown malignancy, normal, and tumour.
+        int64 [sources, 3]: kept cells of each source of unknown malignancy, normal, and tumour.
     """
 
     pieces: dict[tuple[int, str], NDArray[np.bool_]]
@@ -86,7 +86,7 @@ class Kept:
 
 
 def choose_cells(parts: Sequence[Part], *, keep_duplicates: bool) -> Kept:
-    """Find repeated cells over all parts, and say which cells are kept."""
+    """Find repeated cells over all parts, and choose the cells to keep."""
     hashes, sources, malignancy_counts, places = [], [], [], []
     for part in parts:
         for kind in part.record.pieces:
@@ -97,7 +97,7 @@ def choose_cells(parts: Sequence[Part], *, keep_duplicates: bool) -> Kept:
             sources.append(np.full(len(table), part.number))
             places.append(table["row"].to_numpy())
     source, malignancy = np.concatenate(sources), np.concatenate(malignancy_counts)
-    order = np.lexsort((np.concatenate(places), source))  # as the cells stand in the sources, which come as given
+    order = np.lexsort((np.concatenate(places), source))  # by source in the given order, then by row
     found = find_duplicates(np.concatenate(hashes)[order], source[order])
     repeated = np.empty(len(order), bool)
     repeated[order] = found.repeated
@@ -110,7 +110,7 @@ def choose_cells(parts: Sequence[Part], *, keep_duplicates: bool) -> Kept:
 
 
 def plan_shards(parts: Sequence[Part], kept: Kept, shard_cells: int, shards: Path, records: Path) -> list[ShardTask]:
-    """Cut the kept cells into shards: by type of counts, then in the order of the sources and of their cells."""
+    """Split the kept cells into shards: by dtype of counts, then in the order of the sources and of their cells."""
     tasks: list[ShardTask] = []
     for kind in COUNT_TYPES:
         for slices in _cut(_pieces(parts, kept, kind), shard_cells):
@@ -127,7 +127,7 @@ def _pieces(parts: Sequence[Part], kept: Kept, kind: str) -> Iterator[Slice]:
 
 
 def _cut(pieces: Iterator[Slice], shard_cells: int) -> Iterator[list[Slice]]:
-    """Yield the slices of each shard: every one of ``shard_cells`` kept cells, the last of what is left."""
+    """Yield the slices of each shard: each has ``shard_cells`` kept cells, the last one the rest."""
     slices, room = list[Slice](), shard_cells
     for piece in pieces:
         counted, start = np.cumsum(piece.kept), 0
@@ -145,7 +145,7 @@ def _cut(pieces: Iterator[Slice], shard_cells: int) -> Iterator[list[Slice]]:
 
 
 def built(task: ShardTask) -> ShardRecord | None:
-    """Return what the manifest is to say of a shard that is whole already."""
+    """Return the manifest record of a shard if it is complete already."""
     try:
         found = ShardRecord.model_validate(read_json(task.record, most=MOST_LISTED))
     except (OSError, ValueError):
@@ -155,7 +155,7 @@ def built(task: ShardTask) -> ShardRecord | None:
 
 
 def build_shard(task: ShardTask, advance: Callable[[int], None] = lambda _: None) -> ShardRecord:
-    """Write a shard, whole or not at all, and what the manifest is to say of it; ``advance`` is told its cells.
+    """Write a shard and its manifest record, atomically; ``advance`` receives numbers of finished cells.
 
     Raises
     ------
@@ -214,7 +214,7 @@ def _read_cells(path: Path, start: int, stop: int) -> pd.DataFrame:
 
 
 def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put the columns in their order; labels that only some sources have are missing elsewhere."""
+    """Concatenate frames with the columns in order; labels of only some sources are missing elsewhere."""
     others = sorted({name for frame in frames for name in frame.columns} - set(_FIRST))
     whole = [frame.reindex(columns=[*_FIRST, *others]).astype({"mitochondrial": np.float32}) for frame in frames]
     texts = dict.fromkeys((*_FIRST[5:], *others), object)

@@ -1,4 +1,4 @@
-"""How much is worked on at a time, so that all processes together stay within a bound."""
+"""The size of a block, so that all processes together stay within a memory limit."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from cell_lm.errors import ConfigError
 
 _DEFAULT = 1_500_000_000
 _PROCESS, _LEADER = 530_000_000, 470_000_000
-"""What a process takes besides the matrix (Python, the libraries, names of genes), and one that only leads others."""
+"""Bytes of a process besides the matrix (Python, libraries, gene names), and of one that only coordinates."""
 _PER_ENTRY = 90
-"""Bytes that an entry of a block takes at most, all copies together."""
+"""Peak bytes per entry of a block, over all copies."""
 _MOST, _LEAST = 1 << 22, 1 << 19
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 
 def entries_at_a_time(memory: int | None, workers: int) -> int:
-    """Return how many entries of a matrix each process may work on.
+    """Return how many entries of a matrix each process may hold.
 
     Parameters
     ----------
     memory
-        Most bytes of all processes together; default: 1.5 GB, or the least that so many processes need.
+        Memory limit of all processes together, bytes; default: 1.5 GB, or the least that the processes need.
     workers
-        Processes besides the first one, which works itself where there is but 1.
+        Processes besides the first one; with 1, the first one does the work itself.
 
     Raises
     ------
     ConfigError
-        The bound is less than so many processes take.
+        The limit is less than the processes need.
     """
     if workers < 1:
         raise ConfigError(f"workers = {workers}", fix="Give at least 1")
@@ -49,7 +49,7 @@ def read_size(text: str) -> int:
     Raises
     ------
     ConfigError
-        It is no size.
+        It is not a size.
     """
     match = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?)\s*([kmgt]?)(?:i?b)?", text.strip().casefold())
     if match is None:

@@ -1,7 +1,7 @@
-"""A part: the cells of one source, read once, harmonised and judged, waiting to be joined with the others.
+"""A part: the cells of one source, read once, harmonised and filtered, before the parts are joined.
 
-It is a folder of its own in the unfinished store, whole or not there: ``part.json``, the genes that the source
-measured, and a *piece*, in the form of a shard, for each type of counts.
+It is a folder in the unfinished store, written atomically: ``part.json``, the genes that the source measured, and a
+*piece* in the format of a shard for each dtype of counts.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MALIGNANCY_NAMES = {"normal": 0, "tumour": 1, "unknown": -1}
 
 
 class PartRecord(BaseModel):
-    """What was read of a source, and how."""
+    """The record of a part: its source and settings."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,19 +51,19 @@ class PartRecord(BaseModel):
     vocabulary: str
     """Hash of the vocabulary."""
     settings: dict[str, Any]
-    """By which it was read."""
+    """Settings with which the source was read."""
     identity: Identity
     place: str
     evidence: str
     genes: GenesRecord
     cells: CellsRecord
     pieces: dict[str, int]
-    """Type of counts to cells."""
+    """Dtype of counts to number of cells."""
     notes: list[str]
 
 
 def read_part(folder: Path) -> PartRecord | None:
-    """Return what a finished part holds, nothing where it is not finished."""
+    """Return the record of a finished part, None if it is not finished."""
     try:
         return PartRecord.model_validate(read_json(folder / PART))
     except FileNotFoundError:
@@ -85,20 +85,20 @@ def make_part(
     Parameters
     ----------
     plan
-        How.
+        How to read it.
     folder
-        Of the part; it is there once all of it is.
+        Folder of the part; it appears when the part is complete.
     vocabulary
         The genes to keep.
     most_entries
-        Entries to work on at a time, which bounds memory.
+        Most entries in memory at a time.
     advance
-        Is told progress: parts of the source's bytes, which add up to all of them.
+        Receives progress: numbers of bytes that add up to the size of the source.
 
     Raises
     ------
     InputError, CountsError, GeneError
-        The source cannot be used as it is said to be; or it changed while it was read; or the disk is full.
+        The source cannot be used with these settings; or it changed while it was read; or the disk is full.
     """
     before = identify(plan.path)
     with writing(folder), atomic_directory(folder) as fresh:
@@ -113,7 +113,7 @@ def make_part(
 
 
 def _in_bytes(advance: Callable[[int], None], cells: int, size: int) -> Callable[[int], None]:
-    """Return what is told the cells that are done, and passes them on as a share of the source's bytes."""
+    """Return a function that receives finished cells and passes them on as a part of the source's bytes."""
     told = 0
 
     def tell(done: int) -> None:
@@ -127,7 +127,7 @@ def _in_bytes(advance: Callable[[int], None], cells: int, size: int) -> Callable
 
 @dataclass
 class _Kept:
-    """The cells of a piece, as they come: their rows in the source and their mitochondrial shares."""
+    """The cells of a piece in order: their rows in the source and their mitochondrial fractions."""
 
     writer: ShardWriter
     rows: list[NDArray[np.int64]] = field(default_factory=list)
@@ -135,7 +135,7 @@ class _Kept:
 
 
 class _Reading:
-    """A source while it is read: genes, labels and cell_malignancy at once, then the matrix block by block."""
+    """A source during reading: genes, labels and malignancy first, then the matrix block by block."""
 
     def __init__(self, plan: SourcePlan, cells: CellFile, vocabulary: Vocabulary) -> None:
         self.plan, self.cells, self._vocabulary = plan, cells, vocabulary
@@ -154,7 +154,7 @@ class _Reading:
         self._few = self._mitochondrial = 0
 
     def write(self, folder: Path, most_entries: int, advance: Callable[[int], None]) -> None:
-        """Scan and convert all blocks, then pass the verdict on what was scanned."""
+        """Scan and convert all blocks, then check the scale of the scanned values."""
         with ExitStack() as open_writers:
             done = 0
             for block in self._blocks(most_entries):
@@ -179,7 +179,7 @@ class _Reading:
                 start = stop
 
     def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
-        """Judge the cells of a block and write those that pass, each where the narrowest type holds its counts."""
+        """Filter the cells of a block and write the rest, each to the piece of the narrowest dtype for its counts."""
         cells = self._gather(to_linear(block, self.plan.read.scale))
         share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
         few = cells.lengths < self.plan.read.min_genes
@@ -235,7 +235,7 @@ class _Reading:
         return pd.DataFrame(described)
 
     def record(self, identity: Identity) -> PartRecord:
-        """Return what was read."""
+        """Return the record of the part."""
         kept = {kind: sum(map(len, piece.rows)) for kind, piece in self._kept.items()}
         if not kept:
             self._refuse_none_left()
@@ -281,7 +281,7 @@ class _Reading:
 
 
 def _narrowest(largest: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return for each cell the number of the narrowest of ``COUNT_TYPES`` that holds its counts exactly."""
+    """Return for each cell the index of the narrowest of ``COUNT_TYPES`` that represents its counts exactly."""
     limits = [np.iinfo(name).max for name in COUNT_TYPES[:-1]]
     return np.searchsorted(np.array(limits, np.float64), largest.astype(np.float64), side="left")
 

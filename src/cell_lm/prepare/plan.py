@@ -1,4 +1,4 @@
-"""How each file is to be read: the settings for all, with what the columns file says of it."""
+"""How to read each file: the settings for all files, combined with its rules in the columns file."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from cell_lm.prepare.columns import Columns, MalignancyRule, Mapping
 from cell_lm.reading import refuse_irregular
 
 _READING = ("layer", "scale", "gene_column", "min_genes", "min_overlap")
-"""Settings that are options of reading."""
+"""Settings that are options for reading."""
 
 
 class PrepareSettings(BaseModel):
-    """What decides the content of a store, besides its files and its columns file."""
+    """Settings that decide the content of a store, besides its files and its columns file."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     layer: str | None = None
-    """Which matrix of a file: X by default, a layer's name, or ``raw``."""
+    """Matrix of a file: X by default, the name of a layer, or ``raw``."""
     scale: Scale = "counts"
-    """What it holds: ``counts``, or the natural ``log1p`` of scaled counts."""
+    """Scale of the matrix: ``counts``, or the natural ``log1p`` of scaled counts."""
     gene_column: str | None = None
     """Column of ``var`` that holds gene symbols or Ensembl ids; default: the names of the genes."""
     min_genes: Annotated[int, Field(ge=1)] = 200
     """Fewest expressed genes of the vocabulary that a cell must have."""
     max_mito: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
-    """Largest share of a cell's counts that mitochondrial genes may have; 1 leaves none out."""
+    """Largest fraction of a cell's counts in mitochondrial genes; 1 keeps all cells."""
     min_overlap: Annotated[int, Field(ge=1)] | None = None
-    """Fewest genes of the vocabulary that must be among a file's; default: one in twenty."""
+    """Fewest genes of the vocabulary that a file must have; default: one in twenty."""
     shard_cells: Annotated[int, Field(ge=1)] = 65_536
-    """Cells in a shard."""
+    """Cells per shard."""
     keep_duplicates: bool = False
-    """Keep cells that are the same as an earlier one."""
+    """Keep cells with the same genes and counts as an earlier one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +54,17 @@ class SourcePlan:
     Attributes
     ----------
     path : Path
-        As it was given.
+        The path as given.
     read : ReadOptions
         Its matrix, scale, genes and limits.
     max_mito : float
         As in :class:`PrepareSettings`.
     mapping : Mapping
-        Where labels and malignancy come from.
+        Sources of labels and malignancy.
     asked : frozenset of str
-        Labels whose column was named for this very file: it must be there. A column named for all files may lack.
+        Labels whose column was named for this file: it must exist. A column named for all files may be missing.
     samples : SampleSheet or None
-        What is known of samples: columns for the cells.
+        Table of samples, which gives columns for the cells.
     """
 
     path: Path
@@ -75,7 +75,7 @@ class SourcePlan:
     samples: SampleSheet | None = None
 
     def settings(self) -> dict[str, Any]:
-        """Return all that decides what is read of the source, flat, as JSON."""
+        """Return all settings that decide what is read from the source, flat, as JSON."""
         said: dict[str, Any] = {name: getattr(self.read, name) for name in _READING} | {"max_mito": self.max_mito}
         if self.samples is not None:
             said["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
@@ -84,7 +84,7 @@ class SourcePlan:
 
     @contextmanager
     def opened(self) -> Iterator[CellFile]:
-        """Open the source to be read."""
+        """Open the source for reading."""
         with open_cells(self.path, layer=self.read.layer, samples=self.samples) as cells:
             yield cells
 
@@ -97,9 +97,9 @@ def plan_sources(
     Raises
     ------
     ConfigError
-        There is no file, or one is named twice.
+        There is no file, or one is given twice.
     InputError
-        There is no such file, it is a pipe or device, or it is none of the samples.
+        A file does not exist, is a pipe or device, or is not in the sample sheet.
     """
     if not paths:
         raise ConfigError("there is no file of cells", fix="Name at least one")
@@ -122,7 +122,7 @@ def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: Samp
     if mapping.malignancy is None and samples is not None and samples.tells_malignancy:
         mapping = mapping.model_copy(update={"malignancy": MalignancyRule(column=MALIGNANCY)})
     if samples is not None:
-        samples.sample_of(path)  # refused before anything is read
+        samples.sample_of(path)  # raises before anything is read
     return SourcePlan(
         path,
         read,
@@ -134,14 +134,14 @@ def _plan(path: Path, settings: PrepareSettings, columns: Columns, samples: Samp
 
 
 def refuse_absent_columns(plans: Sequence[SourcePlan], columns: Columns) -> None:
-    """Refuse a column, named for all files, that no file has: most likely a slip of the pen.
+    """Refuse a column, named for all files, that no file has: most likely a typing error.
 
     Files are opened, in order, only until all columns were seen.
 
     Raises
     ------
     InputError
-        There is one; close names are told.
+        There is one; the error suggests close names.
     """
     rules = {label: rule.column for label, rule in columns.rules().items() if rule.column is not None}
     concerned = {label: [plan for plan in plans if label not in plan.asked] for label in rules}

@@ -1,4 +1,4 @@
-"""One compiled pass over a block of cells: genes put in the order of the vocabulary, and what quality is judged by."""
+"""One compiled pass over a block of cells: genes in the order of the vocabulary, and quality measures."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Gathered(NamedTuple):
     totals, mitochondrial : ndarray
         float64 [C]: sum over all genes of the file, and over the mitochondrial ones.
     largest : ndarray
-        float32 [C]: largest count of a gene of the vocabulary; infinite where not all are whole.
+        float32 [C]: largest count of a gene of the vocabulary; infinite if not all are integers.
     """
 
     genes: NDArray[np.uint16]
@@ -40,10 +40,10 @@ class Gathered(NamedTuple):
 
 
 def mitochondrial(audit: GeneAudit) -> NDArray[np.bool_]:
-    """Tell which genes of a file are mitochondrial, bool [input genes].
+    """Return which genes of a file are mitochondrial, bool [input genes].
 
-    A gene is if its approved symbol or its name in the file begins with ``MT-``, be it in the vocabulary or not (the
-    ribosomal RNAs MT-RNR1 and MT-RNR2 are in none).
+    A gene is mitochondrial if its approved symbol or its name in the file starts with ``MT-``, whether it is in the
+    vocabulary or not (the ribosomal RNAs MT-RNR1 and MT-RNR2 are not).
     """
     genes, symbols = audit.table["gene"].tolist(), audit.table["symbol"].tolist()
     named = (_bare(gene).upper().startswith(_MITOCHONDRIAL) for gene in genes)
@@ -62,7 +62,7 @@ class Gatherer:
     Parameters
     ----------
     audit
-        What became of the file's genes; those of one gene of the vocabulary are summed.
+        Audit of the file's genes; those of one gene of the vocabulary are summed.
     """
 
     def __init__(self, audit: GeneAudit) -> None:
@@ -71,11 +71,11 @@ class Gatherer:
 
     @property
     def mitochondrial_genes(self) -> int:
-        """Genes of the file that are mitochondrial."""
+        """Number of mitochondrial genes of the file."""
         return int(self._mitochondrial.sum())
 
     def __call__(self, X: sparse.csr_matrix[Any]) -> Gathered:
-        """Gather a block: [cells, input genes], non-negative; zeros may be stored. It is only read."""
+        """Gather a block: [cells, input genes], non-negative; zeros may be stored. It is not changed."""
         cells, entries = X.shape[0], len(X.data)
         genes, counts = np.empty(entries, np.uint16), np.empty(entries, np.float32)
         lengths, largest = np.empty(cells, np.int64), np.empty(cells, np.float32)
@@ -103,7 +103,7 @@ def _gather(
     shares: NDArray[np.float64],
     largest: NDArray[np.float32],
 ) -> int:
-    """Scatter each cell into a row of the whole vocabulary and read that off in order: no sort, sums for free."""
+    """Scatter-add each cell into a row of the whole vocabulary and read it in order, which needs no sorting."""
     end = 0
     for cell in range(lengths.size):
         total, share, begin = 0.0, 0.0, end

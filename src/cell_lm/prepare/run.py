@@ -1,7 +1,7 @@
-"""From many files to one store: read each into a part, join the parts into shards, write the manifest last.
+"""Join many files into one store: read each into a part, join the parts into shards, write the manifest last.
 
-While it is unfinished a store has a folder ``unfinished/`` and no manifest. Whatever is whole in there (parts, shards)
-is not done again; whatever is half-written has a temporary name and is removed. So a run may be killed anywhere.
+An unfinished store has a folder ``unfinished/`` and no manifest. Complete parts and shards are not made again; partial
+files have temporary names and are removed. So a run may be killed at any time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNFINISHED, PARTS, RECORDS = "unfinished", "parts", "shards"
 
 
 class Prepared(NamedTuple):
-    """A store that is finished; ``fresh`` tells whether it was made now or was there already."""
+    """A finished store; ``fresh`` says whether it was made now or existed before."""
 
     manifest: Manifest
     fresh: bool
@@ -52,7 +52,7 @@ def prepare(
     memory: int | None = None,
     talk: Reporter | None = None,
 ) -> Prepared:
-    """Make a store of the cells of many files, or go on with one that a killed run began.
+    """Make a store of the cells of many files, or continue one that a killed run started.
 
     Parameters
     ----------
@@ -61,27 +61,27 @@ def prepare(
     out
         Folder of the store.
     settings
-        What decides its content.
+        Settings that decide its content.
     columns
-        Where labels and malignancy come from; default: nowhere, all are unknown.
+        Sources of labels and malignancy; default: none, all are unknown.
     samples
-        What is known of the samples that files are: more columns of cells; its ``malignancy`` counts where no rule is.
+        Table of the samples of the files: more columns of cells; its ``malignancy`` is used if no rule has one.
     vocabulary
         Default: the human protein-coding genes.
     workers
-        Processes. The bytes of the store do not depend on it.
+        Number of processes. The bytes of the store do not depend on it.
     memory
-        Most memory of all processes together, in bytes; default: 1.5 GB, or the least that so many processes need.
+        Memory limit of all processes together, bytes; default: 1.5 GB, or the least that the processes need.
     talk
-        Is told notes and progress.
+        Receives notes and progress.
 
     Raises
     ------
     InputError, CountsError, GeneError
-        Some sources cannot be used (all others are finished first), or changed meanwhile; the disk is full; the folder
-        holds something else.
+        Some sources cannot be used (all others are finished first), or changed during the run; the disk is full; the
+        folder holds something else.
     ConfigError
-        The same folder was begun with other settings.
+        The folder was started with other settings.
     """
     settings, columns, talk = settings or PrepareSettings(), columns or Columns(), talk or SilentReporter()
     vocabulary, store = vocabulary or Vocabulary.human(), Path(out)
@@ -117,7 +117,7 @@ def _refuse_foreign(store: Path) -> None:
 
 
 def _clean(store: Path) -> None:
-    """Remove what was half-written, and of a finished store all that it was made from."""
+    """Remove partial files, and the parts of a finished store."""
     unfinished = store / UNFINISHED
     with writing(store):
         for folder in (store, store / SHARDS, unfinished, unfinished / PARTS, unfinished / RECORDS):
@@ -127,13 +127,13 @@ def _clean(store: Path) -> None:
 
 
 def _part_folder(store: Path, plan: SourcePlan) -> Path:
-    """Return the folder of a source's part, by its path, so that files can be added, left out and put in order."""
+    """Return the folder of a source's part, by its path, so that files can be added, left out and reordered."""
     name = hashlib.sha256(str(plan.path.resolve()).encode()).hexdigest()[:16]
     return store / UNFINISHED / PARTS / name
 
 
 class _Read(NamedTuple):
-    """A source to be read by another process."""
+    """A source for another process to read."""
 
     plan: SourcePlan
     folder: Path
@@ -146,7 +146,7 @@ def _make_part(task: _Read, advance: Advance, *, vocabulary: Vocabulary, most_en
 def _read_all(
     store: Path, plans: Sequence[SourcePlan], vocabulary: Vocabulary, workers: int, most: int, talk: Reporter
 ) -> list[Part]:
-    """Read the sources that have no part yet; those that cannot be used are told all together, in the end."""
+    """Read the sources without a part; one error at the end lists all that cannot be used."""
     folders = [_part_folder(store, plan) for plan in plans]
     records = [_finished(plan, folder, vocabulary) for plan, folder in zip(plans, folders, strict=True)]
     open_ = [number for number, record in enumerate(records) if record is None]
@@ -169,7 +169,7 @@ def _read_all(
 
 
 def _finished(plan: SourcePlan, folder: Path, vocabulary: Vocabulary) -> PartRecord | None:
-    """Return the part of a source that was read before, once it is known to be what would be read now."""
+    """Return the part of a source that was read before, if source and settings are still the same."""
     record = read_part(folder)
     if record is None:
         return None

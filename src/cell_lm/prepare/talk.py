@@ -1,4 +1,4 @@
-"""To whom a long preparation says what it does."""
+"""Receivers of notes and progress of a long preparation."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Protocol
 
 
 class Reporter(Protocol):
-    """Takes notes and shows progress; the command line's messages are one."""
+    """Receives notes and shows progress, such as the messages of the command line."""
 
     def note(self, text: str) -> None:
-        """Take a line."""
+        """Receive a line."""
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show progress; what it gives is told of each further part of ``total``."""
+        """Show progress; the context gives a function that advances it by a part of ``total``."""
 
 
 class SilentReporter:
-    """Says nothing."""
+    """Ignores notes and progress."""
 
     def note(self, text: str) -> None:
-        """Leave it."""
+        """Do nothing."""
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:  # noqa: ARG002
-        """Leave it."""
+        """Do nothing."""
         return nullcontext(lambda _: None)

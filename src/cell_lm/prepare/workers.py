@@ -1,4 +1,4 @@
-"""The same work over processes: results come in any order, and mean the same whatever their number."""
+"""Run tasks in processes: results come in any order, and do not depend on the number of processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Counter: TypeAlias = "Synchronized[int]"
 Advance: TypeAlias = Callable[[int], None]
-"""What progress is told to: how much more is done."""
+"""Receives progress: the amount of newly finished work."""
 _POLL = 0.5
-"""Seconds between two looks at the progress of other processes."""
+"""Seconds between two reads of the progress of other processes."""
 _Task = TypeVar("_Task")
 _Result = TypeVar("_Result")
 
@@ -31,23 +31,23 @@ _Result = TypeVar("_Result")
 def each(
     function: Callable[[_Task, Advance], _Result], tasks: Sequence[_Task], workers: int, advance: Advance
 ) -> Iterator[tuple[int, _Result | CellLMError]]:
-    """Yield the number of each task with its result, or with the error that it ended in, as they are done.
+    """Yield the index of each task with its result or error, as tasks finish.
 
     Parameters
     ----------
     function
-        Does a task; it is handed what it tells its progress to.
+        Does a task; it is called with the task and the receiver of its progress.
     tasks
-        What is to be done, in the order in which it is begun.
+        The tasks, in the order in which they start.
     workers
-        Processes; with 1 it is done in this one.
+        Number of processes; with 1, this process does the work.
     advance
-        Is told the progress of all tasks.
+        Receives the progress of all tasks.
 
     Raises
     ------
     WriteError
-        Nothing can be written any more; tasks that have not begun are left.
+        Nothing can be written any more; tasks that have not started are dropped.
     InputError
         A process was killed.
     """
@@ -55,7 +55,9 @@ def each(
         yield from ((number, _attempt(function, task, advance)) for number, task in enumerate(tasks))
         return
     before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # forked children would inherit locks of threads that they lack
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # forked children would inherit locks held by threads that they do not have
     told = context.Value("q", 0)
     pool = ProcessPoolExecutor(
         min(workers, len(tasks)), mp_context=context, initializer=_begin_worker, initargs=(told,)
@@ -66,7 +68,7 @@ def each(
             yield futures[future], future.result()
     except BaseException as error:
         for child in set(multiprocessing.active_children()) - before:
-            child.terminate()  # nobody waits for what they do
+            child.terminate()  # their results are not needed
         if isinstance(error, BrokenProcessPool):
             fix = "Run the same command again, with fewer --workers if memory is short: what is finished stands"
             raise InputError("one of the worker processes was killed, or could not start", fix=fix) from None
@@ -76,7 +78,7 @@ def each(
 
 
 def _as_completed(futures: Iterable[Future[_Result]], told: Counter, advance: Advance) -> Iterator[Future[_Result]]:
-    """Yield what is done as soon as it is, and pass on progress in between."""
+    """Yield futures as they finish, and pass on progress in between."""
     open_, passed = set(futures), 0
     while open_:
         done, open_ = futures_wait(open_, timeout=_POLL, return_when=FIRST_COMPLETED)
@@ -115,7 +117,7 @@ def _tell(done: int) -> None:
 
 
 def _follow_the_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it, however it ends."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:

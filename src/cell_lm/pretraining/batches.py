@@ -1,4 +1,4 @@
-"""Training and validation batches of a run: which cells each holds, and a rank's share of them as tokens."""
+"""Training and validation batches of a run: the cells of each, and a rank's part of them as tokens."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from cell_lm.engine.distributed import Ranks
 from cell_lm.errors import ConfigError
 
 MAX_VALIDATION_BATCHES = 16
-"""More validation batches hardly make the curve smoother, and their cells would be missed in training."""
+"""More validation batches hardly smooth the curve, and take cells from training."""
 
 
 def validation_size(n: int, batch_size: int, fraction: float) -> int:
     """Return how many of ``n`` cells are held out for validation.
 
     Whole batches, because the contrastive loss can be compared only between batches of one size, and at most
-    :data:`MAX_VALIDATION_BATCHES`; where the fraction is less than one batch, these cells are a smaller batch of their
-    own, of at least two cells.
+    :data:`MAX_VALIDATION_BATCHES`; a fraction of less than one batch becomes one
+    smaller batch of at least two cells.
     """
     if not fraction:
         return 0
@@ -48,16 +48,16 @@ class Batches:
     datasets
         The cells, in memory, in stores or in files.
     config
-        Of the run.
+        Configuration of the run.
     ranks
         The processes that share a batch.
 
     Raises
     ------
     InputError
-        There are no datasets, they do not have one vocabulary, or none has the column to balance by.
+        There are no datasets, their vocabularies differ, or none has the column to balance by.
     ConfigError
-        There are fewer cells than a batch takes or than ranks, or the only objective needs labels that are not there.
+        There are fewer cells than in a batch or than ranks, or the only objective needs labels that are missing.
     """
 
     def __init__(self, datasets: Sequence[Dataset], config: PretrainConfig, ranks: Ranks) -> None:
@@ -93,7 +93,7 @@ class Batches:
         return sampler
 
     def _has_both_kinds(self, config: PretrainConfig) -> bool:
-        """Say whether tumour and normal can be told apart; one malignancy alone would teach a constant."""
+        """Return whether there are tumour and normal cells; with one class alone the head would learn a constant."""
         cell_malignancy = self.pool.malignancy[self.train_cells]
         normal, tumour = int((cell_malignancy == NORMAL).sum()), int((cell_malignancy == TUMOUR).sum())
         objectives = config.objectives
@@ -107,7 +107,7 @@ class Batches:
         return False
 
     def _rank_cells(self, step: int) -> tuple[Index, int]:
-        """Return this rank's cells of a step, and the slot of the first."""
+        """Return this rank's cells of a step, and the index of the first in the batch."""
         cells, first_slot = self.sampler.share(step, self.ranks.rank, self.ranks.size)
         return self.train_cells[cells], first_slot
 
@@ -118,7 +118,7 @@ class Batches:
         return batch
 
     def _steps_from(self, first: int) -> Iterator[CellBatch]:
-        """Yield this rank's batches from a step on; cells in files are read for a window of steps at once."""
+        """Yield this rank's batches from a step on; cells in files are read for several steps at once."""
         per_step = max(1, self.batch_size // self.ranks.size)
         window = max(1, self.data.window // per_step) if self.pool.reads_files else 1
         for start in range(first, self.steps, window):
@@ -142,14 +142,14 @@ class Batches:
             self._prefetcher = None
 
     def train(self, step: int) -> CellBatch:
-        """Return this rank's share of the training batch of a step (0, 1, …), on its device.
+        """Return this rank's part of the training batch of a step (0, 1, …), on its device.
 
         The batch is the same whether it was prefetched or not.
 
         Raises
         ------
         InputError
-            Cells of a store or file have been damaged, or changed, since it was opened.
+            Cells of a store or file were damaged or changed after it was opened.
         """
         if self._prefetcher is not None and step == self._next_step:
             self._next_step += 1
@@ -162,7 +162,7 @@ class Batches:
         return self.pool.tokenise(self.train_cells[chosen])
 
     def validation(self) -> Iterator[CellBatch]:
-        """Yield this rank's share of each batch of the validation cells."""
+        """Yield this rank's part of each batch of the validation cells."""
         cells, size = self.validation_cells, self.batch_size
         for start in range(0, len(cells), size):
             batch = cells[start : start + size]

@@ -1,7 +1,7 @@
-"""How a step is cut: the largest chunks worth having and as many kept graphs as fit into the memory there is.
+"""How a step is split: the largest useful chunks and as many kept graphs as fit into memory.
 
-Larger chunks make no step faster once a chunk keeps the machine busy, and kept graphs do, so what is left of the memory
-goes to those. Neither changes a result by more than rounding.
+Chunks that already keep the device busy gain nothing from being larger; kept graphs do make a step faster, so they get
+the rest of the memory. Neither changes a result by more than rounding.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from cell_lm.errors import ConfigError
 from cell_lm.pretraining.footprint import Footprint
 
 BUSY = {"cpu": 65_536, "cuda": 524_288}
-"""Genes over both views (before they leave some out) with which a chunk keeps a device busy: more gain nothing."""
+"""Genes over both views (before subsampling) with which a chunk keeps a device busy: more gain nothing."""
 SHARE = {"cpu": 0.5, "cuda": 0.9}
-"""Of the free memory that is taken where the user names none: on a laptop other programs live, too."""
+"""Fraction of the free memory to use by default: a laptop runs other programs, too."""
 SLACK = {"cpu": 1.9, "cuda": 1.15}
-"""What a process takes for its tensors, in steady state, over what those take: allocators round and leave gaps.
+"""Memory of a process in steady state, relative to its tensors: allocators round sizes and leave gaps.
 
-On the CPU it was measured (docs/decisions/0014); on CUDA it is a guess.
+Measured on the CPU (docs/decisions/0014); a guess on CUDA.
 """
 _ROUND = 1024
 _COPIES = 6
@@ -32,20 +32,20 @@ _COPIES = 6
 
 @dataclass(frozen=True)
 class Work:
-    """What a step has to do on one rank, and what the process holds besides.
+    """The work of a step on one rank, and the other memory of the process.
 
     Attributes
     ----------
     cells, genes : int
-        Of this rank's share of a batch; a gene counts once, not for each view.
+        Cells and genes in this rank's part of a batch; a gene counts once, not for each view.
     longest : int
-        Most genes of one cell: a cell is not cut.
+        Most genes of one cell: a cell is never split.
     all_cells, width : int
         Cells of the batch over all ranks, and width of the embeddings that are compared.
     views : int
-        Of each cell.
+        Views of each cell.
     held : int
-        Bytes that the process holds before the first step, and will hold beside the chunks: weights, their gradients
+        Bytes that the process holds outside the chunks, from before the first step on: weights, their gradients
         and moments, data, batches.
     """
 
@@ -59,29 +59,29 @@ class Work:
 
     @property
     def fixed(self) -> int:
-        """Bytes taken beside the chunks, embeddings included."""
+        """Bytes used outside the chunks, embeddings included."""
         embeddings = _COPIES * 4 * self.width * self.views * self.all_cells if self.views == 2 else 0
         return self.held + embeddings
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How a step is cut, and what it is predicted to cost."""
+    """How a step is split, and its predicted cost."""
 
     token_budget: int
-    """Genes over all views that a chunk may hold, before a view leaves some out (``gene_fraction``)."""
+    """Most genes over all views in a chunk, before subsampling (``gene_fraction``)."""
     retain_graphs: int
     """Chunks whose graph is kept."""
     chunks: int
-    """Chunks of a step, about."""
+    """Approximate number of chunks of a step."""
     limit: int
-    """Bytes that may be taken."""
+    """Memory limit, bytes."""
     predicted_bytes: int
-    """Bytes that the process is predicted to take at most."""
+    """Predicted peak memory of the process, bytes."""
     held_bytes: int
-    """Of those, what is held beside the chunks and their graphs."""
+    """The part of it outside the chunks and their graphs, bytes."""
     predicted_seconds: float
-    """Seconds a step, of the two passes and the contrastive loss."""
+    """Seconds per step, for the two passes and the contrastive loss."""
 
     def __str__(self) -> str:
         cut = f"chunks of at most {self.token_budget:,} genes: {self.chunks:,} a step"
@@ -90,7 +90,7 @@ class Budget:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that this process could still take, its share where several run on this machine."""
+    """Return the bytes that this process could still use; on the CPU, processes of one machine share them."""
     neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
@@ -100,7 +100,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def _container_limit(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return the least that is left of the limits of the control groups this process is in; None where none has one.
+    """Return the least memory left under the limits of this process's control groups; None if there is no limit.
 
     Version 2 and 1 of Linux's control groups: containers, systemd and SLURM set such limits, on any level.
     """
@@ -120,7 +120,7 @@ def _container_limit(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/
 
 
 def _left_of(group: Path, most: str, used: str, prefix: str) -> int | None:
-    """Return what is left of a group's limit; pages of files count as free, since the kernel gives them up."""
+    """Return what is left of a group's limit; the page cache counts as free, since the kernel can drop it."""
     try:
         limit, taken = (group / most).read_text().strip(), int((group / used).read_text())
         if not limit.isdigit() or int(limit) >= 1 << 60:
@@ -134,39 +134,39 @@ def _left_of(group: Path, most: str, used: str, prefix: str) -> int | None:
 
 
 def held_memory(device: torch.device) -> int:
-    """Return the bytes that this process holds now: resident memory, or what the CUDA allocator gave out."""
+    """Return the bytes that this process holds now: resident memory, or the memory of CUDA's allocator."""
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return int(psutil.Process().memory_info().rss)
 
 
 def memory_limit(device: torch.device, named: int | None) -> int:
-    """Return the bytes that the process may take: what the user named, or a share of what is free."""
+    """Return the memory limit of the process in bytes: the user's, or a fraction of the free memory."""
     return named if named is not None else held_memory(device) + int(SHARE[device.type] * free_memory(device))
 
 
 def find_budget(
     cost: Footprint, work: Work, limit: int, device: str, *, token_budget: int | None = None, keep: int | None = None
 ) -> Budget:
-    """Cut a step so that it fits, and predict what it costs.
+    """Split a step so that it fits, and predict its cost.
 
     Parameters
     ----------
     cost
         Measured on cells like those of the step.
     work
-        What the step has to do.
+        The work of the step.
     limit
-        Bytes that the process may take.
+        Memory limit of the process, bytes.
     device
         ``cpu`` or ``cuda``.
     token_budget, keep
-        What is settled already; the other is found so that both fit. Where both are settled nothing is refused.
+        Values that are given; the other one is chosen so that both fit. If both are given nothing is refused.
 
     Raises
     ------
     ConfigError
-        Not even the longest cell fits; the message says how much would do.
+        Not even the longest cell fits; the message says how much memory is enough.
     """
     if token_budget is None:
         token_budget = _largest_chunk(cost, work, limit, device, 1 if keep is None else max(1, keep))
@@ -175,7 +175,7 @@ def find_budget(
     genes = min(whole, work.genes)
     chunk = SLACK[device] * (cost.chunk_bytes + cost.bytes_per_gene * genes)
     graph = SLACK[device] * cost.bytes_per_gene * genes if work.views == 2 else 0.0  # one view needs no first pass
-    if keep is None:  # a chunk that is computed is one of those kept, so that the first of them costs nothing more
+    if keep is None:  # the chunk being computed is one of the kept ones, so the first one is free
         keep = min(chunks, 1 + max(0, int((limit - work.fixed - chunk) / graph))) if graph else 0
     share = min(1.0, keep / chunks)
     seconds = work.genes * (cost.first_seconds_per_gene * (1 - share) + cost.replay_seconds_per_gene)
@@ -191,7 +191,7 @@ def find_budget(
 
 
 def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str, graphs: int) -> int:
-    """Return the token budget of chunks of which ``graphs`` fit at once, or of one that keeps the device busy."""
+    """Return the largest token budget with which ``graphs`` chunks fit at once, at most that of a busy device."""
     left = (limit - work.fixed) / SLACK[device] - cost.chunk_bytes
     graphs = graphs if work.views == 2 else 1
     genes = int(left / (graphs * cost.bytes_per_gene)) if cost.bytes_per_gene else BUSY[device]
@@ -208,5 +208,5 @@ def _largest_chunk(cost: Footprint, work: Work, limit: int, device: str, graphs:
 
 
 def gigabytes(size: float) -> str:
-    """Write a number of bytes as a user reads it."""
+    """Format a number of bytes for a message."""
     return f"{size / 1e9:.2f} GB"

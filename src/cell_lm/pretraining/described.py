@@ -1,4 +1,4 @@
-"""What a run was begun on, for ``data.json``: every dataset by name, size and hash, and of a store all its sources."""
+"""The data of a run, for ``data.json``: every dataset by name, size and hash, and all sources of a store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MALIGNANCY = {"normal": NORMAL, "tumour": TUMOUR, "unknown": UNKNOWN}
 
 
 def content_hash(cells: CellData) -> str:
-    """Return the SHA-256 of what is learned from: expression, scale and malignancy of all cells, in their order."""
+    """Return the SHA-256 of the training data: expression, scale and malignancy of all cells, in order."""
     digest = hashlib.sha256(cells.scale.encode())
     for part, kind in (
         (cells.X.indptr, "<i8"),
@@ -35,8 +35,8 @@ def content_hash(cells: CellData) -> str:
 def describe_data(datasets: Sequence[Dataset], training: int, validation: int) -> dict[str, JSON]:
     """Return the content of ``data.json``.
 
-    The vocabulary's hash, cells to train on and held out, every dataset (of a store: every source) with its gene audit,
-    and every store with the hash of its manifest, which covers the hashes of all its files, and where it lay.
+    It has the vocabulary's hash, the numbers of training and held-out cells, every dataset (of a store: every source)
+    with its gene audit, and every store with its path and the hash of its manifest, which covers all its files.
     """
     described: list[JSON] = [one for dataset in datasets for one in _describe(dataset)]
     stores: list[JSON] = [
@@ -93,7 +93,7 @@ def _describe_source(store: Store, source: SourceRecord) -> dict[str, JSON]:
 
 
 def audit_of(store: Store, source: SourceRecord) -> AuditSummary:
-    """Return what became of the genes of a source."""
+    """Return the gene audit of a source."""
     genes = source.genes
     counts = {str(status): genes.counts.get(status, 0) for status in STATUSES}
     listed = {str(status): genes.listed.get(status, []) for status in STATUSES[1:]}

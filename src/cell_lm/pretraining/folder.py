@@ -1,4 +1,4 @@
-"""The run folder of pretraining: which settings may change on resume, and when data are those of the run."""
+"""The run folder of pretraining: settings that may change on resume, and the comparison of data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cell_lm.files import JSON
 MODEL = "model"
 """The model folder of the last checkpoint, in the run folder."""
 INITIAL, VECTORS = "initial", "gene_vectors"
-"""What ``data.json`` calls the model that a run was begun from, and the file of its gene vectors."""
+"""Keys in ``data.json`` of the initial model of a run, and of the file of its gene vectors."""
 
 
 def run_folder(path: Path) -> RunFolder[PretrainConfig]:
@@ -21,9 +21,9 @@ def run_folder(path: Path) -> RunFolder[PretrainConfig]:
 
 
 def data_difference(before: Mapping[str, JSON], now: Mapping[str, JSON]) -> str | None:
-    """Return how the data of a run (``data.json``) and those at hand differ; None where they are the same.
+    """Return how the data of a run (``data.json``) and the given data differ; None if they are the same.
 
-    Names of files do not count, their content does.
+    Content is compared, not file names.
     """
     if before.get("vocabulary") != now["vocabulary"]:
         return "the cells are aligned to another vocabulary than the run's"
@@ -74,4 +74,4 @@ KIND = RunKind(
     files={"training.gene_vectors": GENE_VECTORS},
     labels=frozenset({"preset"}),
 )
-"""What may change bounds memory and disk, and changes results by no more than rounding."""
+"""Settings that may change limit memory and disk, and change results by no more than rounding."""

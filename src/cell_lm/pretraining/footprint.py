@@ -1,13 +1,13 @@
-"""What a step costs, measured on a few of the user's cells: bytes and seconds for each gene that passes the encoder.
+"""The cost of a step, measured on a few of the user's cells: bytes and seconds per gene in the encoder.
 
-Everything is measured from outside, by steps of the engine itself, so that it holds for any encoder and precision:
+All of it is measured on real training steps, so that it holds for any encoder and precision:
 
 - a step of one chunk gives the memory of its graph, read when the forward pass ends, and the peak of the backward pass,
   which holds gradients as large as the parameters besides;
-- the same cells with and without their graph kept give the seconds of the two passes.
+- the same cells with and without a kept graph give the seconds of the two passes.
 
-On CUDA the allocator tells its peak. On the CPU nothing does (the size of the process never falls, and holds what other
-things left), so the tensors are counted as they come and go.
+On CUDA the allocator reports its peak. On the CPU the size of the process is no measure (it never falls, and includes
+other memory), so tensors are counted as they are allocated and freed.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from cell_lm.objectives.contrastive import TILE, info_nce
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 
 LONGEST_PROBE = 1.0
-"""Seconds of a step past which no larger one is tried."""
+"""After a step of this many seconds no larger one is tried."""
 LARGEST_PROBE = 8_192
-"""Genes past which no larger step is tried: the measurement is to take no more memory than a chunk."""
+"""After a step of this many genes no larger one is tried: the measurement must not need more memory than a chunk."""
 _FEWEST, _GROWTH, _ROUNDS = 4, 2, 2
 _NEVER = 1 << 62
 _SIMILAR = 4 * TILE
-"""Views whose loss is timed: tiles on the diagonal and off it."""
+"""Views for timing the loss: enough for tiles on and off the diagonal."""
 
 
 class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of the tensors that are made while it is entered, not of views on those that were there before.
+    """Counts the bytes of tensors allocated inside this context; views of earlier tensors are not counted.
 
     Attributes
     ----------
     now, peak : int
-        Bytes that are alive now, and that were at most.
+        Bytes allocated now, and at the peak.
     """
 
     def __init__(self) -> None:
@@ -78,25 +78,25 @@ class TensorMemory(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a step costs.
+    """The cost of a step.
 
-    A gene of a cell counts once, though each of the two views reads it or a share of it.
+    A gene of a cell counts once, although each of the two views may contain it.
     """
 
     chunk_bytes: float
-    """Memory that a backward pass takes however small the chunk: at most a gradient of all parameters."""
+    """Memory of a backward pass that does not depend on the chunk: at most a gradient of all parameters."""
     bytes_per_gene: float
-    """Memory of a chunk for each gene it holds, beyond that; and of a kept graph."""
+    """Further memory of a chunk, and of a kept graph, per gene."""
     first_seconds_per_gene: float
-    """Of the first pass, which a kept graph saves."""
+    """Seconds of the first pass, which a kept graph saves."""
     replay_seconds_per_gene: float
-    """Of the pass with a graph, forward and backward."""
+    """Seconds of the pass with a graph, forward and backward."""
     contrast_seconds: float
-    """Of the contrastive loss and its gradient for each pair of views."""
+    """Seconds of the contrastive loss and its gradient for each pair of views."""
 
 
 class _Probe:
-    """Steps on the first cells of a sample, whose gradients nobody wants."""
+    """Steps on the first cells of a sample; their gradients are discarded."""
 
     def __init__(
         self, model: CellLM, objectives: ObjectivesConfig, autocast: Callable[[], AbstractContextManager[object]]
@@ -117,18 +117,18 @@ class _Probe:
         return time.perf_counter() - began
 
     def passes(self, cells: CellBatch) -> tuple[float, float]:
-        """Return the seconds of the first pass and of the one with a graph, the least of some rounds each.
+        """Return the seconds of the first pass and of the one with a graph, each the minimum of some rounds.
 
-        A step that keeps its only graph makes the second pass alone.
+        A step that keeps its only graph runs the second pass only.
         """
         rounds = [(self.seconds(cells), self.seconds(cells, keep=1)) for _ in range(_ROUNDS)]
         both, replay = (min(column) for column in zip(*rounds, strict=True))
         return max(0.0, both - replay) if self.engine.views == 2 else 0.0, replay
 
     def memory(self, cells: CellBatch) -> tuple[int, int]:
-        """Return the bytes of a graph of all cells, and those that a step in one chunk takes at most.
+        """Return the bytes of a graph of all cells, and the peak of a step in one chunk.
 
-        Those that the model holds are not counted.
+        The model itself is not counted.
         """
         if self.device.type != "cuda":
             with TensorMemory() as memory:
@@ -140,7 +140,7 @@ class _Probe:
         return graph - before, torch.cuda.max_memory_allocated(self.device) - before
 
     def _watched_step(self, cells: CellBatch, now: Callable[[], int]) -> int:
-        """Do a step, and return what ``now`` returned when its graph was whole."""
+        """Run a step, and return the value of ``now`` when its graph was complete."""
         readings = [0]
 
         def look(*_: object) -> None:
@@ -167,21 +167,21 @@ def measure(
     autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
     slow: Callable[[bool], bool] = bool,
 ) -> Footprint:
-    """Measure what a step costs.
+    """Measure the cost of a step.
 
     Parameters
     ----------
     model
-        As it will be trained, on its device; its gradients are empty afterwards, and nothing else of it is changed.
+        As it will be trained, on its device; its gradients are cleared, and nothing else is changed.
     objectives
-        As of the run.
+        Objectives of the run.
     sample
-        Some dozen of the cells to be trained on, at least 4; those beyond a second's work are not used.
+        Some dozen training cells, at least 4; cells beyond one second of work are not used.
     autocast
-        Makes the context under which the model runs.
+        Makes the autocast context of the model.
     slow
-        Given whether a step took long here, returns whether it did on any rank: all must measure the same steps, since
-        each is one of all ranks together.
+        Given whether a step was slow here, returns whether it was slow on any rank: all ranks must measure the same
+        steps, since a step involves all of them.
     """
     probe = _Probe(model, objectives, autocast)
     cells = _enough(probe, sample, slow)
@@ -199,7 +199,7 @@ def measure(
 
 
 def _enough(probe: _Probe, sample: CellBatch, slow: Callable[[bool], bool]) -> CellBatch:
-    """Return as many of the cells as a second's work takes; a first step compiles kernels and makes the gradients."""
+    """Return as many of the cells as fit into one second; a first step compiles kernels and allocates gradients."""
     cells = sample[:_FEWEST]
     probe.seconds(cells)
     while len(cells) < len(sample) and cells.tokens < LARGEST_PROBE:

@@ -1,7 +1,7 @@
-"""Learning gene vectors as a run in a folder: the loop of pretraining, on another step.
+"""Learning gene vectors as a run in a folder: the loop of pretraining with another step.
 
-Besides what every run has, the folder holds ``features.safetensors`` until it is finished, so that a resumed run need
-not compute them again, and at the end ``vectors.safetensors``.
+Besides the usual files, the run folder has ``features.safetensors`` until the run is finished, so that a resumed run
+does not compute them again, and then ``vectors.safetensors``.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ GENE_KIND = RunKind(
 
 @dataclass(frozen=True)
 class GeneRunResult:
-    """What came of a run.
+    """The result of a run.
 
     Attributes
     ----------
     path : Path
-        The vectors' file.
+        File of the vectors.
     vectors : GeneVectors | None
-        None where the run was interrupted; ``resume=True`` goes on.
+        None if the run was interrupted; ``resume=True`` continues it.
     run : RunResult
-        What came of the training.
+        Result of the training.
     """
 
     path: Path
@@ -63,7 +63,7 @@ class GeneRunResult:
 
     @property
     def exit_code(self) -> int:
-        """What a command should leave with: 0, or 128 plus the signal."""
+        """Exit code of a command: 0, or 128 plus the signal."""
         return self.run.exit_code
 
 
@@ -82,29 +82,28 @@ def pretrain_genes(
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> GeneRunResult:
-    """Learn gene vectors on networks in a run folder, or go on with a run that was interrupted.
+    """Learn gene vectors on networks in a run folder, or resume an interrupted run.
 
     Parameters
     ----------
     networks, config, expression
         As of :func:`~cell_lm.pretraining.gene_vectors.learn_gene_vectors`.
     out
-        The folder; it must be empty or not there, unless ``resume`` is set.
+        The folder; it must be empty or absent, unless ``resume`` is set.
     resume
-        Go on from the newest checkpoint that is whole; networks and settings must be the same, but for ``steps``, of
-        which there may be more or fewer. On the CPU the vectors are the same to the bit as those of a run that was
-        never interrupted.
+        Resume from the newest intact checkpoint. Networks and settings must be the same, except ``steps``, which may
+        be more or fewer. On the CPU the vectors are bit for bit those of an uninterrupted run.
     progress
         Show a bar (on a terminal) or lines on standard error.
     stop
-        Called after every step; if it returns true, the run saves and leaves as after a signal.
+        Called after every step; if it returns true, the run saves and stops as after a signal.
 
     Raises
     ------
     InputError, ConfigError
         Networks, settings or folder do not fit. Nothing was written.
     ModelError
-        ``resume`` finds no run, or no checkpoint that is whole.
+        ``resume`` finds no run, or no intact checkpoint.
     TrainingError
         Losses are not finite, the disk is full, or another process uses the folder.
     """
@@ -142,7 +141,7 @@ def _notes(networks: Sequence[Network]) -> list[str]:
 
 
 def _finished_vectors(path: Path, config: GraphMAEConfig) -> GeneVectors | None:
-    """Return the vectors that a run has written, if it had these steps then."""
+    """Return the vectors that a run has written, if it had the same number of steps."""
     if not path.is_file():
         return None
     vectors = GeneVectors.load(path)
@@ -156,13 +155,13 @@ def _features(
     expression: sparse.csr_matrix[np.float32] | None,
     path: Path,
 ) -> Features:
-    """Read what the genes are described by, or compute it and keep it for a resumed run."""
+    """Read the features of the genes, or compute them and save them for a resumed run."""
     if path.is_file():
         try:
             kept = safetensors.numpy.load_file(path)
             return Features(kept["values"], kept["structure"])
         except (SafetensorError, KeyError, OSError):
-            pass  # it is computed again
+            pass  # compute them again
     features = node_features(networks, config, expression=expression)
     with writing(path), atomic_file(path) as temporary:
         safetensors.numpy.save_file({"values": features.values, "structure": features.structure}, temporary)
@@ -170,7 +169,7 @@ def _features(
 
 
 def _finish(step: GeneStep, out: Path) -> GeneVectors:
-    """Write the vectors; the features, which only a resumed run would need, go."""
+    """Write the vectors, and remove the features, which only a resumed run needs."""
     vectors = step.vectors()
     with writing(out / VECTORS):
         vectors.save(out / VECTORS)

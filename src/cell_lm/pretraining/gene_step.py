@@ -1,4 +1,4 @@
-"""A step of learning gene vectors, for the loop: GraphMAE over the whole graph, and what its codes become."""
+"""A step of learning gene vectors, for the loop: GraphMAE on the whole graph, and vectors from its codes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cell_lm.nn.counter import mix
 
 
 def gene_loop_settings(config: GraphMAEConfig) -> LoopSettings:
-    """Return how long and how fast GraphMAE trains; nothing is held out, so nothing is validated."""
+    """Return the loop settings of GraphMAE; nothing is held out, so there is no validation."""
     names = {"steps", "learning_rate", "warmup", "final_rate", "clip", "checkpoint_every"}
     return LoopSettings(**config.model_dump(include=names), validate_every=config.steps)
 
@@ -36,9 +36,9 @@ class GeneStep:
     features
         Of :func:`~cell_lm.genes.features.node_features`.
     config
-        Of the training.
+        Settings of the training.
     device
-        Where it computes; default: CUDA where there is one, else the CPU.
+        Device; default: CUDA if there is one, else the CPU.
     about
         How the vectors are made (:func:`~cell_lm.pretraining.gene_vectors.describe_learning`), for their file.
     """
@@ -111,16 +111,16 @@ class GeneStep:
 
 
 def join(structure: NDArray[np.float32], codes: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """Return vectors whose inner products are as near as can be to the sum of those of both.
+    """Return vectors whose inner products best approximate the sum of those of both.
 
-    That is the best approximation of rank ``width`` of both side by side (Eckart and Young 1936).
+    This is the best rank-``width`` approximation of the concatenated vectors (Eckart and Young 1936).
 
     Parameters
     ----------
     structure, codes
-        float32 [genes, S] and [genes, D]; rows of zeros where not known.
+        float32 [genes, S] and [genes, D]; unknown genes have rows of zeros.
     width
-        Of the result, at most S + D.
+        Width of the result, at most S + D.
     """
     both = np.hstack([structure, codes]).astype(np.float64)
     _, axes = np.linalg.eigh(both.T @ both)

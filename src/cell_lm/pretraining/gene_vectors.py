@@ -1,4 +1,4 @@
-"""Gene vectors from networks, in memory: what they can be learned on, and the learning."""
+"""Learn gene vectors from networks in memory, and refuse unusable inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cell_lm.pretraining.gene_step import GeneStep, gene_loop_settings
 
 
 class _CallLog(SilentLog):
-    """Hands the metrics of every step to a function."""
+    """Passes the metrics of every step to a function."""
 
     def __init__(self, call: Callable[[int, Mapping[str, float]], None]) -> None:
         self.call = call
@@ -44,14 +44,14 @@ def learn_gene_vectors(
     Parameters
     ----------
     networks
-        At least one, of one vocabulary. The first is the one that is trusted most: its structure stands in the vectors
-        beside the codes.
+        At least one, of one vocabulary. The first has the largest influence: the vectors include its structure besides
+        the codes.
     config
         Settings; default: those of the packaged vectors.
     expression
-        float32 [cells, genes], log1p of counts per 10,000: lets co-expression take part.
+        float32 [cells, genes], log1p of counts per 10,000: adds co-expression to the features.
     device
-        Default: CUDA where there is one, else the CPU.
+        Default: CUDA if there is one, else the CPU.
     progress
         Called after every step with the number of steps done and the metrics of the last one: ``total``, ``error`` (the
         scaled cosine error), ``links`` (the loss of left-out edges, nats), ``norm`` (of the gradient).
@@ -77,15 +77,15 @@ def learn_gene_vectors(
 def refuse_inputs(
     networks: Sequence[Network], config: GraphMAEConfig, expression: sparse.csr_matrix[np.float32] | None
 ) -> None:
-    """Raise where nothing can be learned on these networks and cells.
+    """Raise if nothing can be learned from these networks and cells.
 
     Raises
     ------
     InputError
-        There is no network, vocabularies differ, a network connects fewer than three genes, or the cells are of another
-        vocabulary, express nothing, or hold numbers that are not finite.
+        There is no network, vocabularies differ, a network connects fewer than three genes, or the cells have another
+        vocabulary, no expression, or numbers that are not finite.
     ConfigError
-        Cells are given, and ``features`` leaves them out.
+        Cells are given, but ``features`` does not use them.
     """
     if not networks:
         raise InputError("there is no network to learn on", fix="Name 'anat' or a file of edges")
@@ -115,7 +115,7 @@ def _refuse_expression(expression: sparse.csr_matrix[np.float32], genes: int, co
 def describe_learning(
     networks: Sequence[Network], config: GraphMAEConfig, expression: sparse.csr_matrix[np.float32] | None = None
 ) -> dict[str, JSON]:
-    """Return what vectors are learned on and how, as JSON."""
+    """Return the networks, cells and settings of the vectors, as JSON."""
     described: list[JSON] = [
         {
             "name": network.name,

@@ -1,7 +1,7 @@
-"""Beginning a run from the weights of a model: a run folder, a model folder, or a :class:`~cell_lm.model.CellLM`.
+"""Start a run from the weights of a model: a run folder, a model folder, or a :class:`~cell_lm.model.CellLM`.
 
 The encoder and the vocabulary are the model's, gene vectors included; the optimiser is fresh and the objectives are the
-run's. Where the run's projection head has another shape than the model's, it starts at random.
+run's. If the run's projection head differs in shape from the model's, it starts at random.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _HEAD = "projection_head."
 
 @dataclass(frozen=True)
 class InitialModel:
-    """The model that a run begins from.
+    """The model that a run starts from.
 
     Attributes
     ----------
     model : CellLM
-        Its weights, on the CPU or wherever the caller has it.
+        The model, on the CPU or on the caller's device.
     path : str | None
-        Where it was read; None where the caller had it in memory.
+        Path it was read from; None if the caller passed the model itself.
     """
 
     model: CellLM
@@ -40,7 +40,7 @@ class InitialModel:
 
     @classmethod
     def read(cls, initial: str | Path | CellLM) -> InitialModel:
-        """Read a model, unless it is one.
+        """Read a model, unless ``initial`` is one.
 
         Raises
         ------
@@ -68,16 +68,16 @@ def absolute(path: str | Path) -> str:
 
 
 def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None) -> JSON:
-    """Return the entry in ``data.json`` for the model that a run was begun from, after comparing it with the one named.
+    """Return the entry in ``data.json`` for the initial model of a run, after comparing it with the given one.
 
-    The weights are in the run's checkpoints: the model named may be gone, if its path is the recorded one.
+    The weights are in the run's checkpoints: the model may be missing, if its path is the recorded one.
 
     Raises
     ------
     InputError
-        Another model is named.
+        Another model is given.
     ModelError
-        It cannot be read, and is not known by its path.
+        It cannot be read, and its path is not the recorded one.
     """
     recorded = data.get("initial")
     if initial is None:
@@ -89,14 +89,14 @@ def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None)
 
 
 def load_recorded(described: JSON) -> InitialModel:
-    """Return the model that a run was begun from, where it has no checkpoint that would hold its weights.
+    """Return the initial model of a run that has no checkpoint with its weights yet.
 
     Raises
     ------
     ModelError
         It is no longer there.
     InputError
-        Its weights are others by now.
+        Its weights have changed.
     """
     values = described if isinstance(described, dict) else {}
     path, fix = values.get("path"), "Begin a new run with --from and another --out"
@@ -109,12 +109,12 @@ def load_recorded(described: JSON) -> InitialModel:
 
 
 def refuse_initial(initial: InitialModel, config: PretrainConfig, datasets: Sequence[Dataset]) -> None:
-    """Raise where a run of these settings and cells cannot begin from the model.
+    """Raise if a run of these settings and cells cannot start from the model.
 
     Raises
     ------
     ConfigError
-        A setting of the encoder is not the model's, or gene vectors are to start from elsewhere.
+        A setting of the encoder is not the model's, or other initial gene vectors are set.
     GeneError
         The cells are aligned to another vocabulary.
     """
@@ -146,7 +146,7 @@ def encoder_conflict(encoder: EncoderConfig, models: EncoderConfig) -> str | Non
 def copy_weights(model: CellLM, initial: InitialModel) -> str:
     """Copy the weights of the initial model into a fresh one of the same encoder; return what was done, for the log.
 
-    The random features of ``performer`` are no weights: they are those of the run's seed.
+    The random features of ``performer`` are not weights: they follow the run's seed.
     """
     given, own = dict(initial.model.named_parameters()), dict(model.named_parameters())
     shapes = [{name: x.shape for name, x in part.items() if name.startswith(_HEAD)} for part in (given, own)]

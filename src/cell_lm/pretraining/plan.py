@@ -1,4 +1,4 @@
-"""How the steps of a run are cut: measured on its own cells before the first one, and written into its settings."""
+"""Choose token budget and kept graphs of a run, by measuring on its cells before the first step."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cell_lm.pretraining.footprint import measure
 from cell_lm.pretraining.start import fresh_model, vectors_file
 
 SAMPLE = 64
-"""Cells that the costs are measured on, at most."""
+"""Most cells to measure the costs on."""
 _PER_PARAMETER = 12
-"""Bytes that training adds to each: its gradient and the two moments of AdamW."""
+"""Bytes of training per parameter: its gradient and the two moments of AdamW."""
 _PER_GENE = 20
 """Bytes of a gene in a batch."""
 _BATCHES = 4
-"""Batches that are held at once: the one at hand and those made ahead."""
+"""Batches in memory at once: the current one and the prefetched ones."""
 
 
 def is_settled(config: PretrainConfig) -> bool:
-    """Whether the configuration says how a step is cut."""
+    """Whether the configuration sets token budget and kept graphs."""
     return "auto" not in (config.training.token_budget, config.training.retain_graphs)
 
 
 def chosen(config: PretrainConfig) -> tuple[int, int]:
-    """Return token budget and kept chunks of a configuration that is settled."""
+    """Return token budget and kept graphs of a settled configuration."""
     token_budget, keep = config.training.token_budget, config.training.retain_graphs
     if token_budget == "auto" or keep == "auto":
         raise ValueError("token_budget and retain_graphs are not settled yet")
@@ -41,7 +41,7 @@ def chosen(config: PretrainConfig) -> tuple[int, int]:
 
 
 def plan(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks) -> Budget:
-    """Measure what a step costs and cut it to fit the memory; all ranks must call it, and get the same answer.
+    """Measure the cost of a step and split it to fit the memory; all ranks must call it, and get the same result.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def settle(config: PretrainConfig, budget: Budget) -> PretrainConfig:
 
 
 def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
-    """Take what a run that goes on has settled, unless it is to take other memory: the same cut gives the same bits."""
+    """Keep the split of a resumed run unless its memory limit changed: the same split gives the same bits."""
     training, before = config.training, begun.training
     if training.memory != before.memory:
         return config
@@ -92,22 +92,22 @@ def adopt(config: PretrainConfig, begun: PretrainConfig) -> PretrainConfig:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run would be, as far as it can be told without it."""
+    """The predicted cost of a run."""
 
     budget: Budget
     training_cells: int
     validation_cells: int
     genes_per_cell: float
-    """Median over the cells to train on."""
+    """Median over the training cells."""
     parameters: int
 
     def seconds(self, steps: int) -> float:
-        """Return the predicted time of so many steps; validation and checkpoints come on top."""
+        """Return the predicted seconds of ``steps`` steps, without validation and checkpoints."""
         return steps * self.budget.predicted_seconds
 
 
 def forecast(datasets: Sequence[Dataset], config: PretrainConfig) -> Forecast:
-    """Measure what the steps of a run would cost, and write nothing.
+    """Measure the cost of the steps of a run, and write nothing.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def forecast(datasets: Sequence[Dataset], config: PretrainConfig) -> Forecast:
     InputError, ConfigError
         Cells and configuration do not fit together, or not even one cell at a time fits into the memory.
     ModelError
-        The gene vectors it is to start from are not there.
+        The file of initial gene vectors is missing.
     """
     ranks = Ranks()
     batches = Batches(datasets, config, ranks)

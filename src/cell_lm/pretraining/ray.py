@@ -1,4 +1,4 @@
-"""Pretraining on a Ray cluster: Ray's ``TorchTrainer`` starts the processes, and each does what torchrun's do.
+"""Pretraining on a Ray cluster: Ray's ``TorchTrainer`` starts the processes, which train as under torchrun.
 
 Needs ``cell-lm[ray]`` on the driver and on every machine of the cluster.
 """
@@ -24,7 +24,7 @@ from cell_lm.pretraining.run import pretrain
 
 @dataclass(frozen=True)
 class _Work:
-    """What every worker does."""
+    """The task of every worker."""
 
     read: Callable[[], Sequence[Dataset]]
     config: PretrainConfig
@@ -34,7 +34,7 @@ class _Work:
     folder: Path
 
     def __call__(self) -> RunResult | CellLMError:
-        """Train; an error of ours is an answer like any other, and needs no traceback of Ray's around it."""
+        """Train; return errors of cell-lm as values, so that Ray adds no traceback."""
         os.chdir(self.folder)
         try:
             return pretrain(
@@ -56,9 +56,9 @@ def pretrain_on_ray(
 ) -> RunResult:
     """Pretrain on workers of Ray as :func:`cell_lm.pretraining.pretrain` does in one process.
 
-    Connects to the cluster that ``RAY_ADDRESS`` names or that runs on this machine, else starts Ray on this machine for
-    as long as it takes. No worker is restarted: a run that lost one ends, and goes on with ``resume``. How far it is
-    stands in ``log.jsonl`` and ``tensorboard/`` of the run folder.
+    Connects to the cluster of ``RAY_ADDRESS`` or the one on this machine; otherwise starts Ray on this machine for the
+    duration of the run. No worker is restarted: a run that lost one ends, and ``resume`` continues it. Progress is in
+    ``log.jsonl`` and ``tensorboard/`` of the run folder.
 
     Parameters
     ----------
@@ -70,9 +70,9 @@ def pretrain_on_ray(
     out
         The run folder, on a file system that all machines see under this path.
     workers
-        How many processes, a CPU or GPU each.
+        Number of processes, with a CPU or GPU each.
     gpu
-        Whether each worker gets a GPU; default: whether this process sees one.
+        Whether each worker gets a GPU; default: whether this process has one.
 
     Returns
     -------
@@ -81,9 +81,9 @@ def pretrain_on_ray(
     Raises
     ------
     ConfigError
-        Ray is not installed, or this machine has fewer CPUs than workers are asked for.
+        Ray is not installed, or this machine has fewer CPUs than ``workers``.
     CellLMError
-        What a worker raised; or a :class:`~cell_lm.errors.TrainingError` where one was lost.
+        The error of a worker; or a :class:`~cell_lm.errors.TrainingError` if one was lost.
     """
     out = Path(out).resolve()
     with _cluster(workers):
@@ -98,12 +98,12 @@ def pretrain_on_ray(
 
 
 def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
-    """Return the answer of the first worker."""
+    """Return the result of the first worker."""
     from ray.exceptions import RayError
     from ray.train import RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    # Ray looks for its notes from every machine, so they go beside the run folder; nothing of them is kept.
+    # Every machine must see Ray's own files, so they go next to the run folder; they are removed at the end.
     notes = work.out.parent / f".{work.out.name}.ray.partial"
     timeout = max(1, round(work.config.training.timeout))
     trainer = TorchTrainer(
@@ -123,7 +123,7 @@ def _fit(work: _Work, workers: int, gpu: bool) -> RunResult | CellLMError:
 
 
 def _lost(error: Exception, out: Path) -> TrainingError:
-    """Return Ray's many lines as one error."""
+    """Return Ray's long error message as one error."""
     lines = [line.strip() for line in str(error).splitlines()]
     reason = next(
         (line for line in lines if any(word in line for word in ("Error:", "died", "killed"))), type(error).__name__

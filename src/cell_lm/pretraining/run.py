@@ -1,4 +1,4 @@
-"""Pretraining from cells to a run folder: what a run is made of is put together here, or refused."""
+"""Pretraining from cells to a run folder: assembles the parts of a run, and refuses those that do not fit."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def pretrain(
     progress: bool = True,
     stop: Callable[[], bool] | None = None,
 ) -> RunResult:
-    """Pretrain a model on cells, or go on with a run that was interrupted.
+    """Pretrain a model on cells, or resume an interrupted run.
 
-    Under ``torchrun`` or ``accelerate launch`` every process calls it with the same arguments; each takes its share of
-    every batch, the first one writes, and all need to see ``out``.
+    Under ``torchrun`` or ``accelerate launch`` every process calls it with the same arguments; each takes its part of
+    every batch, the first one writes, and all must see ``out``.
 
     Parameters
     ----------
@@ -53,22 +53,21 @@ def pretrain(
         Cells in memory (:class:`~cell_lm.data.cells.CellData`), in stores (:class:`~cell_lm.data.store.Store`) and in
         h5ad files (:class:`~cell_lm.data.backed.BackedCells`), in any mixture, all aligned to one vocabulary.
     config
-        Of the run.
+        Configuration of the run.
     out
-        The run folder; it must be empty or not there, unless ``resume`` is set.
+        The run folder; it must be empty or absent, unless ``resume`` is set.
     initial
-        Begin from the weights of this run folder, model folder, repository of the Hugging Face hub or model, instead of
-        random ones. The encoder of ``config`` and the vocabulary of the cells must be the model's. A run that goes on
+        Start from the weights of this run folder, model folder, repository of the Hugging Face hub or model, instead of
+        random ones. The encoder of ``config`` and the vocabulary of the cells must be the model's. A resumed run
         has its weights in its checkpoints; ``initial`` may be left out then.
     resume
-        Go on from the newest checkpoint of ``out`` that is whole. On the CPU the result is the same to the bit as that
-        of a run that was never interrupted. ``config.training.steps`` may be another: more steps go on with a finished
-        run, too, and not more than are done leave it as it stands. The learning rate of the steps to come is that of a
-        run of the new length.
+        Resume from the newest intact checkpoint of ``out``. On the CPU the result is bit for bit that of an
+        uninterrupted run. ``config.training.steps`` may change: more steps also extend a finished run; no more steps
+        than are done leave the run as it is. The remaining steps have the learning rate of a run of the new length.
     progress
         Show a bar (on a terminal) or lines on standard error.
     stop
-        Called after every step; if it returns true, the run saves and leaves as after a signal.
+        Called after every step; if it returns true, the run saves and stops as after a signal.
 
     Returns
     -------
@@ -79,10 +78,10 @@ def pretrain(
     InputError, ConfigError
         The cells, the configuration, the initial model or the run folder do not fit together. Nothing was written.
     ModelError
-        ``resume`` finds no run, or no checkpoint that is whole; or there is no initial model.
+        ``resume`` finds no run, or no intact checkpoint; or there is no initial model.
     TrainingError
-        Losses are not finite, the disk is full, another process trains in the folder, or one of those that were
-        launched together is gone.
+        Losses are not finite, the disk is full, another process trains in the folder, or a process of the
+        run is lost.
     """
     ranks = Ranks(config.training.timeout)
     run = ranks.run_on_all(lambda: _Pretraining(datasets, config, Path(out), ranks, initial, resume=resume))
@@ -114,7 +113,7 @@ def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM
 
 
 class _Pretraining:
-    """What :func:`pretrain` puts together."""
+    """The parts of a run of :func:`pretrain`."""
 
     def __init__(
         self,
@@ -142,7 +141,7 @@ class _Pretraining:
         self.model = fresh_model(config, vocabulary).to(ranks.device)
 
     def refuse_to_differ(self) -> None:
-        """Raise where the processes were not started with the same settings and cells: they would train on anything."""
+        """Raise if the processes were started with different settings or cells: their gradients would not match."""
         cells = [len(cells) for cells in self.datasets]
         given = [KIND.hash(self.config), self.config.training.steps, self.model.vocabulary.hash, cells]
         more = [self.described_vectors, self.recorded_initial]
@@ -157,7 +156,7 @@ class _Pretraining:
         self.ranks.run_on_main(refuse)
 
     def settle(self, *, resume: bool) -> None:
-        """Settle how steps are cut, where the configuration leaves it open; all ranks must call it."""
+        """Choose token budget and kept graphs where the configuration does not; all ranks must call it."""
         if resume:
             self.config = adopt(self.config, self.ranks.run_on_all(self.folder.read_config))
         if not is_settled(self.config):
@@ -172,7 +171,7 @@ class _Pretraining:
         return described | {key: value for key, value in more.items() if value is not None}
 
     def step(self, session: RunSession[PretrainConfig]) -> PretrainStep:
-        """Return the step, its model with the weights it starts from, unless a checkpoint has them."""
+        """Return the step, with the initial weights in its model unless a checkpoint has the weights."""
         if session.start is None:
             session.note(self._start())
             self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
@@ -181,7 +180,7 @@ class _Pretraining:
         return PretrainStep(self.model, self.batches, self.config, self.ranks.device)
 
     def _start(self) -> str:
-        """Give the model its first weights; return where they are from."""
+        """Set the initial weights of the model; return where they are from."""
         if self.recorded_initial is not None:
             initial = self.initial or load_recorded(self.recorded_initial)
             return copy_weights(self.model, initial)

@@ -1,7 +1,7 @@
-"""Where the weights start, gene vectors above all: from gene networks, co-expression of the training cells, or chance.
+"""Initial weights, above all gene vectors: from gene networks, co-expression of the training cells, or random.
 
-Whatever they start from is brought to the model's ``gene_width`` by principal components and to the spread of the
-random vectors it replaces. Genes that it does not have keep their random vectors.
+Initial gene vectors are projected to the model's ``gene_width`` by principal components, and scaled to the standard
+deviation of the random vectors that they replace. Genes without one keep their random vectors.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 
 SPREAD = 0.02
-"""Standard deviation of the vectors, that of the random ones they replace."""
+"""Standard deviation of the initial vectors, as of the random ones."""
 
 Known = tuple[NDArray[np.float32], NDArray[np.bool_]]
-"""Vectors [genes, width] of spread 1, and bool [genes]: of which genes."""
+"""Vectors [genes, width] of standard deviation 1, and bool [genes]: whether a gene has one."""
 
 
 def fresh_model(config: PretrainConfig, vocabulary: Vocabulary) -> CellLM:
-    """Return a model of random weights; its gene vectors take no gradient where they are to be frozen."""
+    """Return a model of random weights; its gene vectors need no gradient if they are frozen."""
     model = CellLM(config.encoder, vocabulary, config.objectives, seed=config.training.seed)
     model.encoder.embedding.genes.weight.requires_grad_(not config.training.freeze_gene_vectors)
     return model
 
 
 def vectors_file(config: PretrainConfig) -> Path | None:
-    """Return the file that a run's gene vectors are read from, packaged or the user's; None where there is none.
+    """Return the file that a run's gene vectors are read from, packaged or the user's; None if there is none.
 
     Raises
     ------
     ConfigError
-        The setting is neither one of the words nor a file.
+        The setting is neither one of the named values nor a file.
     ModelError
-        The packaged file is not there.
+        The packaged file is missing.
     """
     path = config.training.gene_vectors_file
     if path is not None:
@@ -65,19 +65,19 @@ def _neither(value: str) -> ConfigError:
 
 
 def read_vectors(config: PretrainConfig, vocabulary: Vocabulary) -> GeneVectors | None:
-    """Return the gene vectors of a run's file for its vocabulary; None where it has none.
+    """Return the gene vectors of a run's file for its vocabulary; None if it has none.
 
     Raises
     ------
     ConfigError, ModelError
-        As :func:`vectors_file`; the file is damaged, or knows no gene of the vocabulary.
+        As :func:`vectors_file`; the file is damaged, or has no gene of the vocabulary.
     """
     path = vectors_file(config)
     return None if path is None else GeneVectors.load(path).align(vocabulary)
 
 
 def describe_vectors(config: PretrainConfig) -> JSON:
-    """Return name and SHA-256 of the file of a run's gene vectors, for ``data.json``; None where it has none."""
+    """Return name and SHA-256 of the file of a run's gene vectors, for ``data.json``; None if it has none."""
     path = vectors_file(config)
     return None if path is None else {"name": path.name, "hash": sha256(path)}
 
@@ -85,7 +85,7 @@ def describe_vectors(config: PretrainConfig) -> JSON:
 def start_gene_vectors(
     model: CellLM, config: PretrainConfig, vectors: GeneVectors | None, sample: Callable[[int], CellBatch]
 ) -> str:
-    """Give a fresh model the gene vectors that a run starts from; return in words of how many genes.
+    """Set the initial gene vectors of a fresh model; return a line that says for how many genes.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def start_from_coexpression(model: CellLM, cells: CellBatch, *, seed: int) -> in
     cells
         Training cells; the held-out ones must not be among them.
     seed
-        Of the randomised decomposition.
+        Random seed of the decomposition.
     """
     return _put(model, *_coexpression(cells, len(model.vocabulary), model.config.gene_width, seed))
 
@@ -129,20 +129,20 @@ def start_from_coexpression(model: CellLM, cells: CellBatch, *, seed: int) -> in
 def join_vectors(parts: list[Known], width: int) -> Known:
     """Join vectors of several kinds into one space of a width.
 
-    Each kind is centred and brought to spread 1 at that width, so that all weigh the same; they are set side by side,
-    zeros (the mean) where a kind does not know a gene; and the principal components of that are taken.
+    Each kind is centred and scaled to standard deviation 1 at that width, so that all have the same weight. They are
+    concatenated, with zeros (the mean) where a kind lacks a gene, and projected by principal components.
 
     Parameters
     ----------
     parts
-        Vectors [genes, width] and the genes that each kind knows.
+        Vectors [genes, width] and the genes of each kind.
     width
-        Of each kind, and of the result.
+        Width of each kind, and of the result.
 
     Returns
     -------
     vectors, known
-        float32 [genes, width] of spread 1; genes that any kind knows.
+        float32 [genes, width] of standard deviation 1; genes of any kind.
     """
     known: NDArray[np.bool_] = np.any([mask for _, mask in parts], axis=0)
     side_by_side = np.zeros((len(known), width * len(parts)), np.float32)
@@ -166,7 +166,7 @@ def _put(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) 
 
 
 def _account(config: PretrainConfig, vectors: GeneVectors | None, known: int, genes: int) -> str:
-    """Return what the gene vectors start from, and how many genes are left to chance."""
+    """Return a line on the source of the initial gene vectors, and how many genes start at random."""
     frozen = "; all are frozen" if config.training.freeze_gene_vectors else ""
     if not known:
         return f"gene vectors: all {genes:,} start at random{frozen}"

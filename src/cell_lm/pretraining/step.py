@@ -18,13 +18,13 @@ from cell_lm.pretraining.batches import Batches
 from cell_lm.pretraining.plan import chosen
 
 LOGGED = ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "discrimination_accuracy")
-"""Which of the losses are metrics of the run, by name."""
+"""Names of the losses that are metrics of the run."""
 VALIDATION_STEP = 0
-"""The step whose masks and dropout every validation uses, so that its points differ by the weights alone."""
+"""Every validation uses the masks and dropout of this step, so that only the weights differ."""
 
 
 def loop_settings(config: PretrainConfig) -> LoopSettings:
-    """Return how long and how fast a run trains."""
+    """Return the loop settings of a run."""
     names = ("steps", "learning_rate", "warmup", "final_rate", "clip", "checkpoint_every", "validate_every")
     return LoopSettings(**config.training.model_dump(include=set(names)))
 
@@ -35,13 +35,13 @@ class PretrainStep:
     Parameters
     ----------
     model
-        As it is trained: on its device, in shards where it is to be.
+        The model, on its device, already sharded if it is to be.
     batches
-        Which cells, when.
+        Cells of each step.
     config
-        Of the run; it is settled how a step is cut.
+        Configuration of the run, with token budget and kept graphs set.
     device
-        Where it computes.
+        Device.
     """
 
     examples = "cells"
@@ -68,12 +68,12 @@ class PretrainStep:
         return _metrics(self.engine.step(self.batches.train(step), step))
 
     def validate(self) -> Metrics | None:
-        """Measure the held-out cells, under the same masks and dropout each time."""
+        """Evaluate the held-out cells, with the same masks and dropout each time."""
         parts = [self.engine.evaluate(batch, VALIDATION_STEP) for batch in self.batches.validation()]
         return _metrics(average(parts, self.config.objectives)) if parts else None
 
     def describe(self, metrics: Metrics, per_second: float) -> str:
-        """Return loss, accuracy of the hidden genes and speed in a few words."""
+        """Return a short description: loss, accuracy of the masked genes and speed."""
         accuracy = metrics.values["masked_accuracy"]
         right = "" if math.isnan(accuracy) else f", masked genes right {accuracy:.1%}"
         return f"loss {metrics.total:.4f}{right}, {per_second:,.0f} cells/s"
@@ -85,17 +85,17 @@ def _metrics(losses: Losses) -> Metrics:
 
 
 def _mean(values: Sequence[float], counts: Sequence[int]) -> float:
-    """Return the mean weighted by counts; NaN where nothing was counted."""
+    """Return the mean weighted by counts; NaN if nothing was counted."""
     counted = [(value, count) for value, count in zip(values, counts, strict=True) if count]
     total = sum(count for _, count in counted)
     return sum(value * count for value, count in counted) / total if counted else math.nan
 
 
 def average(parts: Sequence[Losses], objectives: ObjectivesConfig) -> Losses:
-    """Return the losses over all batches: each mean is weighted by what it is a mean of.
+    """Return the losses over all batches: each mean is weighted by its number of items.
 
-    A batch with few cells of known malignancy weighs little in discrimination. The total is
-    put together from the averaged terms; an objective with nothing to measure adds nothing.
+    A batch with few cells of known malignancy has a small weight in discrimination. The total is the sum of the
+    averaged terms; an objective without items adds nothing.
     """
     genes = [part.masked_genes for part in parts]
     labelled = [part.labelled_cells for part in parts]

@@ -43,7 +43,7 @@ def draw_background(ax: Axes, coordinates: NDArray[np.floating]) -> None:
 
 
 def draw_gene_names(ax: Axes, coordinates: NDArray[np.floating], symbols: Sequence[str]) -> int:
-    """Write genes beside their points [n, 2], in their order, leaving out what would overlap; return how many."""
+    """Write gene names next to their points [n, 2], in order, without those that would overlap; return their number."""
     figure = ax.get_figure(root=True)
     if not isinstance(figure, Figure):
         return 0

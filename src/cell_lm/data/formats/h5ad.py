@@ -36,7 +36,7 @@ _COMPRESSED = {"csr_matrix": "csr", "csr": "csr", "csc_matrix": "csc", "csc": "c
 
 
 class _Parts(NamedTuple):
-    """One matrix of a file, found but not read, and the tables beside it."""
+    """One matrix of a file, not yet read, and its tables."""
 
     place: str
     key: str

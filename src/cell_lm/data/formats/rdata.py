@@ -44,7 +44,7 @@ _OBJECT_FIXES = {
 """Advice for an object of another class, by class."""
 _PIECE = 1 << 24
 _OBJECTS = 1 << 16
-"""Objects (a name is one) that any file may hold, beside one for every 16 bytes of it."""
+"""Objects (a name is one) that any file may hold, in addition to one per 16 bytes."""
 _LARGE, _RATIO = 1 << 26, 100
 """An archive that unpacks to more than 64 MB, and 100 times its size, holds no counts: those pack 10 to 40 times."""
 

@@ -1,7 +1,7 @@
 """A sample sheet: properties of whole files of cells, one line per sample, as for CancerSCEM and GEO series.
 
 CancerSCEM publishes one table of counts a sample, named by it (``LUAD-003-01-1A.counts.matrix.tsv.gz``), and a list of
-the samples beside them. The cells of a file get all values of their sample's line as columns of ``obs``, and
+the samples with them. The cells of a file get all values of their sample's line as columns of ``obs``, and
 ``malignancy`` if a column of the sheet separates tumour from normal. It is then a property of the *sample*, as in
 CellLM: every cell of a tumour sample is labelled as a tumour cell.
 """

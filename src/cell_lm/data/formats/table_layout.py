@@ -118,7 +118,7 @@ def _refuse_no_header(names: list[str], fields: list[str], header: Line, where: 
 
 
 def number(field: str) -> float:
-    """Read a number as other programs write it; Python alone knows ``1_000``."""
+    """Read a number as other programs write it; ``1_000`` is valid only in Python."""
     if "_" in field:
         raise ValueError(field)
     return float(field)

@@ -57,7 +57,7 @@ def test_what_is_known_of_the_embedding_goes_into_uns(model, adata, tmp_path):
     about = adata.uns["cell_lm"]
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert about["weights_sha256"] == config["weights_sha256"]
-    assert about["vocabulary"] == config["vocabulary_hash"]
+    assert about["vocabulary"] == model.vocabulary.hash
     assert about["model_path"] == str(tmp_path / "model")
     assert about["model"] == "latent attention, 2 layers of width 48"
     assert (about["genes_given"], about["genes_used"], about["genes_found"]) == (1400, 1399, 1399)
@@ -204,7 +204,7 @@ def spoil_genes(adata: AnnData) -> None:
         (spoil_genes, {}, GeneError),
         (lambda _: None, {"layer": "nothing"}, InputError),
         (lambda _: None, {"gene_column": "nothing"}, InputError),
-        (lambda _: None, {"scale": "log2"}, ConfigError),
+        (lambda _: None, {"scale": "log3"}, ConfigError),
         (lambda _: None, {"key_added": ""}, InputError),
     ],
 )

@@ -28,7 +28,7 @@ _LEAST_MEMORY = 10_000_000
 
 def _with_a_unit(memory: ByteSize) -> ByteSize:
     if memory < _LEAST_MEMORY:
-        raise ValueError(f"is {memory:,} bytes: name the unit, as in {memory}GB")
+        raise ValueError(f"is {memory:,} bytes, less than any process needs: write the unit, as in 8GB")
     return memory
 
 

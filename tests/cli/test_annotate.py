@@ -166,6 +166,8 @@ def test_a_store_is_fitted_on_and_annotated(cli: Cli, make_file: MakeFile, model
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_a_run_is_not_taken_for_cells(cli: Cli, model: Path, fitted: Path, tmp_path: Path, verb: str) -> None:
-    said = cli("annotate", verb, model, "--model", fitted, "--out", tmp_path / "out.h5ad")
+    said = cli(
+        "annotate", verb, model, "--model", fitted, "--out", tmp_path / ("out.csv" if verb == "explain" else "out.h5ad")
+    )
     assert said.code == 1
     assert said.error.startswith(f"{model}: it holds a model (config.json), not cells")

@@ -110,7 +110,7 @@ def test_a_store_is_embedded_without_its_counts(cli: Cli, make_file: MakeFile, m
 def test_device_and_precision_are_options(cli: Cli, make_file: MakeFile, model: Path) -> None:
     path = make_file(cells=10)
     said = cli("embed", path, "--model", model, "--device=cuda:77")
-    assert said.error.startswith("device: 'cuda:77' was asked for")
+    assert said.error.startswith("device: 'cuda:77' is requested")
     said = cli("embed", path, "--model", model, "--device=cpu", "--precision=bfloat16")
     assert said.code == 0, said.err
     about = anndata.read_h5ad(path.with_name("cells.cell_lm.h5ad")).uns["cell_lm"]

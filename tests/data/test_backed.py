@@ -61,7 +61,7 @@ def test_files_and_memory_mix_in_one_pool(write: Callable[..., Path]) -> None:
     order = np.random.default_rng(1).permutation(120)
     batch, twin = pool.tokenise(order), pool.tokenise((order + 60) % 120)
     assert batch.genes.tolist() == twin.genes.tolist()
-    fetched = pool.fetch(order)
+    fetched = pool.load(order)
     assert pool.tokenise(order[:7], fetched).values.tolist() == batch[:7].values.tolist()
 
 

@@ -31,7 +31,7 @@ def test_keywords_go_over_ready_options():
         ({"scal": "counts", "gene_colum": "x"}, "scal, gene_colum. Did you mean scale and gene_column?"),
         ({"zzz": 1}, "unknown keyword: zzz. Cells are read with: layer, scale, gene_column, min_overlap, min_genes"),
         ({"read": {"layer": "counts"}}, "read is a dict. Give a cell_lm.data.ReadOptions"),
-        ({"scale": "log2"}, "scale='log2' is unknown. Choose one of: counts, log1p"),
+        ({"scale": "log3"}, "scale='log3' is unknown. Choose one of: counts, log1p, log2, log10, linear"),
         ({"layer": 3}, "layer is 3"),
         ({"gene_column": ""}, "gene_column is ''"),
         ({"min_overlap": 0}, "min_overlap is 0. Give a whole number from 1 on"),

@@ -36,7 +36,11 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_rules_for_some_files_go_over_those_for_all_the_later_over_the_earlier(tmp_path: Path) -> None:
     columns = read_columns(written(tmp_path, EXAMPLE))
-    plans = plan_sources([Path("x/pbmc3k.h5ad"), Path("lung.h5ad")], PrepareSettings(scale="log1p"), columns)
+    paths = [tmp_path / "x" / "pbmc3k.h5ad", tmp_path / "lung.h5ad"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    plans = plan_sources(paths, PrepareSettings(scale="log1p"), columns)
     first, second = (plan.settings() for plan in plans)
     assert first["tissue"] == second["tissue"] == {"constant": "blood"}
     assert first["malignancy"] == {"constant": "normal"}

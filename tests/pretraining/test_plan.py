@@ -66,7 +66,7 @@ def test_other_memory_is_planned_for_anew() -> None:
 
 def test_too_little_memory_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a step takes"):
-        pretrain([toy_cells()], open_config(memory="1MB"), tmp_path / "run", progress=False)
+        pretrain([toy_cells()], open_config(memory="20MB"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 

@@ -49,7 +49,9 @@ def test_the_folder_holds_what_it_should(whole: tuple[Path, Any]) -> None:
         "model",
     }
     assert sorted(p.name for p in (path / "checkpoints").iterdir()) == ["step-00000008", "step-00000012"]
-    assert PretrainConfig.model_validate_json((path / "config.json").read_text()) == toy_config()
+    values = json.loads((path / "config.json").read_text())
+    del values["checksum"]
+    assert PretrainConfig.model_validate(values) == toy_config()
 
 
 def test_the_data_are_described(whole: tuple[Path, Any]) -> None:

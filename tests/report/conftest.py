@@ -21,30 +21,6 @@ def make_audit(**counts: int) -> AuditSummary:
     return AuditSummary(sum(by_status.values()), 2 * max(used, 1), used, by_status, listed)
 
 
-def make_history(steps: int = 60) -> pd.DataFrame:
-    rng, step = np.random.default_rng(0), np.arange(1, steps + 1)
-    fall = np.exp(-step / 20)
-    train = pd.DataFrame(
-        {
-            "kind": "train",
-            "step": step,
-            "total": 2 + 3 * fall + rng.normal(0, 0.01, steps),
-            "masked": 1 + fall,
-            "masked_accuracy": 0.6 - 0.2 * fall,
-            "learning_rate": 1e-3 * fall,
-            "cells_per_second": 800.0 + step,
-            "seconds": 0.5 * step,
-        }
-    )
-    valid = train.iloc[9::10].assign(kind="valid", learning_rate=np.nan, cells_per_second=np.nan)
-    return pd.concat([train, valid]).sort_values(["step", "kind"], ignore_index=True)
-
-
-@pytest.fixture(scope="session")
-def history() -> pd.DataFrame:
-    return make_history()
-
-
 @pytest.fixture(scope="session")
 def annotation() -> Annotation:
     truth = ["alpha"] * 6 + ["beta"] * 3 + ["delta"]

@@ -16,6 +16,7 @@ from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn.attention import FullAttention, LatentAttention, Projections
 from cell_lm.nn.encoder import LatentEncoder, TokenEncoder
+from cell_lm.nn.layout import AttentionLayout, Segments
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.attribution.explained import Explained
 from cell_lm.tasks.attribution.rollout import _weights, attention_rollout
@@ -118,9 +119,10 @@ def averaging(attention: Projections) -> Projections:
 @pytest.mark.parametrize("kind", ["full", "all latents", "first latent"])
 def test_the_weights_of_a_layer_times_its_values_are_what_it_computes(kind: str) -> None:
     rows, context = (torch.randn(n, WIDTH, generator=torch.Generator().manual_seed(n)) for n in (3, 9))
-    shape = WIDTH, HEADS, HEAD_WIDTH
+    shape, cpu = (WIDTH, HEADS, HEAD_WIDTH), torch.device("cpu")
+    layout = AttentionLayout(Segments.equal(1, 3, cpu), Segments.equal(1, 9, cpu))
     if kind == "full":
-        module, said = averaging(FullAttention(*shape)), (rows, context, [3], [9])
+        module, said = averaging(FullAttention(*shape)), (rows, context, layout)
     else:
         module, said = averaging(LatentAttention(*shape)), (context[None], 1 if kind == "first latent" else None)
     weights = _weights(module, said)

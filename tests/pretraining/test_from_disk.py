@@ -160,7 +160,7 @@ def test_what_a_run_was_begun_on_names_the_store_by_its_hash(store: Path, tmp_pa
 STEADY = """
 import sys
 from pathlib import Path
-sys.path[:0] = [{here!r}, str(Path({here!r}).parent)]
+sys.path[:0] = {here!r}
 from test_from_disk import *
 
 def now():
@@ -181,7 +181,7 @@ print(after[0] - before[0], after[1] - before[1])
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_and_file_descriptors_are_flat_over_hundreds_of_batches(store: Path) -> None:
-    code = STEADY.format(here=str(Path(__file__).parent))
+    code = STEADY.format(here=[str(folder) for folder in Path(__file__).parents[:2]])
     done = subprocess.run([sys.executable, "-c", code, str(store)], capture_output=True, text=True, env=os.environ)
     assert done.returncode == 0, done.stderr
     grown, opened = map(int, done.stdout.split())

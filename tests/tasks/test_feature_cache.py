@@ -220,7 +220,7 @@ def test_cells_of_another_vocabulary_are_refused_also_where_they_are_known(model
 
 def test_a_model_goes_to_the_device_that_is_named(model, cells):
     assert place(model, "cpu") == torch.device("cpu")
-    with pytest.raises(ConfigError, match="'cuda:77' was asked for"):
+    with pytest.raises(ConfigError, match="'cuda:77' is requested"):
         embed_cells(model, cells, device="cuda:77")
     with pytest.raises(ConfigError, match="'gpu' is no device"):
         CellTypeClassifier(model, device="gpu").fit(cells, "cell_type")

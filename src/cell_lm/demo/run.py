@@ -40,9 +40,9 @@ LEFT = {MARK, "config.json", "data.json", "log.jsonl", "checkpoints", "tensorboa
 """All files of a demo folder; ``MARK`` marks it as one."""
 SETTINGS = {
     "batch_size": 128,
-    "steps": 50,
+    "steps": 40,
     "validate_every": 10,
-    "checkpoint_every": 50,
+    "checkpoint_every": 40,
     "token_budget": 32_768,
     "retain_graphs": 2,
     "learning_rate": 1e-3,

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from benchmarks.options import parser, run
+from benchmarks.options import data_if_given, parser, run
 from benchmarks.robustness_writers import measure
 
 MOST_BYTES, MOST_SECONDS, INTERNAL_ERROR = 1 << 30, 20, 70
@@ -43,6 +43,7 @@ class Ended(NamedTuple):
 def main() -> None:
     arguments = parser(__doc__, quick=f"{QUICK_BOMBS} bombs, fewer kills and flips", reads_data=False)
     options = arguments.parse_args()
+    data_if_given(options.data)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         figures: dict[str, float] = dict(bombs(work, QUICK_BOMBS if options.quick else None))

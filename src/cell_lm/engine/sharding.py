@@ -13,11 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from cell_lm.errors import ConfigError
 from cell_lm.nn.encoder import Layer
-
-_OLDEST = (2, 13)
-"""The release of torch from which FSDP2 finds the tensors in a dataclass that a module returns."""
 
 
 def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
@@ -33,17 +29,9 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
         Where this rank computes.
     ranks
         Number of ranks; with one, the model is not changed.
-
-    Raises
-    ------
-    ConfigError
-        This release of torch is too old.
     """
     if ranks == 1:
         return
-    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < _OLDEST:
-        found = f"training.sharding = 'full' with torch {torch.__version__}"
-        raise ConfigError(found, fix=f"Install torch {'.'.join(map(str, _OLDEST))} or newer, or do without sharding")
     mesh = init_device_mesh(device.type, (ranks,))
     for layer in [module for module in model.modules() if isinstance(module, Layer)]:
         fully_shard(layer, mesh=mesh)

@@ -1,6 +1,8 @@
-"""The map of an embedding: UMAP, reproducible for the same cells and seed."""
+"""The map of an embedding: UMAP by scanpy, reproducible for the same cells and seed."""
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,7 +45,19 @@ def umap_coordinates(embedding: ArrayLike, seed: int = 0) -> NDArray[np.float32]
         found = f"{bad} of {len(matrix)} cells have NaN or infinite values"
         raise InputError(found, where="UMAP", fix="Leave them out")
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    from cell_lm.plots.umap_layout import layout  # numba takes a second, and most of what uses this module draws no map
+    return _layout(matrix / np.maximum(norms, np.finfo(np.float32).tiny), seed)
 
-    unit = matrix / np.maximum(norms, np.finfo(np.float32).tiny)
-    return layout(unit, min(NEIGHBOURS, len(unit) - 1), seed)
+
+def _layout(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    # Imported here: scanpy and umap-learn take seconds, and most of what uses this module draws no map.
+    import anndata
+    import scanpy
+
+    cells = anndata.AnnData(shape=(len(unit), 0), obsm={"embedding": unit})
+    neighbours = min(NEIGHBOURS, len(unit) - 1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # "sklearn" is exact; the approximate search, scanpy's default for many cells, fails with pynndescent 0.7.
+        scanpy.pp.neighbors(cells, neighbours, use_rep="embedding", transformer="sklearn", random_state=seed)
+        scanpy.tl.umap(cells, random_state=seed)
+    return np.asarray(cells.obsm["X_umap"], dtype=np.float32)

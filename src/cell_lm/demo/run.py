@@ -39,10 +39,10 @@ LEFT = {MARK, "config.json", "data.json", "log.jsonl", "checkpoints", "tensorboa
 }
 """All files of a demo folder; ``MARK`` marks it as one."""
 SETTINGS = {
-    "batch_size": 128,
-    "steps": 40,
-    "validate_every": 10,
-    "checkpoint_every": 40,
+    "batch_size": 64,
+    "steps": 18,
+    "validate_every": 6,
+    "checkpoint_every": 18,
     "token_budget": 32_768,
     "retain_graphs": 2,
     "learning_rate": 1e-3,

@@ -116,9 +116,11 @@ def test_a_file_cut_off_says_so(cells: AnnData, tmp_path: Path) -> None:
 
 
 def test_a_folder_with_several_matrices_or_none_asks_for_one(real: AnnData, tmp_path: Path) -> None:
-    mtx_geo(real, tmp_path)
-    assert "2 matrices lie in the folder (GSM1_a_matrix.mtx.gz, GSM2_b_matrix.mtx.gz)" in refusal(tmp_path)
-    assert f"There is one in {tmp_path}: name that" in refusal(tmp_path.parent)
+    folder = tmp_path / "parent" / "several"
+    folder.mkdir(parents=True)
+    mtx_geo(real, folder)
+    assert "2 matrices lie in the folder (GSM1_a_matrix.mtx.gz, GSM2_b_matrix.mtx.gz)" in refusal(folder)
+    assert f"There is one in {folder}: name that" in refusal(folder.parent)
     (tmp_path / "empty").mkdir()
     assert "no matrix (.mtx) lies in the folder" in refusal(tmp_path / "empty")
 

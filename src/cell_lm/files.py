@@ -27,6 +27,7 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 CHECKSUM = "checksum"
 """Key of a JSON object that holds the SHA-256 of all its other values."""
+_OTHER = "Choose another --out"
 _NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet read a formula."""
@@ -51,6 +52,17 @@ def refuse_to_overwrite(path: Path, *, force: bool) -> None:
     """Raise :class:`InputError` if ``path`` exists and ``force`` is not set."""
     if os.path.lexists(path) and not force:
         raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise :class:`InputError` if no file or folder can be made at ``path``, without making anything."""
+    folder = path.absolute().parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder", where=str(path), fix=_OTHER)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{folder} cannot be written to", where=str(path), fix=_OTHER)
 
 
 def refuse_special_file(path: Path) -> None:

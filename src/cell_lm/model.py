@@ -27,6 +27,7 @@ from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter, mix
 from cell_lm.nn.encoder import build_encoder
 from cell_lm.nn.heads import ExpressionHead, MalignancyHead, ProjectionHead
+from cell_lm.terminal import refuse_uncallable
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ class CellLM(nn.Module):
         GeneError
             The cells are aligned to another vocabulary.
         """
+        refuse_uncallable(progress)
         if cells.vocabulary.hash != self.vocabulary.hash:
             raise GeneError(
                 f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's",

@@ -13,6 +13,7 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
+from cell_lm.data.cautions import cautions
 from cell_lm.data.cells import CellData
 from cell_lm.data.cells import align as align
 from cell_lm.data.cells import gene_names as gene_names
@@ -51,6 +52,8 @@ class CheckReport:
         The other matrices, each as a value for ``layer=``.
     remarks : tuple of str
         Choices made to read the file.
+    warnings : tuple of str
+        What may not be meant: empty droplets, few genes, repeated names of cells.
     obs_columns : tuple of str
         Columns of ``obs``.
     audit : GeneAudit or None
@@ -78,6 +81,7 @@ class CheckReport:
     place: str | None = None
     layers: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     obs_columns: tuple[str, ...] = ()
     audit: GeneAudit | None = None
     scale: ScaleReport | None = None
@@ -104,6 +108,7 @@ class CheckReport:
             ("genes per cell", " / ".join(f"{n:,}" for n in self.genes_per_cell or ())),
             ("labels", _listed(self.labels)),
             ("malignancy", _listed(self.malignancy_counts)),
+            *(("warning", warning) for warning in self.warnings),
             *(("problem", problem) for problem in self.problems),
         ]
         return "\n".join([self.name, *(f"  {what}: {text}" for what, text in lines if text)])
@@ -165,6 +170,7 @@ def check(
         place=source.place,
         layers=source.elsewhere,
         remarks=(*source.remarks, *notes),
+        warnings=parts.warnings(expressed, source),
         obs_columns=tuple(map(str, source.obs.columns)),
         audit=parts.audit,
         scale=parts.scale,
@@ -216,6 +222,11 @@ class _Parts(NamedTuple):
     audit: GeneAudit | None
     scale: ScaleReport | None
     malignancy: NDArray[np.int8] | None
+
+    def warnings(self, expressed: NDArray[np.int64] | None, source: Source) -> tuple[str, ...]:
+        """Return what may not be meant; ``expressed`` is the number of genes in each cell, where it is known."""
+        found, coverage = (len(self.audit.found), self.audit.coverage) if self.audit else (0, 0.0)
+        return tuple(cautions(expressed, found, coverage, source.obs.index))
 
     def expressed(self, X: Matrix) -> NDArray[np.int64] | None:
         """Return the number of expressed genes of the vocabulary in each cell; None where it is undefined."""

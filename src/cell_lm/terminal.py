@@ -1,6 +1,30 @@
-"""Text for a terminal: names in files can contain any character."""
+"""What a terminal shows: text, in which names from files can contain any character, and progress."""
 
 from __future__ import annotations
+
+from cell_lm.errors import ConfigError
+
+
+def refuse_uncallable(progress: object, *, flag: bool = False) -> None:
+    """Raise :class:`~cell_lm.errors.ConfigError` for a ``progress`` that cannot be called.
+
+    Parameters
+    ----------
+    progress
+        As a user gave it.
+    flag
+        Whether True and False are valid, too; they show a progress bar or none.
+    """
+    if progress is None or callable(progress) or (flag and isinstance(progress, bool)):
+        return
+    fix = "Give a function that is called with the number of cells completed since the last call"
+    raise ConfigError(f"progress is {progress!r:.40}", fix=f"{fix}, or True or False" if flag else f"{fix}, or None")
+
+
+def refuse_other_than_flag(progress: object) -> None:
+    """Raise :class:`~cell_lm.errors.ConfigError` for a ``progress`` that is neither True nor False."""
+    if not isinstance(progress, bool):
+        raise ConfigError(f"progress is {progress!r:.40}", fix="Give True or False")
 
 
 def escaped(text: str) -> str:

@@ -119,3 +119,32 @@ def test_odd_names_do_not_reach_the_terminal_as_they_are(cli: Cli, make_file: Ma
     assert said.code == 0
     assert "\x1b" not in said.out
     assert said.out.count("\n") == cli("check", make_file("plain.h5ad")).out.count("\n")
+
+
+def empty(adata: AnnData) -> None:
+    """Leave two genes in most of the cells, as in droplets without a cell."""
+    X = adata.X.toarray()
+    X[6:] = 0
+    X[6:, 3:5] = 1
+    adata.X = X
+
+
+def test_it_warns_of_what_may_not_be_meant(cli: Cli, make_file: MakeFile) -> None:
+    path = make_file(change=empty)
+    said = cli("check", path)
+    told = [line[19:] for line in said.out.splitlines() if line.startswith("  warning")]
+    assert said.code == 0
+    assert "half of the cells express 2 genes or fewer" in told[0]
+    assert told[1].startswith("only 1,200 genes (")
+    assert "would leave out 54 of 60 cells, which express fewer than 200 genes" in told[2]
+    assert len(json.loads(cli("check", path, "--json").out)["warnings"]) == 3
+    followed = cli("check", path, "--min-genes=200")
+    assert "empty droplets" not in followed.out
+    assert followed.code == 0
+
+
+def test_it_warns_of_repeated_names_of_cells(cli: Cli, make_file: MakeFile) -> None:
+    path = make_file(change=lambda adata: setattr(adata, "obs_names", ["a"] * 2 + list(adata.obs_names[2:])))
+    said = cli("check", path)
+    assert said.code == 0
+    assert "warning          2 cells share their name with another one (the first: 'a')" in said.out

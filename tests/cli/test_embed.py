@@ -107,6 +107,21 @@ def test_a_store_is_embedded_without_its_counts(cli: Cli, make_file: MakeFile, m
     assert {"row", "malignancy"} <= set(adata.obs)
 
 
+def test_a_damaged_store_is_used_only_where_it_is_asked_for(
+    cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path
+) -> None:
+    assert cli("prepare", make_file(cells=30), "--out", tmp_path / "store").code == 0
+    counts = next((tmp_path / "store").rglob("counts.npy"))
+    counts.write_bytes(counts.read_bytes()[:-1] + b"\x05")
+    columns = [["--label=source", "--out", tmp_path / "ann"], []]
+    for words in (["embed", tmp_path / "store"], ["annotate", "fit", tmp_path / "store", *columns[0]]):
+        assert "it is damaged: its SHA-256" in cli(*words, "--model", model).error
+    said = cli("embed", tmp_path / "store", "--model", model, "--no-verify")
+    assert said.code == 0, said.err
+    said = cli("annotate", "fit", tmp_path / "store", *columns[0], "--model", model, "--no-verify")
+    assert "SHA-256" not in said.err
+
+
 def test_device_and_precision_are_options(cli: Cli, make_file: MakeFile, model: Path) -> None:
     path = make_file(cells=10)
     said = cli("embed", path, "--model", model, "--device=cuda:77")
@@ -121,3 +136,12 @@ def test_device_and_precision_are_options(cli: Cli, make_file: MakeFile, model: 
 def test_the_scale_has_two_spellings(cli: Cli, make_file: MakeFile, model: Path, spelling: str) -> None:
     said = cli("embed", make_file(cells=10), "--model", model, spelling, "log1p")
     assert 'said to be log1p (scale="log1p")' in said.error
+
+
+def test_selected_genes_are_warned_of_once(cli: Cli, make_file: MakeFile, model: Path) -> None:
+    said = cli("embed", make_file(cells=12), "--model", model)
+    assert said.code == 0
+    warnings = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: only 1,200 genes (")
+    assert "warning" not in cli("embed", make_file(cells=12), "--model", model, "--force", "--quiet").err

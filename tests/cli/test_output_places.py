@@ -12,8 +12,9 @@ import pytest
 from typed import Cli
 
 from cell_lm import tl
+from cell_lm.cli.inputs import Inputs
 from cell_lm.cli.outputs import refuse_key, refuse_output, refuse_output_file
-from cell_lm.errors import InputError
+from cell_lm.errors import ConfigError, InputError
 
 MakeFile = Callable[..., Path]
 
@@ -239,3 +240,35 @@ def test_a_link_that_leads_to_itself_is_one_line(
     said = cli(*words)
     assert said.code == 1
     assert "loop" in said.error or "absent" in said.error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain", "absent.h5ad"],
+        ["pretrain", "absent.h5ad", "--ray-workers=2"],
+        ["prepare", "absent.h5ad"],
+        ["genes", "pretrain", "absent.tsv"],
+        ["download", "pbmc3k", "--mirror=absent"],
+        ["demo"],
+    ],
+)
+@pytest.mark.parametrize("out", ["file/new", "file/new/newer", "loop/new"])
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(
+    cli: Cli, tmp_path: Path, words: list[str], out: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("mine")
+    Path("loop").symlink_to("loop")
+    said = cli(*words, "--out", out)
+    assert said.code == 1
+    assert said.error == f"{out}: {tmp_path / out.partition('/')[0]} is not a folder. Choose another --out."
+    assert Path("file").read_text() == "mine"
+
+
+def test_two_links_to_themselves_are_two_files(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).symlink_to(name)
+    assert len(Inputs.gather([tmp_path / "a", tmp_path / "b"], [], [], None).files) == 2
+    with pytest.raises(ConfigError, match="named twice"):
+        Inputs.gather([tmp_path / "a", tmp_path / "a"], [], [], None)

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import errno
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from cell_lm import files, model_folder
 from cell_lm.engine import checkpoint
 from cell_lm.engine.checkpoint import FILES, MANIFEST, verify
 from cell_lm.engine.log import RunLog
+from cell_lm.engine.sharding import load_weights
 from cell_lm.errors import CellLMError, ModelError, TrainingError
+from cell_lm.files import with_checksum, write_json
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from toy_run import after, finish, partials, rows, same, start, tensors, toy_cells, toy_config
@@ -147,6 +153,56 @@ def test_a_flipped_bit_in_the_newest_checkpoint_is_named_and_the_one_before_is_u
     verify(path / "checkpoints" / "step-00000012")
     assert same(tensors(path, 12), tensors(finished, 12))
     assert rows(path) == rows(finished)
+
+
+def forge(folder: Path, name: str, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the tensors or the state of a checkpoint, and its hashes with them."""
+    path = folder / name
+    values = json.loads(path.read_text()) if name == "state.json" else load_file(path)
+    change(values)
+    path.write_text(json.dumps(values)) if name == "state.json" else save_file(values, path)
+    write_json(folder / MANIFEST, with_checksum({"format": checkpoint.FORMAT, "files": checkpoint._manifest(folder)}))
+
+
+def widen(values: dict[str, Any]) -> None:
+    name = min(name for name, tensor in values.items() if tensor.ndim == 2)
+    values[name] = torch.zeros(values[name].shape[0] + 1, values[name].shape[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("model.safetensors", widen),
+        ("model.safetensors", lambda values: values.pop(min(values))),
+        ("model.safetensors", lambda values: values.update(strange=torch.zeros(2))),
+        ("optimizer.safetensors", widen),
+        ("optimizer.safetensors", lambda values: values.update({"strange/exp_avg": torch.zeros(2)})),
+    ],
+)
+def test_a_checkpoint_of_another_model_is_passed_over_though_its_hashes_are_right(
+    tmp_path: Path, finished: Path, name: str, change: Callable[[dict[str, Any]], object]
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    forge(path / "checkpoints" / "step-00000012", name, change)
+    assert run(path, resume=True).resumed_from == 8
+    note = next(row["message"] for row in rows(path, "note") if "passed over" in row["message"])
+    assert f"step-00000012/{name}: does not fit the model of the run" in note
+    assert same(tensors(path, 12), tensors(finished, 12))
+
+
+@pytest.mark.parametrize("value", ["12", None, True, [1], 1.5])
+def test_a_state_of_another_type_is_one_clear_error(tmp_path: Path, finished: Path, value: Any) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    forge(path / "checkpoints" / "step-00000012", "state.json", lambda values: values.update(examples=value))
+    with pytest.raises(ModelError, match="'examples'"):
+        run(path, resume=True)
+
+
+def test_weights_of_another_shape_are_one_clear_error() -> None:
+    with pytest.raises(ModelError, match="does not fit the model of the run"):
+        load_weights(torch.nn.Linear(2, 3), {"weight": torch.zeros(3, 5), "bias": torch.zeros(3)})
 
 
 def test_if_no_checkpoint_is_whole_nothing_is_resumed_and_nothing_changed(tmp_path: Path, finished: Path) -> None:

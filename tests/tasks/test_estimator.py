@@ -222,3 +222,32 @@ def test_a_task_of_another_kind_inherits_reading_and_saving(reference, query, pl
 def test_coverage_takes_whatever_holds_cells(fitted, query):
     panel = query[:, :350].copy()
     assert fitted.coverage(panel, min_overlap=10) == fitted.coverage(from_anndata(panel, min_overlap=10))
+
+
+@pytest.mark.parametrize("kind", ["adata", "file", "store"])
+def test_a_column_that_is_given_as_its_values_is_named(kind, model, places, everything):
+    data: Data = {"adata": everything, "file": places / "cells.h5ad", "store": places / "store"}[kind]
+    column = everything.obs["cell_type"]
+    with pytest.raises(InputError, match=r"asked for by a Series\. Give its name, 'cell_type'"):
+        CellTypeClassifier(model).fit(data, column)
+    with pytest.raises(InputError, match=r"asked for by a Series\. Give its name, 'donor'"):
+        CellTypeClassifier(model).fit(data, "cell_type", groups=everything.obs["donor"])
+    with pytest.raises(InputError, match=r"asked for by a ndarray\. Give its name as a text"):
+        CellTypeClassifier(model).fit(data, column.to_numpy())
+
+
+def test_values_to_evaluate_by_are_refused_as_a_column(fitted, query):
+    with pytest.raises(InputError, match="Give its name, 'cell_type'"):
+        fitted.evaluate(query, query.obs["cell_type"])
+
+
+@pytest.mark.parametrize("progress", ["yes", True, 1])
+def test_a_progress_that_cannot_be_called_is_refused_before_any_work(progress, fitted, model, query):
+    for work in (
+        lambda: CellTypeClassifier(model).fit(query, "cell_type", progress=progress),
+        lambda: fitted.predict(query, progress=progress),
+        lambda: fitted.evaluate(query, "cell_type", progress=progress),
+        lambda: model.encode(from_anndata(query), progress=progress),
+    ):
+        with pytest.raises(ConfigError, match=r"progress is .*Give a function"):
+            work()

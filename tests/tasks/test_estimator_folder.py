@@ -10,7 +10,7 @@ import pytest
 
 from cell_lm import model_folder
 from cell_lm.errors import InputError, ModelError, OutputError
-from cell_lm.files import with_checksum
+from cell_lm.files import sha256, with_checksum
 from cell_lm.tasks import CellTypeClassifier, Classifier, Estimator, MajorityBaseline, folder
 from typed_cells import tiny_model
 
@@ -137,7 +137,7 @@ EDITS: tuple[Callable[[dict], object], ...] = (
     lambda values: values.update(new_key=1),
     lambda values: values["reference"].update(label="tissue"),
     lambda values: values["params"].update(seed=4),
-    lambda values: values["files"].pop("model/README.md"),
+    lambda values: values["files"].pop("model/vocabulary.json"),
     lambda values: values["values"]["learned"]["selection"].update(temperature=2.0),
 )
 FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
@@ -160,13 +160,11 @@ FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
         (drop("model/config.json"), "config.json: it is missing"),
         (drop("model/model.safetensors"), "model.safetensors: it is missing"),
         (drop("model/vocabulary.json"), "vocabulary.json: it is missing"),
-        (drop("model/README.md"), "README.md: it is missing"),
         (cut("estimator.json"), "estimator.json: it cannot be read"),
         (cut("arrays.safetensors"), "arrays.safetensors: its SHA-256"),
         (flip("arrays.safetensors"), "arrays.safetensors: its SHA-256"),
         (flip("model/model.safetensors"), "model.safetensors: its SHA-256"),
         (flip("model/config.json"), "config.json: its SHA-256"),
-        (flip("model/README.md"), "README.md: its SHA-256"),
         (cut("model/vocabulary.json"), "vocabulary.json: its SHA-256"),
         (lambda saved: (saved / "estimator.json").write_text("[]"), "not a JSON object"),
         (lambda saved: (saved / "estimator.json").write_bytes(b"\xff\xfe"), "estimator.json: it cannot be read"),
@@ -217,4 +215,13 @@ def test_a_folder_says_which_estimator_it_holds(saved, reference_cells, tmp_path
 def test_every_file_of_the_folder_is_in_its_manifest(saved):
     files = json.loads((saved / "estimator.json").read_text())["files"]
     there = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
-    assert there == {*files, "estimator.json"}
+    assert there == {*files, "estimator.json", "model/README.md"}
+
+
+@pytest.mark.parametrize("change", [flip("model/README.md"), drop("model/README.md")])
+@pytest.mark.parametrize("hashed", [False, True])
+def test_the_card_of_the_model_may_be_edited(saved, change, hashed):
+    if hashed:  # as earlier versions did
+        forge(lambda values: values["files"].update({"model/README.md": sha256(saved / "model" / "README.md")}))(saved)
+    change(saved)
+    assert CellTypeClassifier.load(saved).classes_.size

@@ -11,7 +11,7 @@ import typer
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import COMPUTING, WRITING, CellsOrStore, Device, Fitted, Force, Model, Precision
+from cell_lm.cli.options import COMPUTING, WRITING, CellsOrStore, Device, Fitted, Force, Model, NoVerify, Precision
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -81,12 +81,14 @@ def fit(
     read: ReadOptions,
     device: Device = "auto",
     precision: Precision = "float32",
+    no_verify: NoVerify = False,
     force: Force = False,
 ) -> int:
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
     from cell_lm.cli.outputs import refuse_output_folder
-    from cell_lm.data.opening import open_data
+    from cell_lm.data.opening import is_store, open_data
+    from cell_lm.data.store import Store
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
     from cell_lm.tasks import folder
@@ -98,7 +100,8 @@ def fit(
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
-    reference = open_data(cells, encoder.vocabulary, read)
+    held = Store.open(cells, verify=not no_verify) if is_store(cells) else cells
+    reference = open_data(held, encoder.vocabulary, read)
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
@@ -153,12 +156,13 @@ def predict(
             rich_help_panel=COMPUTING,
         ),
     ] = None,
+    no_verify: NoVerify = False,
     force: Force = False,
 ) -> int:
     """Read the cells, predict, write the copy, show the predicted types."""
     keep_large_blocks()
     from cell_lm import tl
-    from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, write_cells_file
+    from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, warn_of, write_cells_file
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.data.obs.labels import read_labels
     from cell_lm.engine.device import choose_device
@@ -169,7 +173,7 @@ def predict(
     choose_device(device)
     classifier = Classifier.load(model)
     says.note(f"reading {cells}")
-    data = read_file_or_store(cells, classifier.vocabulary, read)
+    data = read_file_or_store(cells, classifier.vocabulary, read, verify=not no_verify)
     labels = None if truth is None else read_labels(obs_of(data, truth), truth, where=str(cells))
     with naming(cells), says.progress("annotating", len(data)) as done:
         made = tl.annotate(data, classifier, read=read, device=device, precision=precision, progress=done)
@@ -180,6 +184,7 @@ def predict(
         _show_scores(adata, labels, says)
     for line in coverage(adata.uns["cell_lm_annotation"]):
         says.result(line)
+    warn_of(adata.uns["cell_lm_annotation"], says)
     says.result(f"written: {copy} (obs {LABEL}, {CONFIDENCE})")
     return 0
 

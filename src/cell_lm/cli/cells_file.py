@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from anndata import AnnData
 
 from cell_lm.cli.console import Messages
 from cell_lm.data import ReadOptions, Store, from_anndata, read_anndata
+from cell_lm.data.cautions import empty_droplets, selected_genes
 from cell_lm.data.formats.writable import check_writable, make_writable
 from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.opening import is_store, refuse_models
@@ -34,8 +36,10 @@ def naming(path: Path) -> Iterator[None]:
         raise type(error)(error.found, where=f"{path}{where.removeprefix('adata')}", fix=error.fix) from None
 
 
-def read_file_or_store(path: Path, vocabulary: Vocabulary | None, read: ReadOptions) -> AnnData | Store:
-    """Open a store, or read a file as :func:`read_cells_file` does.
+def read_file_or_store(
+    path: Path, vocabulary: Vocabulary | None, read: ReadOptions, *, verify: bool = True
+) -> AnnData | Store:
+    """Open a store, whose files are hashed with ``verify``, or read a file as :func:`read_cells_file` does.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def read_file_or_store(path: Path, vocabulary: Vocabulary | None, read: ReadOpti
         options = " and ".join(f"--{name.replace('_', '-')}" for name in read.changed)
         found = f"{options} given for a store, whose cells were read by cell-lm prepare"
         raise InputError(found, where=str(path), fix="Leave it out, or prepare the store again with it")
-    return Store.open(path, vocabulary=vocabulary)
+    return Store.open(path, vocabulary=vocabulary, verify=verify)
 
 
 def obs_of(data: AnnData | Store, column: str) -> pd.DataFrame:
@@ -80,6 +84,16 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
     finally:
         del adata.obs[_ROW]
     return adata[rows].copy() if kept.dropped else adata
+
+
+def warn_of(about: Mapping[str, Any], says: Messages) -> None:
+    """Warn of empty droplets and selected genes, from the record of a result in ``uns``; never for cells of a store."""
+    if "genes_found" not in about:
+        return
+    found, coverage = int(about["genes_found"]), float(about["coverage"])
+    for text in (empty_droplets(float(about["median_genes"]), found), selected_genes(found, coverage)):
+        if text is not None:
+            says.warn(text)
 
 
 def write_cells_file(adata: AnnData, path: Path, says: Messages, *, force: bool = False) -> None:

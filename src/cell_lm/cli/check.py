@@ -116,6 +116,8 @@ def _tell(found: CheckReport, says: Messages, lines: Sequence[tuple[str, str]]) 
     says.result(one_line(found.name), style="bold")
     for what, text in lines:
         says.result(f"  {what:<16} {one_line(text)}")
+    for warning in found.warnings:
+        says.result(f"  {'warning':<16} {one_line(warning)}", style="yellow")
     for problem in found.problems:
         says.result(f"  {'problem':<16} {one_line(problem)}", style="red")
     if found.ok:
@@ -195,5 +197,6 @@ def _as_json(found: CheckReport) -> dict[str, JSON]:
         "unlabelled": found.unlabelled,
         "malignancy": None if found.malignancy_counts is None else dict(found.malignancy_counts),
         "remarks": list(found.remarks),
+        "warnings": list(found.warnings),
         "obs_columns": list(found.obs_columns),
     }

@@ -99,6 +99,11 @@ class Messages:
         if not self.quiet:
             self._err.print(Text(" " * indent + one_line(text), style="dim"))
 
+    def warn(self, text: str) -> None:
+        """Print a warning on standard error in one line, unless quiet."""
+        if not self.quiet:
+            show_warning(text)
+
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
         """Show a bar on a terminal; yields a function that advances it by a part of ``total``."""

@@ -9,7 +9,7 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import coverage, messages
-from cell_lm.cli.options import WRITING, CellsOrStore, Device, Force, Model, Precision
+from cell_lm.cli.options import WRITING, CellsOrStore, Device, Force, Model, NoVerify, Precision
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -55,12 +55,13 @@ def embed(
     read: ReadOptions,
     device: Device = "auto",
     precision: Precision = "float32",
+    no_verify: NoVerify = False,
     force: Force = False,
 ) -> int:
     """Read the cells, embed them, write the copy."""
     keep_large_blocks()
     from cell_lm import tl
-    from cell_lm.cli.cells_file import naming, read_file_or_store, write_cells_file
+    from cell_lm.cli.cells_file import naming, read_file_or_store, warn_of, write_cells_file
     from cell_lm.cli.outputs import refuse_key, refuse_output_file
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
@@ -71,7 +72,7 @@ def embed(
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
-    data = read_file_or_store(cells, encoder.vocabulary, read)
+    data = read_file_or_store(cells, encoder.vocabulary, read, verify=not no_verify)
     with naming(cells), says.progress("embedding", len(data)) as done:
         made = tl.embed(data, encoder, read=read, key_added=key, device=device, precision=precision, progress=done)
     adata: AnnData = data if made is None else made
@@ -81,6 +82,7 @@ def embed(
     says.note(f"on {about['device']}, in {about['precision']}")
     for line in coverage(about):
         says.result(line)
+    warn_of(about, says)
     says.result(f"written: {copy}")
     says.note("next:")
     says.note(f'scanpy.pp.neighbors(adata, use_rep="{key}")', indent=2)

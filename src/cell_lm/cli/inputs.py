@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from cell_lm.cli.console import Messages
 from cell_lm.data import NORMAL, TUMOUR, UNKNOWN, CellData, MalignancyColumn, ReadOptions, read_cells
 from cell_lm.data.backed import BackedCells, open_backed
+from cell_lm.data.cautions import selected_genes
 from cell_lm.data.opening import BACKED_ABOVE, is_store, refuse_models, stays_on_disk
 from cell_lm.data.protocol import Dataset
 from cell_lm.data.store import Store
@@ -158,6 +160,9 @@ class Inputs:
         if self.column is not None and whole is None and self.column.column not in cells.obs:
             yield f"no obs column '{self.column.column}': the malignancy of its cells counts as unknown"
         yield cells.audit.summary()
+        selected = selected_genes(len(cells.audit.found), cells.audit.coverage)
+        if selected is not None:
+            yield f"warning: {selected}"
 
     def _refuse_absent_column(self, datasets: Sequence[Dataset]) -> None:
         """Refuse a malignancy column that no file has; one of several files may lack it."""
@@ -182,7 +187,7 @@ def _files(datasets: Sequence[Dataset]) -> list[CellData | BackedCells]:
 
 
 def _identity(path: Path) -> str:
-    return str(path.resolve())
+    return os.path.realpath(path)
 
 
 def _refuse_repeats(files: Sequence[Path]) -> None:

@@ -58,6 +58,16 @@ Samples = Annotated[
     ),
 ]
 
+NoVerify = Annotated[
+    bool,
+    typer.Option(
+        "--no-verify",
+        help="Do not check the hashes of a store. By default each file is hashed once, and again after it changes; "
+        "without the check, damage can change the result unnoticed.",
+        rich_help_panel=READING,
+    ),
+]
+
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace an output that already exists.", rich_help_panel=WRITING),

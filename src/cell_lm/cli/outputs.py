@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from cell_lm.errors import InputError
-from cell_lm.files import refuse_special_file, refuse_to_overwrite, refuse_to_replace
+from cell_lm.files import refuse_special_file, refuse_to_overwrite, refuse_to_replace, refuse_unwritable
 
 _OTHER = "Choose another --out"
 _FOLDERS = {
@@ -54,13 +54,7 @@ def refuse_output(path: Path, *, force: bool, inputs: Sequence[Path | str | None
         raise InputError("it is a symbolic link that leads nowhere", where=str(path), fix=_OTHER)
     _refuse_folders_of_ours(path, own)
     refuse_to_overwrite(path, force=force)
-    folder = path.absolute().parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder", where=str(path), fix=_OTHER)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written to", where=str(path), fix=_OTHER)
+    refuse_unwritable(path)
 
 
 def refuse_output_file(

@@ -12,6 +12,7 @@ import typer
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
+from cell_lm.cli.options import NoVerify
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def pretrain(
     memory: run.Memory = None,
     dry_run: run.DryRun = False,
     backed: run.Backed = False,
-    no_verify: run.NoVerify = False,
+    no_verify: NoVerify = False,
     resume: run.Resume = False,
     ray_workers: run.RayWorkers = None,
     report: run.Report = True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class RunData:
     @staticmethod
     def _find(folder: Path) -> Path | None:
         """Return the description in a run folder, or next to the model folder in one."""
-        places = (folder / _DATA, folder.resolve().parent / _DATA)
+        places = (folder / _DATA, Path(os.path.realpath(folder)).parent / _DATA)
         return next((path for path in places if path.is_file() and not (folder / "manifest.json").exists()), None)
 
     @classmethod

@@ -198,16 +198,6 @@ FreezeGeneVectors = Annotated[
     ),
 ]
 
-NoVerify = Annotated[
-    bool,
-    typer.Option(
-        "--no-verify",
-        help="Do not check the hashes of a store. By default each file is hashed once, and again after it changes; "
-        "without the check, damage can change the result unnoticed.",
-        rich_help_panel=READING,
-    ),
-]
-
 Backed = Annotated[
     bool,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def describe_run(
     training, encoder = config.training, config.encoder
     steps, cells = int(history["step"].max()), sum(one.cells for one in datasets)
     return ReportData(
-        title=f"Pretraining {run.resolve().name}",
+        title=f"Pretraining {Path(os.path.realpath(run)).name}",
         summary=f"{steps:,} of {training.steps:,} steps of {training.batch_size:,} cells on {cells:,} cells.",
         parameters=model.parameter_count(),
         model=f"{config.preset}: {encoder.attention} attention, {encoder.layers} layers of width {encoder.width}",

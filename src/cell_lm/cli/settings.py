@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from pydantic import BaseModel
 
 from cell_lm.config import PRESETS, EncoderConfig, GraphMAEConfig, PretrainConfig, parse, resolve_config
 from cell_lm.errors import ConfigError
-from cell_lm.reading import parse_toml
+from cell_lm.reading import UnreadableError, parse_toml
 
 _EXAMPLES: dict[type[BaseModel], str] = {PretrainConfig: "training.steps", GraphMAEConfig: "steps"}
 
@@ -63,8 +62,8 @@ def _advice(name: str, known: list[str]) -> str:
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        return parse_toml(f"value = {text}")["value"]
+    except UnreadableError:
         return text
 
 

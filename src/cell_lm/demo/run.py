@@ -24,7 +24,7 @@ from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.demo import contents
 from cell_lm.demo.folds import DATASET, MARK, METHOD, Fold, donors_left_out, forget, leave_donors_out, pool, run_fold
 from cell_lm.evaluation.saved_splits import Splits
-from cell_lm.files import refuse_to_overwrite, refuse_to_replace, write_json
+from cell_lm.files import refuse_to_overwrite, refuse_to_replace, refuse_unwritable, write_json
 from cell_lm.pretraining import RunResult
 from cell_lm.report import Annotation, write_report
 
@@ -120,6 +120,7 @@ def run_demo(
 
 def _make_room(out: Path, *, force: bool) -> None:
     """Remove what an earlier demo left, and nothing else."""
+    refuse_unwritable(out)
     refuse_to_overwrite(out, force=force)
     refuse_to_replace(out, kind="a demo", mark=MARK, names=LEFT)
     if out.exists():

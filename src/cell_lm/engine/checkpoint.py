@@ -12,9 +12,10 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import safetensors.torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from cell_lm.engine.disk import remove_partial, writing
@@ -26,6 +27,7 @@ MODEL, OPTIMISER, STATE, MANIFEST = "model.safetensors", "optimizer.safetensors"
 FILES = (MODEL, OPTIMISER, STATE)
 FORMAT = 1
 """Version of the checkpoint's layout."""
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,46 @@ def verify(folder: Path) -> None:
             raise ModelError(f"cannot be read ({reason(error)})", where=str(path)) from None
         if files[name] != {"sha256": found, "size": size}:
             raise ModelError(f"is damaged ({size:,} bytes, not those that {MANIFEST} names)", where=str(path))
+
+
+def refuse_misfit(folder: Path, shapes: Shapes) -> None:
+    """Refuse a checkpoint of another model; only the headers of its files are read.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+    shapes
+        Shape of every tensor of the model, by name.
+
+    Raises
+    ------
+    ModelError
+        Names the first file with a tensor that the model lacks, of another shape or missing.
+    """
+    held = _read_shapes(folder / MODEL)
+    moments = {name.rpartition("/")[0]: shape for name, shape in _read_shapes(folder / OPTIMISER).items() if shape}
+    strange = [name for name in held.keys() | shapes.keys() if held.get(name) != shapes.get(name)]
+    if strange:
+        raise _misfit(folder / MODEL, min(strange), held, shapes)
+    strange = [name for name, shape in moments.items() if shapes.get(name) != shape]
+    if strange:
+        raise _misfit(folder / OPTIMISER, min(strange), moments, shapes)
+
+
+def _misfit(path: Path, name: str, held: Shapes, shapes: Shapes) -> ModelError:
+    found, wanted = (str(list(one[name])) if name in one else "missing" for one in (held, shapes))
+    told = f"does not fit the model of the run ('{name}' is {found}, in the model {wanted})"
+    return ModelError(told, where=str(path))
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every tensor of a file that is not a single number."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"cannot be read ({error})", where=str(path)) from None
 
 
 class Checkpoints:
@@ -137,10 +179,15 @@ class Checkpoints:
             self.path(step).replace(doomed)
             shutil.rmtree(doomed)
 
-    def newest_whole(self) -> tuple[int | None, list[ModelError]]:
+    def newest_whole(self, shapes: Shapes | None = None) -> tuple[int | None, list[ModelError]]:
         """Return the step of the newest intact checkpoint, and the errors of the newer ones.
 
         None if there is no checkpoint at all.
+
+        Parameters
+        ----------
+        shapes
+            Shape of every tensor of the model, by name; a checkpoint of other shapes is passed over, too.
 
         Raises
         ------
@@ -151,6 +198,8 @@ class Checkpoints:
         for step in reversed(self.steps()):
             try:
                 verify(self.path(step))
+                if shapes is not None:
+                    refuse_misfit(self.path(step), shapes)
             except ModelError as error:
                 damaged.append(error)
             else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import BaseModel
 from cell_lm.config import parse
 from cell_lm.engine.disk import remove_partial, writing
 from cell_lm.errors import ConfigError, InputError, ModelError
-from cell_lm.files import CHECKSUM, JSON, checksum_holds, with_checksum, write_json
+from cell_lm.files import CHECKSUM, JSON, checksum_holds, refuse_unwritable, with_checksum, write_json
 from cell_lm.reading import MOST_LISTED, read_json_object, reason
 
 CONFIG, DATA, CHECKPOINTS = "config.json", "data.json", "checkpoints"
@@ -129,7 +130,8 @@ class RunFolder(Generic[Config]):
 
         The leftovers of a run that was killed before it started do not count.
         """
-        if self.path.exists() and not self.path.is_dir():
+        refuse_unwritable(self.path)
+        if os.path.lexists(self.path) and not self.path.is_dir():
             raise InputError("it is a file, not a folder", where=str(self.path), fix="Choose another --out")
         if not self.path.exists() or self._is_left_over():
             return

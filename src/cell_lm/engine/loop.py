@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol, get_args, get_type_hints
 
 import torch
 from torch import nn
@@ -131,11 +131,22 @@ class LoopState:
 
     @classmethod
     def from_json(cls, values: Mapping[str, JSON]) -> LoopState:
-        """Read the state from a checkpoint's JSON."""
-        try:
-            return cls(**{field.name: values[field.name] for field in fields(cls)})  # type: ignore[arg-type]
-        except KeyError as error:
-            raise ModelError(f"the state of the checkpoint lacks {error}") from None
+        """Read the state from a checkpoint's JSON.
+
+        Raises
+        ------
+        ModelError
+            A value is missing, or of another type.
+        """
+        hints = get_type_hints(cls)
+        for name, hint in hints.items():
+            kinds = get_args(hint) or (hint,)
+            if name not in values:
+                raise ModelError(f"the state of the checkpoint lacks '{name}'")
+            value = values[name]
+            if isinstance(value, bool) or not isinstance(value, (*kinds, int) if float in kinds else kinds):
+                raise ModelError(f"the state of the checkpoint has {value!r:.40} as '{name}'")
+        return cls(**{name: values[name] for name in hints})  # type: ignore[arg-type]
 
 
 class Trainer:

@@ -23,7 +23,7 @@ from typing import Generic, TypeAlias
 from torch import Tensor
 
 from cell_lm._version import __version__
-from cell_lm.engine.checkpoint import Checkpoint, Checkpoints
+from cell_lm.engine.checkpoint import Checkpoint, Checkpoints, Shapes
 from cell_lm.engine.disk import exclusive, writing
 from cell_lm.engine.distributed import Ranks
 from cell_lm.engine.folder import CHECKPOINTS, Config, RunFolder
@@ -154,6 +154,7 @@ class RunSession(Generic[Config]):
         resume: bool,
         progress: bool,
         notes: Sequence[str] = (),
+        shapes: Shapes | None = None,
     ) -> Config:
         """Start the run, or find the checkpoint to resume from; return the final configuration.
 
@@ -167,6 +168,8 @@ class RunSession(Generic[Config]):
             Whether to resume, and whether to show progress.
         notes
             Notes for the log of a new run.
+        shapes
+            Shape of every tensor of the model, by name: a checkpoint of other shapes is passed over on resume.
 
         Raises
         ------
@@ -175,20 +178,17 @@ class RunSession(Generic[Config]):
         TrainingError
             Another process trains in it, or the disk is full.
         """
-        number = self.ranks.run_on_main(lambda: self._open(config, data, resume=resume, progress=progress, notes=notes))
+        start = partial(self._resume, config, shapes, data) if resume else partial(self._begin, config, data)
+        number = self.ranks.run_on_main(lambda: self._open(config, start, progress=progress, notes=notes))
         self.start, self._resumed = (number - 1 if number else None), resume
         self.config = self.folder.settle(config, self.done)
         return self.config
 
     def _open(
-        self, config: Config, data: Callable[[], dict[str, JSON]], *, resume: bool, progress: bool, notes: Sequence[str]
+        self, config: Config, start_run: Callable[[], int | None], *, progress: bool, notes: Sequence[str]
     ) -> int:
         """Open the folder; return one more than the step of the checkpoint to resume from, 0 if there is none."""
-        start = None
-        if resume:
-            start = self._resume(config, data())
-        else:
-            self._begin(config, data)
+        start = start_run()
         done = start or 0
         steps = self.folder.kind.steps_of(self.folder.settle(config, done))
         self.log = self._stack.enter_context(RunLog(self.folder.path, done))
@@ -205,11 +205,11 @@ class RunSession(Generic[Config]):
         self._stack.enter_context(exclusive(path))
         self.folder.begin(config, described)
 
-    def _resume(self, config: Config, data: Mapping[str, JSON]) -> int | None:
+    def _resume(self, config: Config, shapes: Shapes | None, data: Callable[[], dict[str, JSON]]) -> int | None:
         self.folder.refuse_settings(config)
-        self.folder.refuse_data(data)
+        self.folder.refuse_data(data())
         self._stack.enter_context(exclusive(self.folder.path))
-        start, damaged = self.checkpoints.newest_whole()
+        start, damaged = self.checkpoints.newest_whole(shapes)
         self.folder.resume(config, start or 0)
         self.folder.notes += [f"damaged checkpoint passed over: {error}" for error in damaged]
         came = f"after step {start}" if start else "from the start, there was no checkpoint yet"

@@ -13,7 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from cell_lm.errors import ModelError
 from cell_lm.nn.encoder import Layer
+from cell_lm.reading import reason
 
 
 def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
@@ -65,6 +67,16 @@ def spread(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load whole tensors into a model, sharded or not."""
+    """Load whole tensors into a model, sharded or not.
+
+    Raises
+    ------
+    ModelError
+        A tensor is missing, of another shape, or not the model's.
+    """
     own = model.state_dict()
-    model.load_state_dict({name: spread(tensor, own.get(name, tensor)) for name, tensor in tensors.items()})
+    try:
+        model.load_state_dict({name: spread(tensor, own.get(name, tensor)) for name, tensor in tensors.items()})
+    except RuntimeError as error:
+        fix = "Restore the checkpoint from a copy, or train again into another folder"
+        raise ModelError(f"the checkpoint does not fit the model of the run ({reason(error)})", fix=fix) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from scipy import sparse
 from cell_lm.errors import InputError
 from cell_lm.evaluation.splits import Rows, Split
 from cell_lm.files import JSON, write_json
+from cell_lm.reading import MOST_LISTED, read_json, reason
 
 VERSION = 1
 _ROWS = ("train", "validation", "test")
@@ -86,9 +86,10 @@ class Splits:
     def load(cls, path: str | Path, *, cells: str) -> Splits:
         """Read what :meth:`save` wrote; errors as :meth:`from_json`, or there is no such file."""
         try:
-            value: JSON = json.loads(Path(path).read_text(encoding="utf-8"))
+            value = read_json(Path(path), most=MOST_LISTED)
         except (OSError, ValueError) as error:
-            raise InputError(f"it cannot be read: {error}", where=str(path), fix="Make the splits again") from error
+            found = f"it cannot be read ({reason(error)})"
+            raise InputError(found, where=str(path), fix="Make the splits again") from None
         return cls.from_json(value, cells=cells, where=str(path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def _source(part: Part, plan: SourcePlan, kept: Kept, settings: PrepareSettings)
         }
     )
     return SourceRecord(
-        name=plan.path.resolve().name,
+        name=Path(os.path.realpath(plan.path)).name,
         path=str(plan.path),
         size=record.identity.size,
         sha256=record.identity.sha256,

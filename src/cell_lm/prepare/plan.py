@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -107,9 +108,9 @@ def plan_sources(
     for path in paths:
         if not path.is_dir():
             refuse_irregular(path)
-        if path.resolve() in seen:
+        if os.path.realpath(path) in seen:
             raise ConfigError("the file is named twice", where=str(path), fix="Name it once")
-        seen.add(path.resolve())
+        seen.add(os.path.realpath(path))
     return [_plan(path, settings, columns, samples) for path in paths]
 
 

@@ -7,6 +7,7 @@ files have temporary names and are removed. So a run may be killed at any time.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.store.layout import MANIFEST, MOST_GENES, SHARDS
 from cell_lm.data.store.manifest import Manifest, ShardRecord
 from cell_lm.errors import CellLMError, ConfigError, InputError
+from cell_lm.files import refuse_unwritable
 from cell_lm.genes import Vocabulary
 from cell_lm.prepare.columns import Columns
 from cell_lm.prepare.disk import alone, remove_partial, writing
@@ -87,9 +89,9 @@ def prepare(
     vocabulary, store = vocabulary or Vocabulary.human(), Path(out)
     if len(vocabulary) > MOST_GENES:
         raise InputError(f"the vocabulary has {len(vocabulary):,} genes", fix=f"At most {MOST_GENES:,} can be indexed")
+    _refuse_foreign(store)
     plans = plan_sources([Path(path) for path in paths], settings, columns, samples)
     most = entries_at_a_time(memory, workers)
-    _refuse_foreign(store)
     with writing(store):
         store.mkdir(parents=True, exist_ok=True)
     with alone(store):
@@ -107,7 +109,8 @@ def prepare(
 
 def _refuse_foreign(store: Path) -> None:
     """Refuse a folder that holds anything but a store, finished or not."""
-    if store.exists() and not store.is_dir():
+    refuse_unwritable(store)
+    if os.path.lexists(store) and not store.is_dir():
         raise InputError("it is a file, not a folder", where=str(store), fix="Choose another --out")
     known = {MANIFEST, UNFINISHED}
     inside = {path.name for path in store.iterdir()} if store.exists() else set()
@@ -128,7 +131,7 @@ def _clean(store: Path) -> None:
 
 def _part_folder(store: Path, plan: SourcePlan) -> Path:
     """Return the folder of a source's part, by its path, so that files can be added, left out and reordered."""
-    name = hashlib.sha256(str(plan.path.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.path.realpath(plan.path).encode()).hexdigest()[:16]
     return store / UNFINISHED / PARTS / name
 
 

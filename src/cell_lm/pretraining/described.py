@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ def describe_data(datasets: Sequence[Dataset], training: int, validation: int) -
     """
     described: list[JSON] = [one for dataset in datasets for one in _describe(dataset)]
     stores: list[JSON] = [
-        {"name": store.name, "path": str(store.path.resolve()), "cells": len(store), "hash": store.hash}
+        {"name": store.name, "path": os.path.realpath(store.path), "cells": len(store), "hash": store.hash}
         for store in datasets
         if isinstance(store, Store)
     ]

@@ -26,6 +26,7 @@ from cell_lm.genes.interactions.network import Network
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.pretraining.gene_step import GeneStep, gene_loop_settings
 from cell_lm.pretraining.gene_vectors import describe_learning, refuse_inputs
+from cell_lm.terminal import refuse_other_than_flag
 
 FEATURES, VECTORS = "features.safetensors", "vectors.safetensors"
 KEEP_CHECKPOINTS = 2
@@ -107,6 +108,7 @@ def pretrain_genes(
     TrainingError
         Losses are not finite, the disk is full, or another process uses the folder.
     """
+    refuse_other_than_flag(progress)
     refuse_inputs(networks, config, expression)
     folder, path = gene_run_folder(Path(out)), Path(out) / VECTORS
     with RunSession(folder, OneProcess(), keep_checkpoints=KEEP_CHECKPOINTS) as session:

@@ -7,6 +7,7 @@ run's. If the run's projection head differs in shape from the model's, it starts
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ class InitialModel:
 
 def absolute(path: str | Path) -> str:
     """Return the absolute path of a local folder; a name on the Hugging Face hub as it is."""
-    return str(Path(path).resolve()) if Path(path).exists() or str(path).count("/") != 1 else str(path)
+    return os.path.realpath(path) if Path(path).exists() or str(path).count("/") != 1 else str(path)
 
 
 def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None) -> JSON:
@@ -83,7 +84,7 @@ def recorded_initial(data: dict[str, JSON], initial: str | Path | CellLM | None)
     if initial is None:
         return recorded
     gone = None if isinstance(initial, CellLM) or Path(initial).exists() else Path(initial)
-    if gone and isinstance(recorded, dict) and recorded.get("path") in (str(gone), str(gone.resolve())):
+    if gone and isinstance(recorded, dict) and recorded.get("path") in (str(gone), os.path.realpath(gone)):
         return recorded
     return {**InitialModel.read(initial).describe()}
 

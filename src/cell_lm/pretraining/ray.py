@@ -85,7 +85,7 @@ def pretrain_on_ray(
     CellLMError
         The error of a worker; or a :class:`~cell_lm.errors.TrainingError` if one was lost.
     """
-    out = Path(out).resolve()
+    out = Path(os.path.realpath(out))
     with _cluster(workers):
         answer = _fit(
             _Work(read, config, out, initial, resume, Path.cwd()),

@@ -30,6 +30,7 @@ from cell_lm.pretraining.initial import (
 from cell_lm.pretraining.plan import adopt, is_settled, plan, settle
 from cell_lm.pretraining.start import describe_vectors, fresh_model, read_vectors, start_gene_vectors
 from cell_lm.pretraining.step import PretrainStep, loop_settings
+from cell_lm.terminal import refuse_other_than_flag
 
 
 def pretrain(
@@ -83,6 +84,7 @@ def pretrain(
         Losses are not finite, the disk is full, another process trains in the folder, or a process of the
         run is lost.
     """
+    refuse_other_than_flag(progress)
     ranks = Ranks(config.training.timeout)
     run = ranks.run_on_all(lambda: _Pretraining(datasets, config, Path(out), ranks, initial, resume=resume))
     labels = {"vocabulary": run.model.vocabulary.hash}
@@ -90,7 +92,10 @@ def pretrain(
     with RunSession(run.folder, ranks, keep_checkpoints=keep, labels=labels) as session:
         run.refuse_to_differ()
         run.settle(resume=resume)
-        run.config = session.open(run.config, run.data, resume=resume, progress=progress, notes=run.batches.notes)
+        shapes = {name: tuple(tensor.shape) for name, tensor in run.model.state_dict().items()}
+        run.config = session.open(
+            run.config, run.data, resume=resume, progress=progress, notes=run.batches.notes, shapes=shapes
+        )
         step = run.step(session)
         with run.batches.prefetch(session.done):
             return session.train(

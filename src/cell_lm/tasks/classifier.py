@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 
+from cell_lm.data.obs.columns import refuse_no_name
 from cell_lm.data.obs.labels import read_labels
 from cell_lm.data.opening import Data, Opened
 from cell_lm.data.read_options import ReadKeywords, read_options
@@ -18,6 +19,7 @@ from cell_lm.data.view import CellView
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
 from cell_lm.files import JSON
 from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
+from cell_lm.terminal import refuse_uncallable
 
 
 class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
@@ -91,7 +93,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         CoverageWarning
             The cells have less than half of the genes of the reference (:meth:`coverage`).
         """
-        return self._frame(self._open(data, how), progress)
+        return self._frame(self._open(data, how, progress), progress)
 
     def predict(self, data: Data, *, progress: Progress = None, **how: Unpack[ReadKeywords]) -> pd.Series[Any]:
         """Return the most probable label of each cell.
@@ -103,7 +105,7 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
         Series
             Categorical with all known labels; with the index of ``obs`` and the name of the label column of the fit.
         """
-        return self._most_probable(self._frame(self._open(data, how), progress))
+        return self._most_probable(self._frame(self._open(data, how, progress), progress))
 
     def evaluate(
         self, data: Data, label: str, *, progress: Progress = None, **how: Unpack[ReadKeywords]
@@ -118,6 +120,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
             No such column, no label at all, or the cells cannot be read.
         """
         _ = self.reference_
+        refuse_uncallable(progress)
+        refuse_no_name(label, axis="obs", where="label")
         opened = Opened(data, read_options(**how))
         self._read_target(opened.obs([label]), label, where=opened.name, training=False)
         cells = self._ready(opened)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
+from cell_lm.data.obs.columns import refuse_no_name
 from cell_lm.data.obs.labels import read_groups
 from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
@@ -29,6 +30,7 @@ from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks import folder
 from cell_lm.tasks.reference import Coverage, Reference
+from cell_lm.terminal import refuse_uncallable
 
 Progress: TypeAlias = "Callable[[int], None] | None"
 """Called with the number of cells completed since the last call."""
@@ -142,6 +144,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             No such column, no value at all, a single label; a labelled cell without donor, or a single donor; or the
             cells cannot be read.
         """
+        refuse_uncallable(progress)
         opened = Opened(data, read_options(**how))
         self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before the slow steps
         cells = opened.cells(self.vocabulary)
@@ -248,8 +251,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         target = self._read_target(obs, label, where=where, training=True)
         return target, None if groups is None else read_groups(obs, groups, target.known, where=where)
 
-    def _open(self, data: Data, how: ReadKeywords) -> CellView:
+    def _open(self, data: Data, how: ReadKeywords, progress: Progress = None) -> CellView:
         """Read cells to predict; they must be aligned to the vocabulary of the fit."""
+        refuse_uncallable(progress)
         _ = self.reference_
         return self._ready(Opened(data, read_options(**how)))
 
@@ -271,7 +275,10 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
 
 def _named(*columns: str | None) -> list[str]:
-    return [column for column in columns if column is not None]
+    named = [column for column in columns if column is not None]
+    for column in named:
+        refuse_no_name(column, axis="obs", where="label or groups")
+    return named
 
 
 def _short(value: object) -> str:

@@ -26,6 +26,7 @@ from cell_lm.data.view import CellView
 from cell_lm.engine.device import choose_device
 from cell_lm.errors import GeneError, ModelError
 from cell_lm.model import CellLM
+from cell_lm.terminal import refuse_uncallable
 
 TOKEN_BUDGET = 65536
 """Default for the most genes in one forward pass."""
@@ -213,6 +214,7 @@ def embed_cells(
     ModelError
         The model returns NaN or infinite values.
     """
+    refuse_uncallable(progress)
     view = cells if isinstance(cells, CellView) else CellView.of(cells)
     if view.vocabulary.hash != model.vocabulary.hash:
         found = f"the cells are aligned to a vocabulary of {len(view.vocabulary):,} genes that is not the model's"

@@ -1,7 +1,7 @@
 """The folder of an estimator: settings, arrays, and an encoder if it has one. Nothing that is read can execute.
 
 ``estimator.json`` holds the SHA-256 of every other file and of its own settings: damaged, edited or exchanged parts are
-refused.
+refused. The model's card, ``model/README.md``, is for people and may be edited or removed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cell_lm.reading import read_json_object, reason, refuse_other_format
 from cell_lm.tasks.reference import Reference
 
 MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
+_CARD = f"{MODEL}/{model_folder.CARD}"
 KIND: Literal["cell-lm estimator"] = "cell-lm estimator"
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
@@ -78,7 +79,7 @@ class Manifest(_Record):
     values: dict[str, Any]
     """What the fit gave, besides arrays."""
     files: dict[str, Hash]
-    """All other files of the folder: path to SHA-256."""
+    """All other files of the folder but the model's card: path to SHA-256."""
     checksum: Hash
     """SHA-256 of all of the above; see :func:`cell_lm.files.with_checksum`."""
 
@@ -101,7 +102,7 @@ def write(path: Path, content: Content) -> None:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         safetensors.numpy.save_file(contiguous, folder / ARRAYS)
         reference = {name: getattr(content.reference, name) for name in ReferenceRecord.model_fields}
-        files = sorted(item for item in folder.rglob("*") if item.is_file())
+        files = sorted(item for item in folder.rglob("*") if item.is_file() and item != folder / _CARD)
         settings: dict[str, JSON] = {
             "kind": KIND,
             "format": FORMAT,
@@ -154,7 +155,8 @@ def read_content(path: Path, manifest: Manifest) -> Content:
         A part is missing, damaged or from another estimator.
     """
     for name, expected in manifest.files.items():
-        _check(path / name, expected)
+        if name != _CARD:  # earlier versions hashed it
+            _check(path / name, expected)
     model = None
     if any(name.startswith(f"{MODEL}/") for name in manifest.files):
         _check_presence(path / MODEL)

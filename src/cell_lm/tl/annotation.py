@@ -16,6 +16,7 @@ from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, embed_cells
+from cell_lm.terminal import refuse_uncallable
 from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown, target_of
 
 
@@ -69,7 +70,8 @@ def embed(
         ``uns["cell_lm"]``
             ``key``, ``model`` (its kind), ``model_path`` (if it was given), ``weights_sha256`` (as in the model's
             ``config.json``), ``device``, ``precision``, ``vocabulary`` (hash), ``genes_given``, ``genes_used``,
-            ``genes_found`` (of the vocabulary), ``coverage`` (fraction of the vocabulary that was found), ``genes``
+            ``genes_found`` (of the vocabulary), ``coverage`` (fraction of the vocabulary that was found),
+            ``median_genes`` (of the vocabulary that a cell expresses), ``genes``
             (number of given genes by status), ``scale``, ``evidence`` (what proves the scale), ``params`` (how the
             cells were read), ``cell_lm_version``. Of a store, ``store`` and ``store_sha256`` instead of genes and
             scale.
@@ -83,6 +85,7 @@ def embed(
     ModelError
         The model is missing or damaged.
     """
+    refuse_uncallable(progress, flag=True)
     read = read_options(**how)
     record = _record(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
     path, model = ("", model) if isinstance(model, CellLM) else (str(model), CellLM.from_pretrained(model))
@@ -164,6 +167,7 @@ def annotate(
     CoverageWarning
         The cells have less than half of the genes of the reference.
     """
+    refuse_uncallable(progress, flag=True)
     read = read_options(**how)
     record = _record(adata, key_added, f"{key_added}_annotation")
     path = "" if isinstance(classifier, Classifier) else str(classifier)

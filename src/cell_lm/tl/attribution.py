@@ -23,6 +23,7 @@ from cell_lm.tasks.attribution import Method, attribute, check_method, choose_ce
 from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, place
+from cell_lm.terminal import refuse_uncallable
 from cell_lm.tl.shared import Shown, about_cells, about_model, record_key, refuse_lost_layer, refuse_other_kinds, shown
 
 
@@ -117,6 +118,7 @@ def gene_attribution(
     ModelError
         The classifier is missing, damaged or not fitted.
     """
+    refuse_uncallable(progress, flag=True)
     read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
@@ -210,6 +212,7 @@ def deletion_curve(
     InputError, CountsError, GeneError, ModelError
         As :func:`gene_attribution`; or no method was given, or ``shares`` do not increase from 0 to 1.
     """
+    refuse_uncallable(progress, flag=True)
     read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 from anndata import AnnData
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,6 +77,7 @@ def about_cells(cells: CellView, read: ReadOptions) -> dict[str, Any]:
         "genes_used": audit.used,
         "genes_found": len(audit.found),
         "coverage": audit.coverage,
+        "median_genes": float(np.median(dataset.genes_per_cell)),
         "genes": audit.counts(),
         "scale": dataset.scale,
         "evidence": dataset.report.evidence if dataset.report else "",

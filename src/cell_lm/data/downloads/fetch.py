@@ -6,7 +6,6 @@ published, the first download creates the record, and reports it; later ones mus
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -22,8 +21,10 @@ from cell_lm.data.downloads.archive import unpack
 from cell_lm.data.downloads.registry import Dataset, RemoteFile, find_dataset
 from cell_lm.data.formats.detect import Format, detect
 from cell_lm.errors import InputError
-from cell_lm.files import JSON, sha256, write_json
+from cell_lm.files import refuse_unwritable, sha256, write_json
 from cell_lm.genes.interactions.text import is_gzipped
+from cell_lm.reading import read_json_object
+from cell_lm.terminal import refuse_other_than_flag
 
 LOCK = "downloads.lock.json"
 _TIMEOUT = 60
@@ -73,6 +74,8 @@ def download(
         There is no such data set; or a file cannot be downloaded, has the wrong hash, or is not a plain archive.
     """
     dataset, folder = find_dataset(name), Path(out)
+    refuse_other_than_flag(progress)
+    refuse_unwritable(folder)
     notes, cells, seen = _read_lock(folder), list[Path](), list[str]()
     for file in dataset.files:
         known = file.hash or notes.get(file.name, {}).get("sha256")
@@ -175,12 +178,12 @@ def _read_lock(folder: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        notes: JSON = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        notes = None
-    if not isinstance(notes, dict) or not all(isinstance(note, dict) for note in notes.values()):
+        notes = read_json_object(path)
+    except (OSError, ValueError):
+        notes = {"": None}
+    if not all(isinstance(note, dict) for note in notes.values()):
         raise InputError("it is damaged", where=str(path), fix="Remove it: the hashes of published files stay known")
-    return dict(notes)
+    return notes
 
 
 def _stem(name: str) -> str:

@@ -13,14 +13,24 @@ from cell_lm.errors import InputError
 _LISTED = 30
 
 
+def refuse_no_name(name: object, *, axis: str, where: str) -> None:
+    """Raise :class:`InputError` for a column that was asked for by something else than its name, such as its values."""
+    if isinstance(name, str):
+        return
+    own = name.name if isinstance(name, pd.Series) else None
+    fix = f"Give its name, '{own}'" if isinstance(own, str) else "Give its name as a text"
+    raise InputError(f"a column of {axis} was asked for by a {type(name).__name__}", where=where, fix=fix)
+
+
 def find_column(frame: pd.DataFrame, name: str, *, axis: str, where: str) -> pd.Series[Any]:
     """Return a column of ``obs`` or ``var`` (``axis`` names it in messages).
 
     Raises
     ------
     InputError
-        There is no column of that name, or more than one.
+        There is no column of that name, or more than one; or ``name`` is no text.
     """
+    refuse_no_name(name, axis=axis, where=where)
     columns = [str(column) for column in frame.columns]
     if columns.count(name) == 1:
         return frame.iloc[:, columns.index(name)]

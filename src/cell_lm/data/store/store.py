@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -83,7 +84,7 @@ class Store:
     @property
     def name(self) -> str:
         """Name of the folder."""
-        return self.path.resolve().name
+        return Path(os.path.realpath(self.path)).name
 
     @cached_property
     def hash(self) -> str:

@@ -21,12 +21,17 @@ from cell_lm import pl
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary, resolve_genes
 from cell_lm.plots.figures import draw_confusion
+from cell_lm.plots.projection import Projection, method_for
+
+
+def first_two(x: ArrayLike, seed: int = 0) -> Projection:
+    return Projection(np.asarray(x, np.float32)[:, :2] + seed, method_for(len(np.asarray(x))))
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plot may leave a figure with pyplot; and none may wait for a real UMAP here."""
-    monkeypatch.setattr(pl.cells, "umap_coordinates", lambda x, seed=0: np.asarray(x, np.float32)[:, :2] + seed)
+    """No plot may leave a figure with pyplot; and none may wait for a real map here."""
+    monkeypatch.setattr(pl.cells, "project", first_two)
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
@@ -58,7 +63,9 @@ def test_embedding_computes_the_map_once_and_leaves_x_alone(adata: AnnData) -> N
     assert isinstance(ax, Axes)
     assert ax.get_title(loc="left") == "cell_type"
     assert legend(ax) == ["a  18", "b  10", "not given  2"]
-    np.testing.assert_array_equal(adata.obsm["X_cell_lm_umap"], adata.obsm["X_cell_lm"][:, :2].astype(np.float32))
+    np.testing.assert_array_equal(adata.obsm["X_cell_lm_tsne"], adata.obsm["X_cell_lm"][:, :2].astype(np.float32))
+    assert "t-SNE 1" in {text.get_text() for text in ax.texts}
+    assert "X_cell_lm_umap" not in adata.obsm
     np.testing.assert_array_equal(adata.X, before)
     assert "cell_type_colors" not in adata.uns
 
@@ -109,11 +116,11 @@ def test_an_up_to_date_map_is_used_again_and_a_stale_one_is_not(
 ) -> None:
     calls: list[int] = []
 
-    def counting(x: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
+    def counting(x: ArrayLike, seed: int = 0) -> Projection:
         calls.append(seed)
-        return np.asarray(x, np.float32)[:, :2]
+        return first_two(x, seed)
 
-    monkeypatch.setattr(pl.cells, "umap_coordinates", counting)
+    monkeypatch.setattr(pl.cells, "project", counting)
     pl.embedding(adata, color="cell_type")
     pl.embedding(adata, color="confidence")
     assert calls == [0]
@@ -129,17 +136,26 @@ def test_the_map_survives_a_file(adata: AnnData, tmp_path: Path, monkeypatch: py
     pl.embedding(adata, color="flag")
     adata.write_h5ad(tmp_path / "a.h5ad")
     again = anndata.read_h5ad(tmp_path / "a.h5ad")
-    monkeypatch.setattr(pl.cells, "umap_coordinates", None)
+    monkeypatch.setattr(pl.cells, "project", None)
     pl.embedding(again, color="flag")
 
 
 def test_a_map_of_the_user_is_taken_as_it_is(adata: AnnData) -> None:
     adata.obsm["X_cell_lm_umap"] = np.full((30, 2), 7.0) + np.arange(30)[:, None]
-    pl.embedding(adata, color="cell_type")
+    ax = pl.embedding(adata, color="cell_type")
     assert adata.obsm["X_cell_lm_umap"][0, 0] == 7.0
+    assert "UMAP 1" in {text.get_text() for text in ax.texts}
+    assert "X_cell_lm_tsne" not in adata.obsm
     adata.obsm["X_own"] = np.random.default_rng(0).normal(size=(30, 2))
     pl.embedding(adata, color="cell_type", basis="X_own")
-    assert "X_own_umap" not in adata.obsm
+    assert not {"X_own_umap", "X_own_tsne"} & set(adata.obsm)
+
+
+def test_many_cells_get_a_umap(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cell_lm.plots.projection.FEW_CELLS", 29)
+    ax = pl.embedding(adata, color="cell_type")
+    assert "X_cell_lm_umap" in adata.obsm
+    assert "UMAP 1" in {text.get_text() for text in ax.texts}
 
 
 def test_several_columns_make_several_panels_and_numbers_a_colour_bar(adata: AnnData) -> None:

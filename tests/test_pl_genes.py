@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from cell_lm import pl
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import GeneVectors, Vocabulary
+from cell_lm.plots.projection import Projection
 
 SYMBOLS = ("CD19", "CD2", "CD3D", "CD3E", "CD79A", "MS4A1", "TP53", *(f"GENE{i}" for i in range(13)))
 VOCABULARY = Vocabulary(SYMBOLS, ("",) * len(SYMBOLS))
@@ -21,16 +22,16 @@ T, B = ["CD2", "CD3D", "CD3E"], ["CD19", "CD79A", "CD20"]
 MADE: list[tuple[int, ...]] = []
 
 
-def fake_umap(x: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
+def first_two(x: ArrayLike, seed: int = 0) -> Projection:
     MADE.append(np.shape(x))
-    return np.asarray(x, np.float32)[:, :2] + seed
+    return Projection(np.asarray(x, np.float32)[:, :2] + seed, "t-SNE")
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No plot may leave a figure with pyplot; and none may wait for a real UMAP here."""
+    """No plot may leave a figure with pyplot; and none may wait for a real map here."""
     MADE.clear()
-    monkeypatch.setattr(pl.genes, "umap_coordinates", fake_umap)
+    monkeypatch.setattr(pl.genes, "project", first_two)
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
@@ -70,7 +71,7 @@ def test_a_map_of_sets_has_their_genes_names_and_colours(vectors: GeneVectors) -
     assert sorted(text.get_text() for text in box.get_texts()) == ["B cells  3", "T cells  3"]
     assert written(ax) <= {"CD2", "CD3D", "CD3E", "CD19", "CD79A", "MS4A1"}
     assert len(written(ax)) > 2
-    assert MADE == []  # six genes have no UMAP
+    assert MADE == []  # six genes have their principal components
     points = np.asarray(ax.collections[0].get_offsets())
     assert len(points) == 6
 
@@ -86,7 +87,7 @@ def test_a_map_with_all_genes_behind_is_made_of_all(vectors: GeneVectors) -> Non
 
 def test_given_genes_lie_where_their_own_vectors_are(vectors: GeneVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     """Genes given out of order on a map of all must not change places."""
-    monkeypatch.setattr(pl.genes, "_coordinates", lambda directions, seed: directions[:, :2])
+    monkeypatch.setattr(pl.genes, "_coordinates", lambda directions, seed: (directions[:, :2], "PC"))
     drawn: list[NDArray[np.floating]] = []
     monkeypatch.setattr(pl.genes.gene_figures, "draw_gene_names", lambda ax, points, names: drawn.append(points))
     names = ["MS4A1", "CD19", "CD3D"]

@@ -31,7 +31,7 @@ def test_values_are_parted_by_commas_unless_quoted() -> None:
 
 
 def test_a_value_of_two_meanings_or_of_no_column_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'yes' is said to mean tumour and normal"):
+    with pytest.raises(ConfigError, match="'yes' is given two meanings, tumour and normal"):
         read_malignancy_options("malignant", {"tumour": ["yes"], "normal": ["no,yes"]})
     with pytest.raises(ConfigError, match="--malignancy-column"):
         read_malignancy_options(None, {"tumour": ["yes"]})

@@ -33,7 +33,7 @@ def test_a_model_that_loses_to_the_baseline_is_said_to_lose() -> None:
     assert card.note == "logistic regression: 0.950"
     first, second = map(plain, findings(lost))
     assert first.startswith(
-        "On 200 cells, 80.0 % of the cells get their right type; macro-F1 is 0.800 (95 % interval 0."
+        "On 200 cells, 80.0 % of the cells are labelled correctly; macro-F1 is 0.800 (95 % interval 0."
     )
     assert "the baseline is ahead by 0.150, and the simpler method is the better choice here" in second
     assert "(model less baseline), −0." in second

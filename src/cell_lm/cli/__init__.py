@@ -190,8 +190,8 @@ def _explain(error: BaseException) -> int:
 
 def _out_of_memory(error: BaseException) -> bool:
     """Return whether memory ran out: torch has its own error class on a GPU, and none on the CPU."""
-    said = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or said
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or on_cpu
 
 
 def _explain_usage(error: BaseException) -> int:

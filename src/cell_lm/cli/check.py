@@ -160,11 +160,14 @@ def _notable(found: CheckReport, counts: NDArray[np.float64] | None) -> Iterator
         return
     from cell_lm.genes.audit import clip
 
-    table = found.audit.table.assign(share=counts / max(counts.sum(), 1.0))
+    table = found.audit.table.assign(fraction=counts / max(counts.sum(), 1.0))
     if found.scale is not None and found.scale.scale == "counts":
-        yield "counts left out", f"{table.loc[table['index'] < 0, 'share'].sum():.1%}, those of genes that are not used"
+        yield (
+            "counts left out",
+            f"{table.loc[table['index'] < 0, 'fraction'].sum():.1%}, those of genes that are not used",
+        )
     for status in _NOTABLE:
-        rows = table[table["status"] == status].sort_values("share", ascending=False, kind="stable")
+        rows = table[table["status"] == status].sort_values("fraction", ascending=False, kind="stable")
         names = [
             f"{clip(gene)} -> {symbol}" if symbol and symbol != gene else clip(gene)
             for gene, symbol in rows[["gene", "symbol"]].head(_LISTED).itertuples(index=False)

@@ -130,9 +130,9 @@ def coverage(about: Mapping[str, Any]) -> Iterator[str]:
     """Yield one line on the genes a result is based on, from its record in ``uns``; nothing for cells of a store."""
     if "genes_found" not in about:
         return
-    found, share = int(about["genes_found"]), float(about["coverage"])
+    found, fraction = int(about["genes_found"]), float(about["coverage"])
     used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
-    yield f"{used}, {found:,} ({share:.1%}) of the vocabulary"
+    yield f"{used}, {found:,} ({fraction:.1%}) of the vocabulary"
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

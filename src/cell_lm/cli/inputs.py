@@ -226,11 +226,13 @@ def read_malignancy_options(column: str | None, meanings: Mapping[str, Sequence[
     for malignancy, typed in meanings.items():
         for value in (value.strip() for row in csv.reader(typed, skipinitialspace=True) for value in row):
             if value and values.setdefault(value, malignancy) != malignancy:
-                raise ConfigError(f"'{value}' is said to mean {values[value]} and {malignancy}", fix="Name it once")
+                raise ConfigError(
+                    f"'{value}' is given two meanings, {values[value]} and {malignancy}", fix="Name it once"
+                )
     if column is None:
         if values:
             raise ConfigError(
-                f"{len(values)} values mean a malignancy, but of which column was not said",
+                f"{len(values)} values of malignancy are given, without the column that holds them",
                 fix="Add --malignancy-column COLUMN",
             )
         return None

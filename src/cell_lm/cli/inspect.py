@@ -131,9 +131,9 @@ def _answer(found: Mapping[str, Any]) -> str:
     verdict = f"{name}: it is source {same}, the same file" if same else f"{name}: no source is this very file"
     if not found["looked_up"]:
         return f"{verdict}; its cells could not be looked up, as no store is here"
-    share = found["found"] / max(found["cells"], 1)
+    fraction = found["found"] / max(found["cells"], 1)
     where = ", ".join(f"{number:,} as of {source}" for source, number in list(found["by_source"].items())[:_LISTED])
-    cells = f"{found['found']:,} of its {found['cells']:,} cells ({share:.1%}) are in the store"
+    cells = f"{found['found']:,} of its {found['cells']:,} cells ({fraction:.1%}) are in the store"
     return f"{verdict}; {cells}{f': {where}' if where else ''}"
 
 

@@ -148,8 +148,8 @@ def guesses(datasets: Sequence[protocol.Dataset], config: PretrainConfig) -> dic
         batches.training_subset(_SAMPLED),
         np.random.default_rng(0).permutation(batches.validation_cells),
     )
-    judged = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
-    right = frequent_bin_accuracy(training, judged, config.encoder.bins)
+    validation = batches.pool.tokenise(np.sort(held_out[:_SAMPLED])) if len(held_out) else training
+    right = frequent_bin_accuracy(training, validation, config.encoder.bins)
     tumour, normal = (int(np.sum(batches.pool.malignancy == malignancy)) for malignancy in (TUMOUR, NORMAL))
     return {
         "masked_accuracy": Baseline(right, "always the gene's most frequent bin"),
@@ -161,5 +161,5 @@ def _malignancy_guess(counts: Sequence[tuple[int, int]]) -> dict[str, Baseline]:
     tumour, normal = (sum(numbers) for numbers in zip(*counts, strict=True)) if counts else (0, 0)
     if not (tumour and normal):
         return {}
-    share = max(tumour, normal) / (tumour + normal)
-    return {"discrimination_accuracy": Baseline(share, "always the more frequent malignancy")}
+    fraction = max(tumour, normal) / (tumour + normal)
+    return {"discrimination_accuracy": Baseline(fraction, "always the more frequent malignancy")}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cell_lm.data import find_column, obs_column, read_h5ad
 from cell_lm.errors import InputError
 from cell_lm.evaluation.geometry import geometry
-from cell_lm.report import Annotation, Embedding, Panel, umap_coordinates
+from cell_lm.report import Annotation, Embedding, Panel, project
 
 MOST_CELLS = 10_000
 """Most cells on a map: more overlap, and take minutes."""
@@ -77,8 +77,10 @@ class ShownCells:
         panels = [Panel(column, self.obs[column], on_map=column == self.label) for column in dict.fromkeys(columns)]
         labelled = self.obs[self.label].notna().to_numpy() if self.label else np.ones(len(self.obs), bool)
         labels = self.obs.loc[labelled, self.label] if self.label else None
+        drawn = project(self.embedded)
         return Embedding(
-            coordinates=umap_coordinates(self.embedded),
+            coordinates=drawn.coordinates,
+            method=drawn.method,
             panels=tuple(panels),
             geometry={"cell-lm": geometry(self.embedded[labelled], labels=labels)},
             cells=f"{len(self.obs):,} cells of {self.name}",

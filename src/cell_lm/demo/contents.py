@@ -32,8 +32,8 @@ from cell_lm.report import (
     Reproduction,
     Training,
     environment,
+    project,
     read_history,
-    umap_coordinates,
 )
 
 KEY = "X_cell_lm"
@@ -179,8 +179,8 @@ def _naive(seen: Sequence[CellData], config: PretrainConfig) -> Baseline:
 
 def _map(cells: AnnData, left_out: NDArray[np.int64], seed: int) -> Embedding:
     embedding = np.asarray(cells.obsm[KEY])
-    coordinates = umap_coordinates(embedding, seed)
-    cells.obsm[f"{KEY}_umap"] = coordinates
+    drawn = project(embedding, seed)
+    cells.obsm[f"{KEY}_{'umap' if drawn.method == 'UMAP' else 'tsne'}"] = drawn.coordinates
     donor = cells.obs[DONOR].astype(str) + np.where(cells.obs["role"] == "held out", " (left out)", "")
     panels = (
         Panel("Cell type", cells.obs[LABEL], "Do cells of one type lie together, whatever their donor?", on_map=True),
@@ -189,7 +189,8 @@ def _map(cells: AnnData, left_out: NDArray[np.int64], seed: int) -> Embedding:
     )
     labels = cells.obs[LABEL].astype(str).iloc[left_out]
     measured = geometry(embedding[left_out], labels=labels)
-    return Embedding(coordinates, panels, {f"{KEY}, cells left out": measured}, "All packaged cells")
+    named = {f"{KEY}, cells left out": measured}
+    return Embedding(drawn.coordinates, panels, named, "All packaged cells", drawn.method)
 
 
 def _reproduction(config: PretrainConfig, steps: int | None) -> Reproduction:

@@ -232,10 +232,10 @@ class NearestCentroid(Rival):
         unit, n = _unit(x), len(self.classes_)
         self.mean_, self.centroids_ = _centroids(unit, codes, n)
         logits, truth = [], []
-        for rest, judged in training_folds(codes, groups, self.seed):
-            likeness = _likeness(unit[judged], *_centroids(unit[rest], codes[rest], n))
+        for rest, validation in training_folds(codes, groups, self.seed):
+            likeness = _likeness(unit[validation], *_centroids(unit[rest], codes[rest], n))
             logits.append(np.where(np.isin(np.arange(n), codes[rest]), likeness, -np.inf))
-            truth.append(codes[judged])
+            truth.append(codes[validation])
         if truth:
             self.temperature_ = best_temperature(np.concatenate(logits), np.concatenate(truth))
         else:

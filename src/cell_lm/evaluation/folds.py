@@ -30,9 +30,9 @@ def training_folds(codes: Codes, groups: NDArray[np.object_] | None, seed: int) 
     """
     for rest, left_out in _grouped(groups) if groups is not None else _stratified(codes, seed):
         known = np.unique(codes[rest])
-        judged = left_out[np.isin(codes[left_out], known)]
-        if len(known) > 1 and len(judged):
-            yield rest, judged
+        validation = left_out[np.isin(codes[left_out], known)]
+        if len(known) > 1 and len(validation):
+            yield rest, validation
 
 
 def _grouped(groups: NDArray[np.object_]) -> Iterator[Fold]:

@@ -243,8 +243,8 @@ def effective_rank(embedding: ArrayLike, *, center: bool = True) -> float:
     singular = np.sqrt(values[values > floor])
     if not len(singular):
         return 0.0
-    share = singular / singular.sum()
-    return float(np.exp(-(share * np.log(share)).sum()))
+    fraction = singular / singular.sum()
+    return float(np.exp(-(fraction * np.log(fraction)).sum()))
 
 
 def geometry(

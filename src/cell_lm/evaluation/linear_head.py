@@ -223,7 +223,7 @@ def _separating(model: Any, x: Floats, codes: Codes, tried: Sequence[float]) -> 
 def _select(x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, grid: Sequence[float]) -> Selection:
     if not folds:
         return Selection(UNTRIED, 1.0, 0, ())
-    truth = np.concatenate([codes[judged] for _, judged in folds])
+    truth = np.concatenate([codes[validation] for _, validation in folds])
     by_fold = [_left_out(x, codes, fold, whitening, grid) for fold in folds]
     logits = [np.concatenate(parts) for parts in zip(*by_fold, strict=True)]
     scores = [_macro_f1(truth, each) for each in logits]
@@ -234,17 +234,17 @@ def _select(x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, gr
 
 def _left_out(x: Floats, codes: Codes, fold: Fold, whitening: float, grid: Sequence[float]) -> list[Floats]:
     """Return the logits [left-out cells, classes] of a fold for each ``C``; -inf for classes its other cells lack."""
-    rest, judged = fold
+    rest, validation = fold
     known, rest_codes = np.unique(codes[rest], return_inverse=True)
     space, model = _space(x[rest], whitening), _regression()
-    x_rest, x_judged = space(x[rest]), space(x[judged])
-    each = [np.full((len(judged), int(codes.max()) + 1), -np.inf) for _ in grid]
+    x_rest, x_validation = space(x[rest]), space(x[validation])
+    each = [np.full((len(validation), int(codes.max()) + 1), -np.inf) for _ in grid]
     for C, logits in zip(grid, each, strict=True):
         coefficients, intercept = _fit(model, x_rest, rest_codes, C)
-        logits[:, known] = x_judged @ coefficients.T + intercept
+        logits[:, known] = x_validation @ coefficients.T + intercept
     return each
 
 
 def _macro_f1(truth: Codes, logits: Floats) -> float:
-    judged = np.unique(truth)
-    return float(f1_score(truth, logits.argmax(axis=1), labels=judged, average="macro", zero_division=0.0))
+    present = np.unique(truth)
+    return float(f1_score(truth, logits.argmax(axis=1), labels=present, average="macro", zero_division=0.0))

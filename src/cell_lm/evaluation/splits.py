@@ -86,7 +86,7 @@ def stratified(labels: Labels, test_size: float, seeds: Sequence[int]) -> list[S
             train, test = train_test_split(usable, test_size=test_size, stratify=codes[usable], random_state=seed)
         except ValueError as error:
             found = f"{len(usable):,} cells of {int((sizes > 1).sum())} labels cannot be divided at {test_size:g}"
-            fix = "Choose a share, above 0 and below 1, that gives both sides a cell of each label"
+            fix = "Choose a fraction, above 0 and below 1, that gives both sides a cell of each label"
             raise InputError(found, where="splits", fix=fix) from error
         splits.append(Split(_sorted(train, alone), np.sort(test), f"seed {seed}", "cell", seed, rare=rare))
     return splits
@@ -227,7 +227,7 @@ def _unit_of_pairs(
 def _deal(units: NDArray[np.str_], fractions: Sequence[float], rng: np.random.Generator, unit: str) -> Rows:
     """Return the part of each row, 0, 1 or 2: whole units in random order, each part up to its fraction of the rows."""
     distinct, codes, sizes = np.unique(units, return_inverse=True, return_counts=True)
-    sides = [number for number, share in enumerate(fractions) if share > 0]
+    sides = [number for number, fraction in enumerate(fractions) if fraction > 0]
     if len(distinct) < len(sides):
         found = f"{len(distinct)} different {unit}s for {len(sides)} sides"
         raise InputError(found, where="splits", fix=f"Pass more {unit}s, or leave out the validation (fraction 0)")

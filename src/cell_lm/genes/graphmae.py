@@ -34,8 +34,8 @@ class SumLayer(nn.Module):
 
     def forward(self, nodes: Tensor, messages: Messages) -> Tensor:
         """Aggregate the messages of the neighbours."""
-        said: Tensor = self.conv(nodes, messages.matrix)
-        return said
+        output: Tensor = self.conv(nodes, messages.matrix)
+        return output
 
 
 class AttentionLayer(nn.Module):
@@ -49,8 +49,8 @@ class AttentionLayer(nn.Module):
 
     def forward(self, nodes: Tensor, messages: Messages) -> Tensor:
         """Aggregate the messages of the neighbours."""
-        said: Tensor = self.conv(nodes, messages.edges, edge_attr=messages.score[:, None])
-        return said
+        output: Tensor = self.conv(nodes, messages.edges, edge_attr=messages.score[:, None])
+        return output
 
 
 class GraphMAE(nn.Module):
@@ -125,8 +125,8 @@ class GraphMAE(nn.Module):
     def _reconstruction(self, codes: Tensor, features: Tensor, hidden: Tensor, messages: Messages) -> Tensor:
         """Scaled cosine error (eq. 2 of the paper) over masked genes, with their codes masked again."""
         asked = self.ask(codes).index_fill(0, hidden, 0.0)
-        said = asked + self.answer(self.answer_norm(asked), messages)
-        cosine = F.cosine_similarity(self.decode(said[hidden]), features[hidden], dim=1)
+        decoded = asked + self.answer(self.answer_norm(asked), messages)
+        cosine = F.cosine_similarity(self.decode(decoded[hidden]), features[hidden], dim=1)
         return ((1 - cosine) ** self.config.gamma).mean()
 
     def _links(self, codes: Tensor, graph: Graph, unheard: Tensor, generator: torch.Generator) -> Tensor:

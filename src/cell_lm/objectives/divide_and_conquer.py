@@ -267,11 +267,11 @@ class DivideAndConquer:
 
     def _choose(self, chunk: CellBatch, step: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Return which genes of a chunk each view keeps, and which it hides, bool [views, T] on the CPU."""
-        masking, share = self.objectives.masked, self.objectives.contrastive.gene_fraction
+        masking, fraction = self.objectives.masked, self.objectives.contrastive.gene_fraction
         counters = [Counter.of(self.seed, step, chunk.slots, view) for view in range(self.views)]
         masks = []
-        if self.views == 2 and share < 1.0:
-            masks += [choose_read(chunk, counter, share) for counter in counters]
+        if self.views == 2 and fraction < 1.0:
+            masks += [choose_read(chunk, counter, fraction) for counter in counters]
         drawn = len(masks)
         if masking.weight:
             hiding = counters if masking.per_view else counters[:1]

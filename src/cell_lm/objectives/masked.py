@@ -24,9 +24,9 @@ def choose_hidden(batch: CellBatch, counter: Counter, rate: float) -> Tensor:
     return _draw(batch, counter, MASK_SITE, rate)
 
 
-def choose_read(batch: CellBatch, counter: Counter, share: float) -> Tensor:
-    """Choose the genes that a view reads, each with probability ``share``, as bool [T]."""
-    return ~_draw(batch, counter, READ_SITE, 1.0 - share)
+def choose_read(batch: CellBatch, counter: Counter, fraction: float) -> Tensor:
+    """Choose the genes that a view reads, each with probability ``fraction``, as bool [T]."""
+    return ~_draw(batch, counter, READ_SITE, 1.0 - fraction)
 
 
 def masked_loss(logits: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,11 +17,14 @@ from cell_lm.data.obs.columns import find_column
 from cell_lm.errors import InputError
 from cell_lm.pl.canvas import finish, is_shown, new_figure
 from cell_lm.plots import figures
-from cell_lm.plots.projection import umap_coordinates
+from cell_lm.plots.projection import Projection, project
 from cell_lm.plots.style import as_categories, category_colours, drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+_AXES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PC"}
+"""Name of the axes of a map by the end of its key in ``obsm``."""
 
 
 def embedding(
@@ -42,9 +45,10 @@ def embedding(
     Parameters
     ----------
     adata
-        Cells with ``obsm[basis]``. Where the basis has more than two dimensions, its UMAP is computed and kept as
-        ``obsm[f"{basis}_umap"]``, with its parameters in ``uns[f"{basis}_umap"]``; it is computed again when the
-        embedding has changed. ``adata.X`` is never changed.
+        Cells with ``obsm[basis]``. Where the basis has more than two dimensions, its map is computed (t-SNE of at most
+        1,000 cells, UMAP of more: :func:`cell_lm.plots.projection.project`) and kept as ``obsm[f"{basis}_tsne"]`` or
+        ``obsm[f"{basis}_umap"]``, with its parameters in ``uns`` under the same key. It is computed again when the
+        embedding has changed; a UMAP of your own under that key is drawn as it is. ``adata.X`` is never changed.
     color
         A column of ``obs`` or a gene of ``var_names``, or several, one panel each. Numbers get a colour bar, all else a
         legend, ordered by size. If a name is both, the column is drawn.
@@ -53,7 +57,7 @@ def embedding(
     layer
         Matrix to take the genes from. By default ``adata.raw`` where there is one, as in scanpy, else ``adata.X``.
     seed
-        Seed of the UMAP.
+        Seed of the map.
     on_map
         Also write the names of the larger categories on the map.
     palette
@@ -78,7 +82,7 @@ def embedding(
         raise InputError(
             f"one ax for {len(columns)} columns", where="pl.embedding", fix="Leave out ax, or name one column"
         )
-    coordinates = _map(adata, basis, seed)
+    coordinates, method = _map(adata, basis, seed)
     shown = is_shown(show, ax)
     with drawing():
         width, height = figures.map_size(coordinates, 4.6)
@@ -87,7 +91,7 @@ def embedding(
             [ax] if ax else [figure.add_subplot(1, len(columns), i + 1) for i in range(len(columns))] if figure else []
         )
         for axes, column in zip(drawn, values, strict=True):
-            _draw_column(axes, coordinates, column, palette or _scanpy_colours(adata, column), on_map)
+            _draw_column(axes, coordinates, method, column, palette or _scanpy_colours(adata, column), on_map)
     finish(drawn[0], shown, save)
     return drawn[0] if isinstance(color, str) else drawn
 
@@ -125,8 +129,8 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
     return matrix
 
 
-def _map(adata: AnnData, basis: str, seed: int) -> NDArray[np.floating]:
-    """Return map coordinates, from ``obsm`` where they are up to date."""
+def _map(adata: AnnData, basis: str, seed: int) -> tuple[NDArray[np.floating], str]:
+    """Return map coordinates, from ``obsm`` where they are up to date, and the name of their axes."""
     if basis not in adata.obsm:
         run = "Run cell_lm.tl.embed(adata, model) first" if basis == "X_cell_lm" else f"There is {list(adata.obsm)}"
         raise InputError(f"no embedding '{basis}'", where="adata.obsm", fix=run)
@@ -136,14 +140,21 @@ def _map(adata: AnnData, basis: str, seed: int) -> NDArray[np.floating]:
             f"an embedding of shape {matrix.shape}", where=f"adata.obsm['{basis}']", fix="Pass another basis"
         )
     if matrix.shape[1] == 2:
-        return matrix
-    key = f"{basis}_umap"
+        return matrix, _axes_of(basis)
     made = {"sha256": hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest(), "seed": seed}
-    known = adata.uns.get(key)
-    if key not in adata.obsm or (known is not None and dict(known) != made):
-        adata.obsm[key] = umap_coordinates(matrix, seed)
-        adata.uns[key] = made
-    return np.asarray(adata.obsm[key])
+    for key in (f"{basis}_umap", f"{basis}_tsne"):
+        known = adata.uns.get(key)
+        if key in adata.obsm and (dict(known) == made if known is not None else key.endswith("_umap")):
+            return np.asarray(adata.obsm[key]), _axes_of(key)
+    found: Projection = project(matrix, seed)
+    key = f"{basis}_{'umap' if found.method == 'UMAP' else 'tsne'}"
+    adata.obsm[key], adata.uns[key] = found.coordinates, made
+    return found.coordinates, found.method
+
+
+def _axes_of(key: str) -> str:
+    """Return the name of the axes of a map with two dimensions."""
+    return next((name for end, name in _AXES.items() if key.lower().endswith(end)), "map")
 
 
 def _scanpy_colours(adata: AnnData, values: pd.Series) -> dict[str, str] | None:
@@ -155,15 +166,20 @@ def _scanpy_colours(adata: AnnData, values: pd.Series) -> dict[str, str] | None:
 
 
 def _draw_column(
-    ax: Axes, coordinates: NDArray[np.floating], values: pd.Series, palette: Mapping[str, str] | None, on_map: bool
+    ax: Axes,
+    coordinates: NDArray[np.floating],
+    method: str,
+    values: pd.Series,
+    palette: Mapping[str, str] | None,
+    on_map: bool,
 ) -> None:
     title = str(values.name)
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values):
-        drawn = figures.draw_values(ax, coordinates, values.to_numpy(dtype=np.float64, na_value=np.nan))
+        drawn = figures.draw_values(ax, coordinates, values.to_numpy(dtype=np.float64, na_value=np.nan), name=method)
         ax.figure.colorbar(drawn, ax=ax, shrink=0.6, pad=0.02)
     else:
         categories = as_categories(values)
         colours = category_colours(categories.tolist())
         colours |= {name: colour for name, colour in (palette or {}).items() if name in colours}
-        figures.draw_map(ax, coordinates, categories, colours, on_map=on_map)
+        figures.draw_map(ax, coordinates, categories, colours, name=method, on_map=on_map)
     ax.set_title(title).set_parse_math(False)

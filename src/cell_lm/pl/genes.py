@@ -14,7 +14,7 @@ from cell_lm.genes.alignment import principal_components
 from cell_lm.genes.vectors import GeneVectors
 from cell_lm.pl.canvas import finish, is_shown, new_figure
 from cell_lm.plots import figures, gene_figures
-from cell_lm.plots.projection import FEWEST_CELLS, umap_coordinates
+from cell_lm.plots.projection import FEWEST_CELLS, project
 from cell_lm.plots.style import category_colours, drawing
 
 COMPONENTS = 50
@@ -74,8 +74,8 @@ def gene_map(
 ) -> Axes:
     """Draw a map of gene vectors, coloured by gene set.
 
-    The map is the UMAP of the first 50 principal components by cosine; for fewer than ten genes, the first two
-    components.
+    The map is made of the first 50 principal components by cosine: t-SNE of at most 1,000 genes, UMAP of more; for
+    fewer than ten genes, the first two components.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def gene_map(
     names
         Write the symbols of the given genes, where they do not overlap.
     seed
-        Seed of the UMAP.
+        Seed of the map.
     ax, show, save
         As in the whole module.
 
@@ -106,7 +106,7 @@ def gene_map(
     vectors = GeneVectors.packaged() if vectors is None else vectors
     rows, sets, left_out = _members(genes, vectors)
     everything = np.flatnonzero(vectors.known) if background or genes is None else rows
-    coordinates = _coordinates(vectors.directions[everything], seed)
+    coordinates, kind = _coordinates(vectors.directions[everything], seed)
     place = np.searchsorted(np.sort(everything), rows)
     given = coordinates[np.argsort(everything)][place]
     shown = is_shown(show, ax)
@@ -115,7 +115,6 @@ def gene_map(
         axes = ax or new_figure(width + 1.7, height + 0.3, shown).add_subplot()
         if len(everything) > len(rows):
             gene_figures.draw_background(axes, coordinates)
-        kind = "UMAP" if len(everything) >= FEWEST_CELLS else "PC"
         figures.draw_map(axes, given, sets, category_colours(sets), name=kind, legend=isinstance(genes, Mapping))
         if names and genes is not None:
             gene_figures.draw_gene_names(axes, given, [vectors.vocabulary.symbols[row] for row in rows])
@@ -146,8 +145,8 @@ def _members(
     return rows, [found[int(row)] for row in rows], len(found) - len(rows)
 
 
-def _coordinates(directions: NDArray[np.float32], seed: int) -> NDArray[np.floating]:
-    """Return the map coordinates of each vector, [n, 2]."""
+def _coordinates(directions: NDArray[np.float32], seed: int) -> tuple[NDArray[np.floating], str]:
+    """Return the map coordinates of each vector, [n, 2], and the name of their axes."""
     if len(directions) < FEWEST_CELLS:
-        return principal_components(directions, 2)
-    return umap_coordinates(principal_components(directions, min(COMPONENTS, directions.shape[1])), seed)
+        return principal_components(directions, 2), "PC"
+    return project(principal_components(directions, min(COMPONENTS, directions.shape[1])), seed)

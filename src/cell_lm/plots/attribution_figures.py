@@ -40,7 +40,7 @@ def draw_gene_attribution(ax: Axes, table: pd.DataFrame, label: str, *, genes: i
     rows = top_genes(table, label, genes)
     values = rows["attribution"].to_numpy(float)
     ax.barh(range(len(rows)), values, height=0.7, color=[ACCENT if value > 0 else SECOND for value in values])
-    names = [f"{gene}  {share:.0%}" for gene, share in zip(rows["gene"], rows["expressed"], strict=True)]
+    names = [f"{gene}  {fraction:.0%}" for gene, fraction in zip(rows["gene"], rows["expressed"], strict=True)]
     ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
     ax.axvline(0.0, color=MUTED, linewidth=0.8)

@@ -255,8 +255,8 @@ def draw_confusion(ax: Axes, scores: Confusion) -> None:
     order = np.array(sorted(range(len(names)), key=lambda i: (-support[i], natural_order(scores.classes[i]))))
     rows = order[support[order] > 0]
     counts = scores.confusion[np.ix_(rows, order)]
-    share = counts / support[rows][:, None]
-    ax.imshow(share, cmap=HEAT, vmin=0.0, vmax=1.0, aspect="auto", interpolation="none")
+    fraction = counts / support[rows][:, None]
+    ax.imshow(fraction, cmap=HEAT, vmin=0.0, vmax=1.0, aspect="auto", interpolation="none")
     slanted: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     ax.set_xticks(range(len(order)), [names[column] for column in order], **slanted)
     ax.set_yticks(range(len(rows)), [f"{names[row]}  ({support[row]:,})" for row in rows])
@@ -269,7 +269,7 @@ def draw_confusion(ax: Axes, scores: Confusion) -> None:
     size = 8.0 if len(order) <= 16 else 6.5 if len(order) <= 24 else 5.0
     for (row, column), cells in np.ndenumerate(counts):
         if cells:
-            colour = "#ffffff" if share[row, column] > 0.75 else INK
+            colour = "#ffffff" if fraction[row, column] > 0.75 else INK
             ax.text(column, row, f"{cells:,}", ha="center", va="center_baseline", fontsize=size, color=colour)
 
 
@@ -301,10 +301,12 @@ def draw_distribution(ax: Axes, values: Mapping[str, NDArray[Any]], colours: Map
         edges = np.geomspace(low, max(high, low * 1.01), 41)
         ax.set_xscale("log")
         for name, v in positive.items():
-            share = np.histogram(v, edges)[0] / len(v)
-            ax.stairs(share, edges, color=colours[name], linewidth=1.5, label=name)
-            ax.stairs(share, edges, color=colours[name], fill=True, alpha=0.13)
-            ax.plot([np.median(v)] * 2, [0, share.max()], color=colours[name], linewidth=1.3, linestyle=(0, (1, 1.5)))
+            fraction = np.histogram(v, edges)[0] / len(v)
+            ax.stairs(fraction, edges, color=colours[name], linewidth=1.5, label=name)
+            ax.stairs(fraction, edges, color=colours[name], fill=True, alpha=0.13)
+            ax.plot(
+                [np.median(v)] * 2, [0, fraction.max()], color=colours[name], linewidth=1.3, linestyle=(0, (1, 1.5))
+            )
         ax.set_ylim(bottom=0)
     ax.set_title(title)
     ax.set_yticks([])

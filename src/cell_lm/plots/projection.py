@@ -1,35 +1,58 @@
-"""The map of an embedding: UMAP by scanpy, reproducible for the same cells and seed."""
+"""The map of an embedding: UMAP by scanpy, for few cells t-SNE by scikit-learn; repeatable by its seed."""
 
 from __future__ import annotations
 
 import warnings
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cell_lm.errors import InputError
 
-NEIGHBOURS = 15
+NEIGHBOURS, PERPLEXITY = 15, 30
 FEWEST_CELLS = 10
+FEW_CELLS = 1_000
+"""Most cells that t-SNE lays out: it starts at once, while UMAP's libraries take half a minute to compile."""
+
+Method = Literal["UMAP", "t-SNE"]
 
 
-def umap_coordinates(embedding: ArrayLike, seed: int = 0) -> NDArray[np.float32]:
-    """Return map coordinates of cells: the UMAP of their 15 nearest neighbours by cosine.
+class Projection(NamedTuple):
+    """A map.
 
-    The neighbours are exact, so only ``seed`` changes the result. UMAP keeps neighbourhoods; distances and areas on the
-    map mean little.
+    Attributes
+    ----------
+    coordinates : ndarray
+        float32 [cells, 2].
+    method : {"UMAP", "t-SNE"}
+        How it was made; the name of its axes.
+    """
+
+    coordinates: NDArray[np.float32]
+    method: Method
+
+
+def method_for(cells: int) -> Method:
+    """Return the method for a number of cells: t-SNE for at most 1,000, else UMAP."""
+    return "t-SNE" if cells <= FEW_CELLS else "UMAP"
+
+
+def project(embedding: ArrayLike, seed: int = 0, *, method: Method | None = None) -> Projection:
+    """Return a map of cells: t-SNE of at most 1,000 cells, UMAP of more, both by cosine.
+
+    Neighbours are exact: the 15 nearest for UMAP, and a perplexity of 30 (a third of the cells if those are few) for
+    t-SNE, which starts at the first two principal components. Both keep neighbourhoods; distances and areas on the map
+    mean little.
 
     Parameters
     ----------
     embedding
-        Numbers [cells, dimensions], at least 10 cells.
+        Numbers [cells, dimensions], at least 10 cells and 2 dimensions.
     seed
         Seed of the layout.
-
-    Returns
-    -------
-    NDArray[np.float32]
-        Coordinates [cells, 2].
+    method
+        Default: by the number of cells.
 
     Raises
     ------
@@ -37,18 +60,30 @@ def umap_coordinates(embedding: ArrayLike, seed: int = 0) -> NDArray[np.float32]
         Another shape, fewer than 10 cells, or NaN or infinite values.
     """
     matrix = np.asarray(embedding, dtype=np.float32)
-    if matrix.ndim != 2 or len(matrix) < FEWEST_CELLS:
+    if matrix.ndim != 2 or len(matrix) < FEWEST_CELLS or matrix.shape[1] < 2:
         found = f"an embedding of shape {matrix.shape} has no map"
-        raise InputError(found, where="UMAP", fix=f"Pass [cells, dimensions] with at least {FEWEST_CELLS} cells")
+        raise InputError(found, where="map", fix=f"Pass [cells, dimensions] with at least {FEWEST_CELLS} cells")
     bad = int((~np.isfinite(matrix).all(axis=1)).sum())
     if bad:
         found = f"{bad} of {len(matrix)} cells have NaN or infinite values"
-        raise InputError(found, where="UMAP", fix="Leave them out")
+        raise InputError(found, where="map", fix="Leave them out")
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return _layout(matrix / np.maximum(norms, np.finfo(np.float32).tiny), seed)
+    unit, chosen = matrix / np.maximum(norms, np.finfo(np.float32).tiny), method or method_for(len(matrix))
+    return Projection(_tsne(unit, seed) if chosen == "t-SNE" else _umap(unit, seed), chosen)
 
 
-def _layout(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+def _tsne(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Lay out vectors of length one: the order of their Euclidean distances is that of the cosines."""
+    from sklearn.manifold import TSNE
+
+    perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a matrix of equal cells has no principal components
+        layout = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit)
+    return np.asarray(layout, dtype=np.float32)
+
+
+def _umap(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     # Imported here: scanpy and umap-learn take seconds, and most of what uses this module draws no map.
     import anndata
     import scanpy

@@ -181,9 +181,9 @@ class _Reading:
     def _take(self, block: sparse.csr_matrix[Any], first: int, folder: Path, open_writers: ExitStack) -> None:
         """Filter the cells of a block and write the rest, each to the piece of the narrowest dtype for its counts."""
         cells = self._gather(to_linear(block, self.plan.read.scale))
-        share = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
+        fraction = cells.mitochondrial / np.maximum(cells.totals, np.finfo(float).tiny)
         few = cells.lengths < self.plan.read.min_genes
-        poor = ~few & (share > self.plan.max_mito)
+        poor = ~few & (fraction > self.plan.max_mito)
         self._few, self._mitochondrial = self._few + int(few.sum()), self._mitochondrial + int(poor.sum())
         kinds = np.where(few | poor, -1, _narrowest(cells.largest))
         for number in np.unique(kinds[kinds >= 0]).tolist():
@@ -191,7 +191,7 @@ class _Reading:
             chosen = kinds == number
             _write_rows(piece.writer, cells, chosen)
             piece.rows.append(first + np.flatnonzero(chosen))
-            piece.shares.append(share[chosen].astype(np.float32))
+            piece.shares.append(fraction[chosen].astype(np.float32))
 
     def _piece(self, kind: str, folder: Path, open_writers: ExitStack) -> _Kept:
         if kind not in self._kept:
@@ -202,7 +202,7 @@ class _Reading:
     def _finish(self) -> None:
         known = self._gather.mitochondrial_genes > 0
         if not known:
-            self.notes.append("it has no mitochondrial genes, so no share of them was computed")
+            self.notes.append("it has no mitochondrial genes, so their fraction of the counts is unknown")
         for piece in self._kept.values():
             rows = np.concatenate(piece.rows)
             frame = self._described.iloc[rows].reset_index(drop=True)
@@ -274,7 +274,7 @@ class _Reading:
     def _refuse_none_left(self) -> None:
         least = self.plan.read.min_genes
         found = f"none of its {len(self.cells):,} cells is left: {self._few:,} have fewer than {least:,} "
-        found += f"expressed genes of the vocabulary, {self._mitochondrial:,} a mitochondrial share above "
+        found += f"expressed genes of the vocabulary, {self._mitochondrial:,} a mitochondrial fraction above "
         found += f"{self.plan.max_mito:g}"
         fix = "Lower --min-genes or raise --max-mito, or leave the file out"
         raise InputError(found, where=self.cells.where, fix=fix)

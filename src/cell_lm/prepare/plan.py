@@ -77,11 +77,11 @@ class SourcePlan:
 
     def settings(self) -> dict[str, Any]:
         """Return all settings that decide what is read from the source, flat, as JSON."""
-        said: dict[str, Any] = {name: getattr(self.read, name) for name in _READING} | {"max_mito": self.max_mito}
+        settings: dict[str, Any] = {name: getattr(self.read, name) for name in _READING} | {"max_mito": self.max_mito}
         if self.samples is not None:
-            said["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
+            settings["sample"] = self.samples.describe(pd.DataFrame(index=["cell"]), self.path).iloc[0].to_dict()
         rules = self.mapping.rules()
-        return said | {name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in rules.items()}
+        return settings | {name: rule.model_dump(mode="json", exclude_defaults=True) for name, rule in rules.items()}
 
     @contextmanager
     def opened(self) -> Iterator[CellFile]:

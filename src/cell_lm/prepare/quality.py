@@ -79,13 +79,13 @@ class Gatherer:
         cells, entries = X.shape[0], len(X.data)
         genes, counts = np.empty(entries, np.uint16), np.empty(entries, np.float32)
         lengths, largest = np.empty(cells, np.int64), np.empty(cells, np.float32)
-        totals, share = np.empty(cells), np.empty(cells)
+        totals, mito_totals = np.empty(cells), np.empty(cells)
         data = X.data.astype(np.float32, copy=False)
         end = _gather(
             data, X.indices, X.indptr, self._columns, self._mitochondrial, self._buffer,
-            genes, counts, lengths, totals, share, largest,
+            genes, counts, lengths, totals, mito_totals, largest,
         )  # fmt: skip
-        return Gathered(genes[:end], counts[:end], lengths, totals, share, largest)
+        return Gathered(genes[:end], counts[:end], lengths, totals, mito_totals, largest)
 
 
 @compiled
@@ -100,19 +100,19 @@ def _gather(
     counts: NDArray[np.float32],
     lengths: NDArray[np.int64],
     totals: NDArray[np.float64],
-    shares: NDArray[np.float64],
+    mito_totals: NDArray[np.float64],
     largest: NDArray[np.float32],
 ) -> int:
     """Scatter-add each cell into a row of the whole vocabulary and read it in order, which needs no sorting."""
     end = 0
     for cell in range(lengths.size):
-        total, share, begin = 0.0, 0.0, end
+        total, mito_total, begin = 0.0, 0.0, end
         low, high = buffer.size, -1
         for k in range(indptr[cell], indptr[cell + 1]):
             value, column = data[k], columns[indices[k]]
             total += value
             if mitochondrial[indices[k]]:
-                share += value
+                mito_total += value
             if column >= 0:
                 buffer[column] += value
                 low, high = min(low, column), max(high, column)
@@ -125,5 +125,5 @@ def _gather(
                 buffer[gene] = 0.0
                 end += 1
         lengths[cell], largest[cell] = end - begin, most
-        totals[cell], shares[cell] = total, share
+        totals[cell], mito_totals[cell] = total, mito_total
     return end

@@ -177,8 +177,8 @@ def find_budget(
     graph = SLACK[device] * cost.bytes_per_gene * genes if work.views == 2 else 0.0  # one view needs no first pass
     if keep is None:  # the chunk being computed is one of the kept ones, so the first one is free
         keep = min(chunks, 1 + max(0, int((limit - work.fixed - chunk) / graph))) if graph else 0
-    share = min(1.0, keep / chunks)
-    seconds = work.genes * (cost.first_seconds_per_gene * (1 - share) + cost.replay_seconds_per_gene)
+    fraction = min(1.0, keep / chunks)
+    seconds = work.genes * (cost.first_seconds_per_gene * (1 - fraction) + cost.replay_seconds_per_gene)
     return Budget(
         token_budget=token_budget,
         retain_graphs=keep,

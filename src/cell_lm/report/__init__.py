@@ -1,7 +1,7 @@
 """The report of a run: one self-contained HTML page, and its content as data."""
 
 from cell_lm.plots.history import read_history
-from cell_lm.plots.projection import umap_coordinates
+from cell_lm.plots.projection import project
 from cell_lm.report.annotation import Annotation
 from cell_lm.report.content import (
     Baseline,
@@ -25,7 +25,7 @@ __all__ = [
     "Reproduction",
     "Training",
     "environment",
+    "project",
     "read_history",
-    "umap_coordinates",
     "write_report",
 ]

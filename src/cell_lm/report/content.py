@@ -155,13 +155,15 @@ class Embedding:
     """The embedding of the cells: a map, a geometry, or both."""
 
     coordinates: NDArray[np.floating] | None = None
-    """Map coordinates [cells, 2], from :func:`cell_lm.report.umap_coordinates`."""
+    """Map coordinates [cells, 2], from :func:`cell_lm.report.project`."""
     panels: tuple[Panel, ...] = ()
     """Colourings of the map, the first one shown largest."""
     geometry: Mapping[str, Geometry] = field(default_factory=dict)
     """Geometry by the name of what was measured; the model's embedding first, others to compare it with."""
     cells: str = ""
     """Which cells these are, as ``1,204 cells of two donors that took no part in pretraining``."""
+    method: str = "UMAP"
+    """How the map was made; the name of its axes."""
 
     def __post_init__(self) -> None:
         if self.coordinates is None:

@@ -53,27 +53,29 @@ def cards(data: ReportData) -> Cards:
     """Return the cards that the data has numbers for."""
     results = [_annotation(data.annotation)] if data.annotation else []
     if data.training is not None:
-        results += _accuracy(data.training, "masked_accuracy", "of hidden expression bins guessed right")
-        results += _accuracy(data.training, "discrimination_accuracy", "of cells told tumour or normal rightly")
+        results += _accuracy(data.training, "masked_accuracy", "of hidden expression bins predicted correctly")
+        results += _accuracy(
+            data.training, "discrimination_accuracy", "of cells classified correctly as tumour or normal"
+        )
     return Cards(tuple(results), tuple(_facts(data)))
 
 
 def _annotation(annotation: Annotation) -> Card:
     scores, note = annotation.scores, ""
     verdict: Verdict = ""
-    rival, own = annotation.strongest, annotation.methods[0].macro_f1
-    if rival is not None and rival.difference is not None:
-        note, verdict = f"{rival.name}: {score(rival.macro_f1.mean)}", verdict_of(rival.difference)
+    best, own = annotation.strongest, annotation.methods[0].macro_f1
+    if best is not None and best.difference is not None:
+        note, verdict = f"{best.name}: {score(best.macro_f1.mean)}", verdict_of(best.difference)
     where = annotation.tested_on or f"{count(scores.cells)} cells"
     interval = f"95 % interval {score(own.low)} to {score(own.high)}"
     return Card(score(own.mean), f"macro-F1 of cell types ({interval}) on {where}", note, verdict)
 
 
 def _accuracy(training: Training, name: str, label: str) -> list[Card]:
-    found = log.last(training.history, name)
-    if found is None:
+    last = log.last(training.history, name)
+    if last is None:
         return []
-    value, kind = found
+    value, kind = last
     held_out = "in validation cells" if kind == "valid" else "in training cells"
     baseline = training.baselines.get(name)
     if baseline is None:
@@ -99,11 +101,11 @@ def _facts(data: ReportData) -> list[Card]:
 def _pace(data: ReportData) -> str:
     if data.training is None:
         return ""
-    said = [f"{count(int(data.training.history['step'].max()))} steps"]
+    parts = [f"{count(int(data.training.history['step'].max()))} steps"]
     speed = log.column(data.training.history, "train", "cells_per_second")["value"]
     if len(speed):
-        said.append(f"{count(float(speed.median()))} cells/s in training")
-    return ", ".join(said)
+        parts.append(f"{count(float(speed.median()))} cells/s in training")
+    return ", ".join(parts)
 
 
 def run_seconds(data: ReportData) -> float | None:
@@ -123,10 +125,14 @@ def _datasets(datasets: tuple[Dataset, ...]) -> str:
 
 
 def _coverage(datasets: tuple[Dataset, ...]) -> str:
-    shares = sorted(one.audit.coverage for one in datasets)
-    if not shares:
+    fractions = sorted(one.audit.coverage for one in datasets)
+    if not fractions:
         return ""
-    span = percent(shares[0], 0) if len(shares) == 1 else f"{percent(shares[0], 0)} to {percent(shares[-1], 0)}"
+    span = (
+        percent(fractions[0], 0)
+        if len(fractions) == 1
+        else f"{percent(fractions[0], 0)} to {percent(fractions[-1], 0)}"
+    )
     return f"human protein-coding; the data sets cover {span}"
 
 
@@ -139,15 +145,15 @@ def findings(data: ReportData) -> list[str]:
     where = annotation.tested_on or f"{count(scores.cells)} cells"
     own = annotation.methods[0].macro_f1
     interval = f"{score(own.mean)} (95 % interval {score(own.low)} to {score(own.high)})"
-    right = f"{percent(scores.accuracy)} of the cells get their right type; macro-F1 is {interval}"
+    accuracy = f"{percent(scores.accuracy)} of the cells are labelled correctly; macro-F1 is {interval}"
     against = comparison(annotation)
-    return [f"On {where}, {right}.", *([against] if against else []), *_sure(annotation)]
+    return [f"On {where}, {accuracy}.", *([against] if against else []), *_confident(annotation)]
 
 
-def _sure(annotation: Annotation) -> list[str]:
-    found = annotation.at_confidence(0.9)
-    if found is None:
+def _confident(annotation: Annotation) -> list[str]:
+    confident = annotation.at_confidence(0.9)
+    if confident is None:
         return []
-    share, accuracy = found
-    sure = f"Where it is at least {percent(0.9, 0)} sure ({percent(share, 0)} of the cells)"
-    return [f"{sure}, {percent(accuracy)} are right."]
+    fraction, accuracy = confident
+    cells = f"Of the {percent(fraction, 0)} of the cells with a confidence of at least {percent(0.9, 0)}"
+    return [f"{cells}, {percent(accuracy)} are labelled correctly."]

@@ -78,11 +78,12 @@ def maps(embedding: Embedding) -> list[Map]:
                 embedding.coordinates,
                 panel.categories,
                 colours,
+                name=embedding.method,
                 on_map=panel.on_map,
                 legend=False,
             )
         names = ", ".join(by_size(panel.categories.tolist()))
-        alt = f"UMAP of {count(len(panel.categories))} cells coloured by {panel.title.lower()}: {names}"
+        alt = f"{embedding.method} of {count(len(panel.categories))} cells coloured by {panel.title.lower()}: {names}"
         keys = legend(panel.categories.tolist(), colours)
         drawn.append(Map(panel.title, panel.caption, to_svg(figure, f"map-{number}", alt), tuple(keys)))
     return drawn

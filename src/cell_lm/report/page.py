@@ -111,8 +111,8 @@ def _templates() -> Environment:
     return templates
 
 
-def _width(share: float) -> str:
-    return f"{100 * min(max(share, 0.0), 1.0):.1f}%" if np.isfinite(share) else "0%"
+def _width(fraction: float) -> str:
+    return f"{100 * min(max(fraction, 0.0), 1.0):.1f}%" if np.isfinite(fraction) else "0%"
 
 
 def _breakable(name: object) -> Markup:

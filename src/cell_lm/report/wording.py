@@ -76,29 +76,29 @@ def comparison(annotation: Annotation) -> str:
 
 def limits(data: ReportData) -> list[str]:
     """Return the limitations: those given in the data, then those that follow from its sections."""
-    said = [
+    limits = [
         *data.limits,
         "This is one run with one seed. Another seed gives other figures, by a hundredth or so: repeat before you rely "
         "on a small difference.",
     ]
     if data.annotation is not None:
         if annotation_donors := {one.name for one in data.annotation.by_donor}:
-            said.append(
+            limits.append(
                 f"The intervals are for further cells of these {len(annotation_donors)} donors. Other donors differ "
                 "more: compare the rows of the table by donor."
             )
         else:
-            said.append("The intervals are for further cells of the same donors. Other donors differ more.")
-        said.append(
+            limits.append("The intervals are for further cells of the same donors. Other donors differ more.")
+        limits.append(
             "Cells of other donors of the same study are the easy case. Another laboratory, protocol or tissue is "
             "harder."
         )
     if any(one.tumour for one in data.datasets):
-        said.append(
+        limits.append(
             "Tumour and normal are what the data state. That may be inferred (epithelial cells of a tumour sample) "
             "rather than proven, and where tumour and normal come from different studies, telling them apart can be "
             "telling the studies apart."
         )
     if data.embedding is not None and data.embedding.coordinates is not None:
-        said.append("The map is for looking. Claims need the embedding itself, or marker genes.")
-    return [*said, "Nothing here is fit for a decision about a patient."]
+        limits.append("The map is for looking. Claims need the embedding itself, or marker genes.")
+    return [*limits, "Nothing here is fit for a decision about a patient."]

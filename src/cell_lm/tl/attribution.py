@@ -308,8 +308,8 @@ def _to_columns(values: sparse.csr_matrix, rows: NDArray[np.int64], cells: CellD
     """Map attributions [chosen cells, vocabulary] to the cells and genes of the AnnData, [cells, genes]."""
     columns = cells.audit.columns
     used = np.flatnonzero(columns >= 0)
-    share = 1.0 / np.bincount(columns[used], minlength=len(cells.vocabulary))[columns[used]]
-    to_genes = sparse.csr_matrix((share, (columns[used], used)), shape=(len(cells.vocabulary), len(columns)))
+    fraction = 1.0 / np.bincount(columns[used], minlength=len(cells.vocabulary))[columns[used]]
+    to_genes = sparse.csr_matrix((fraction, (columns[used], used)), shape=(len(cells.vocabulary), len(columns)))
     ones = np.ones(len(rows), np.float32)
     to_cells = sparse.csr_matrix((ones, (rows, np.arange(len(rows)))), shape=(len(cells), len(rows)))
     return sparse.csr_matrix(to_cells @ (values @ to_genes), dtype=np.float32)

@@ -38,7 +38,7 @@ def test_the_annotation_of_feature_counts_is_no_cell(real: AnnData, tmp_path: Pa
         assert cells.var.index.tolist() == real.var_names.tolist()
         assert list(cells.var) == ["Chr", "Start", "End", "Strand", "Length"]
         assert sum(block.sum() for block in cells.blocks(10)) == real.X.sum()
-        assert any("no counts, kept beside the matrix: Chr, Start" in remark for remark in cells.remarks)
+        assert any("columns without counts, kept as annotation: Chr, Start" in remark for remark in cells.remarks)
 
 
 def test_a_length_alone_before_or_after_the_counts_is_no_cell(real: AnnData, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_column_of_text_in_the_middle_is_named(cells: AnnData, tmp_path: Path)
     table = frame(cells)
     table.insert(30, "stage", "late")
     table.to_csv(tmp_path / "t.csv")
-    assert "1 columns among the counts hold none in line 2 ('stage')" in refusal(tmp_path / "t.csv")
+    assert "1 columns between those of counts ('stage') hold no number in line 2" in refusal(tmp_path / "t.csv")
 
 
 def test_a_line_of_another_length_is_named(lines: list[str], tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_missing_field_is_not_made_up_by_another(cells: AnnData, tmp_path: Pat
 
 def test_a_header_that_does_not_fit_or_is_missing_is_named(lines: list[str], tmp_path: Path) -> None:
     cut = ",".join(lines[0].split(",")[:-4]) + "\n"
-    assert "line 1, the header, has 43 fields parted by commas, line 2 has 47" in refusal(
+    assert "line 1, the header, has 43 fields separated by commas, line 2 has 47" in refusal(
         write([cut, *lines[1:]], tmp_path / "t.csv")
     )
     assert "it has no header: line 1 holds numbers" in refusal(write(lines[1:], tmp_path / "t.csv"))

@@ -80,8 +80,8 @@ def test_of_the_groups_of_version_2_the_human_one_is_read_unless_another_is_name
         ("indptr", lambda a: np.where(np.arange(len(a)) == 9, a[-1], a), "indptr falls"),
         ("data", lambda a: a[:-5], "indptr ends at"),
         ("data", lambda a: a.astype("S4"), "not real numbers"),
-        ("shape", lambda a: a + 1, "it is said to be .* but it names"),
-        ("barcodes", lambda a: a[:-1], "it is said to be|has .* entries"),
+        ("shape", lambda a: a + 1, "its shape is given as .* but it names"),
+        ("barcodes", lambda a: a[:-1], "its shape is given as|has .* entries"),
         ("barcodes", lambda a: np.append(a[1:], a[1]), "barcodes are repeated"),
         ("features/name", lambda a: a[:-1], "it does not name its genes"),
     ],
@@ -119,17 +119,17 @@ def test_a_folder_with_several_matrices_or_none_asks_for_one(real: AnnData, tmp_
     folder = tmp_path / "parent" / "several"
     folder.mkdir(parents=True)
     mtx_geo(real, folder)
-    assert "2 matrices lie in the folder (GSM1_a_matrix.mtx.gz, GSM2_b_matrix.mtx.gz)" in refusal(folder)
-    assert f"There is one in {folder}: name that" in refusal(folder.parent)
+    assert "the folder holds 2 matrices (GSM1_a_matrix.mtx.gz, GSM2_b_matrix.mtx.gz)" in refusal(folder)
+    assert f"Name {folder}, which holds one" in refusal(folder.parent)
     (tmp_path / "empty").mkdir()
-    assert "no matrix (.mtx) lies in the folder" in refusal(tmp_path / "empty")
+    assert "the folder holds no matrix (.mtx)" in refusal(tmp_path / "empty")
 
 
 def test_lists_of_names_that_are_missing_are_asked_for(real: AnnData, tmp_path: Path) -> None:
     path = mtx_geo(real, tmp_path)
     (tmp_path / "GSM1_a_genes.tsv.gz").unlink()
     message = refusal(path)
-    assert "the list of its genes is not there. Put GSM1_a_features.tsv[.gz], GSM1_a_genes.tsv[.gz]" in message
+    assert "the file that lists its genes is missing. Put GSM1_a_features.tsv[.gz], GSM1_a_genes.tsv[.gz]" in message
 
 
 def test_wrong_dimensions_are_told_with_the_lines_that_say_so(real: AnnData, tmp_path: Path) -> None:

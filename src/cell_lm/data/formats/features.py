@@ -34,7 +34,7 @@ def kept_features(var: pd.DataFrame, where: str) -> tuple[NDArray[np.bool_], tup
     GeneError
         None is of a human genome.
     """
-    kept, said = np.ones(len(var), bool), []
+    kept, remarks = np.ones(len(var), bool), []
     if "feature_types" in var:
         types = var["feature_types"].astype(str)
         kept &= (types == _EXPRESSION).to_numpy()
@@ -44,16 +44,16 @@ def kept_features(var: pd.DataFrame, where: str) -> tuple[NDArray[np.bool_], tup
                 f"it holds no Gene Expression: {_counted(others)}", where=where, fix="Give gene expression"
             )
         if len(others):
-            said.append(f"left out: {_counted(others)}")
+            remarks.append(f"left out: {_counted(others)}")
     if "genome" in var and var["genome"][kept].nunique() > 1:
         genomes = var["genome"].astype(str)
         human = np.array([is_human(name) for name in genomes])
         if not (kept & human).any():
             found = f"its genomes are none of man: {_counted(genomes[kept].value_counts())}"
             raise GeneError(found, where=where, fix="cell-lm reads human genes")
-        said.append(f"genes of other genomes left out: {_counted(genomes[kept & ~human].value_counts())}")
+        remarks.append(f"genes of other genomes left out: {_counted(genomes[kept & ~human].value_counts())}")
         kept &= human
-    return kept, tuple(said)
+    return kept, tuple(remarks)
 
 
 def is_human(genome: str) -> bool:

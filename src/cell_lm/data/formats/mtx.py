@@ -55,9 +55,9 @@ def open_mtx(path: Path, layer: str | None) -> Iterator[CellFile]:
         for chunk in read_entries(text, header, where, transposed=transposed):
             sorter.add(chunk)
         read = sorter.blocks((len(obs), len(var)))
-        said = ["its rows are cells, its columns genes"] if transposed else []
+        orientation = ["its rows are cells, its columns genes"] if transposed else []
         kept, remarks = kept_features(var, where)
-        yield CellFile(name, "matrix", obs, var[kept], (), select_genes(read, kept), (*said, *remarks))
+        yield CellFile(name, "matrix", obs, var[kept], (), select_genes(read, kept), (*orientation, *remarks))
 
 
 def find_matrices(folder: Path) -> list[Path]:
@@ -73,7 +73,7 @@ def _find(path: Path) -> _Files:
         if file is None:
             looked = ", ".join(f"{prefixes[0]}{word}.tsv[.gz]" for word in _LISTS[what])
             fix = f"Put {looked} beside the matrix"
-            raise InputError(f"the list of its {what} is not there", where=str(matrix), fix=fix)
+            raise InputError(f"the file that lists its {what} is missing", where=str(matrix), fix=fix)
     genes, barcodes = (Path(str(found[what])) for what in ("genes", "barcodes"))
     return _Files(matrix, genes, barcodes)
 
@@ -84,11 +84,11 @@ def _find_matrix(folder: Path) -> Path:
         return found[0]
     names = ", ".join(item.name for item in found[:3])
     if found:
-        what = f"{len(found):,} matrices lie in the folder ({names}{', …' if len(found) > 3 else ''})"
-        raise InputError(what, where=str(folder), fix="Name one of them: the .mtx file itself")
+        what = f"the folder holds {len(found):,} matrices ({names}{', …' if len(found) > 3 else ''})"
+        raise InputError(what, where=str(folder), fix="Name one of the .mtx files")
     below = sorted(item.parent for item in folder.glob("*/**/*") if item.is_file() and _MATRIX.search(item.name))
-    fix = f"There is one in {below[0]}: name that" if below else "Name the folder that holds matrix.mtx"
-    raise InputError("no matrix (.mtx) lies in the folder", where=str(folder), fix=fix)
+    fix = f"Name {below[0]}, which holds one" if below else "Name the folder that holds matrix.mtx"
+    raise InputError("the folder holds no matrix (.mtx)", where=str(folder), fix=fix)
 
 
 def _prefixes(name: str) -> list[str]:

@@ -12,7 +12,7 @@ from cell_lm.genes.audit import clip
 
 _SAMPLE = 2_000
 _ENOUGH = 0.2
-"""Least share of names that must be genes of the vocabulary; files of 60,000 annotated human genes have 0.3."""
+"""Least fraction of names that must be genes of the vocabulary; files of 60,000 annotated human genes have 0.3."""
 
 
 def gene_share(names: Sequence[str]) -> float:

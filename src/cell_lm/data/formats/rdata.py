@@ -71,8 +71,8 @@ def open_rdata(path: Path, layer: str | None) -> Iterator[CellFile]:
     genes, cells = (matrix.rows, matrix.columns) if rows_are_genes else (matrix.columns, matrix.rows)
     refuse_repeated(cells, "names of cells", where)
     obs, var = (pd.DataFrame(index=pd.Index(names, dtype=object)) for names in (cells, genes))
-    said = (remark(rows_are_genes, len(genes), len(cells)),)
-    yield CellFile(name, chosen or "matrix", obs, var, tuple(matrices), lambda most: _blocks(by_cell, most), said)
+    remarks = (remark(rows_are_genes, len(genes), len(cells)),)
+    yield CellFile(name, chosen or "matrix", obs, var, tuple(matrices), lambda most: _blocks(by_cell, most), remarks)
 
 
 def _blocks(matrix: sparse.csr_matrix[Any], cells: int) -> Iterator[sparse.csr_matrix[Any]]:

@@ -94,8 +94,8 @@ class SampleSheet:
     def describe(self, obs: pd.DataFrame, path: str | Path) -> pd.DataFrame:
         """Return the cells of a file with the columns of their sample; columns of the cells take precedence."""
         sample = self.sample_of(path)
-        said = {SAMPLE: sample, **{str(key): value for key, value in self.table.loc[sample].items()}}
-        return obs.assign(**{key: value for key, value in said.items() if key not in obs})
+        columns = {SAMPLE: sample, **{str(key): value for key, value in self.table.loc[sample].items()}}
+        return obs.assign(**{key: value for key, value in columns.items() if key not in obs})
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -52,8 +52,8 @@ def open_table(path: Path, layer: str | None) -> Iterator[CellFile]:
             rows.read(line)
         rows.flush()
         obs, var = rows.tables()
-        said = (remark(rows_are_genes, len(var), len(obs)), *layout.remarks)
-        yield CellFile(name, "table", obs, var, (), sorter.blocks((len(obs), len(var))), said)
+        remarks = (remark(rows_are_genes, len(var), len(obs)), *layout.remarks)
+        yield CellFile(name, "table", obs, var, (), sorter.blocks((len(obs), len(var))), remarks)
 
 
 def _data_lines(path: Path) -> Iterator[Line]:

@@ -59,9 +59,9 @@ class Layout:
         Raises
         ------
         InputError
-            No separator fits both, there is no header, or hardly a column of numbers.
+            No separator fits both, there is no header, or no column of numbers.
         """
-        separator, names, fields = _split_alike(header, first, where)
+        separator, names, fields = _split_both(header, first, where)
         numbers = [
             place
             for place, (title, field) in enumerate(zip(names, fields, strict=True))
@@ -75,7 +75,8 @@ class Layout:
         columns = set(numbers)
         inside = [names[place] for place in range(begin, end) if place not in columns]
         if inside:
-            found = f"{len(inside):,} columns among the counts hold none in line {first.number:,} ({_some(inside)})"
+            what = f"{len(inside):,} columns between those of counts ({_some(inside)})"
+            found = f"{what} hold no number in line {first.number:,}"
             raise InputError(found, where=where, fix="Remove them, or move them to the front, next to the names")
         return cls(where, separator, tuple(names[:begin]), tuple(names[begin:end]), tuple(names[end:]))
 
@@ -83,15 +84,15 @@ class Layout:
     def remarks(self) -> tuple[str, ...]:
         """Description of the further text columns."""
         text = [*self.before[1:], *self.after]
-        return (f"columns that are no counts, kept beside the matrix: {', '.join(text)}",) if text else ()
+        return (f"columns without counts, kept as annotation: {', '.join(text)}",) if text else ()
 
 
-def _split_alike(header: Line, first: Line, where: str) -> tuple[str, list[str], list[str]]:
+def _split_both(header: Line, first: Line, where: str) -> tuple[str, list[str], list[str]]:
     """Find the separator by which the two lines have as many fields, or the header one fewer, as R writes it."""
     likely = sorted(_SEPARATORS, key=lambda mark: -header.text.count(mark.encode()))
     if header.text.count(likely[0].encode()) > _MOST_COLUMNS:
         found = f"line {header.number:,} has more than {_MOST_COLUMNS:,} fields"
-        raise InputError(found, where=where, fix="Write so many cells as h5ad, with anndata")
+        raise InputError(found, where=where, fix="Write a table of this size as h5ad, with anndata")
     tried = []
     for separator in likely:
         names, fields = split_fields(header.text, separator), split_fields(first.text, separator)
@@ -102,7 +103,7 @@ def _split_alike(header: Line, first: Line, where: str) -> tuple[str, list[str],
         tried.append((separator, len(names), len(fields)))
     separator, in_header, in_first = tried[0]
     found = (
-        f"line {header.number:,}, the header, has {in_header:,} fields parted by {_WORDS[separator]}, "
+        f"line {header.number:,}, the header, has {in_header:,} fields separated by {_WORDS[separator]}, "
         f"line {first.number:,} has {in_first:,}"
     )
     raise InputError(found, where=where, fix="Every line must have one field for every name of the header")
@@ -149,7 +150,7 @@ def explain_line(layout: Layout, line: Line) -> InputError:
     what = "nothing" if not field else f"'{field[:40]}'"
     more = f", and so in {len(wrong) - 1:,} more columns" if len(wrong) > 1 else ""
     found = f"line {line.number:,}, column '{name}' holds {what}, not a number{more}"
-    fix = "Write 0 where nothing was counted" if _MISSING.fullmatch(field) else "Give counts only, as plain numbers"
+    fix = "Write 0 for no count" if _MISSING.fullmatch(field) else "Give counts only, as plain numbers"
     return InputError(found, where=layout.where, fix=fix)
 
 

@@ -44,10 +44,10 @@ def open_tenx(path: Path, layer: str | None) -> Iterator[CellFile]:
             obs, var = _read_barcodes(file[key], where), _read_features(file[key], where)
             shape = len(obs), len(var)
             _check_shape(file[key], shape, where)
-            kept, said = kept_features(var, where)
+            kept, remarks = kept_features(var, where)
         with compressed_blocks(file[key], "csr", shape, where) as read:
             elsewhere = tuple(group for group in groups if group != key)
-            yield CellFile(name, key, obs, var[kept], elsewhere, select_genes(read, kept), said)
+            yield CellFile(name, key, obs, var[kept], elsewhere, select_genes(read, kept), remarks)
 
 
 def _groups(file: h5py.File, name: str) -> list[str]:
@@ -77,8 +77,8 @@ def _choose(groups: list[str], layer: str | None, name: str) -> str:
 def _check_shape(group: h5py.Group, shape: tuple[int, int], where: str) -> None:
     stated = tuple(int(n) for n in group["shape"][:]) if "shape" in group else shape[::-1]
     if stated != shape[::-1]:
-        said = " x ".join(f"{n:,}" for n in stated)
-        found = f"it is said to be {said}, but it names {shape[1]:,} genes and {shape[0]:,} barcodes"
+        size = " x ".join(f"{n:,}" for n in stated)
+        found = f"its shape is given as {size}, but it names {shape[1]:,} genes and {shape[0]:,} barcodes"
         raise InputError(found, where=where, fix=DAMAGED)
 
 

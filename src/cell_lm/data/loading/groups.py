@@ -45,8 +45,8 @@ class Groups:
         loose = f", without a value {shares[-1]:.1%}" if shares[-1] else ""
         often = sampler.repetition
         most = int(np.argmax(often[:-1]))
-        said = f"balanced over '{column}', {len(self.names)} groups: {', '.join(named)}{more}{loose} of every batch"
-        return f"{said}; cells of {self.names[most]} come {often[most]:.1f} times as often as in a plain pass"
+        note = f"balanced over '{column}', {len(self.names)} groups: {', '.join(named)}{more}{loose} of every batch"
+        return f"{note}; cells of {self.names[most]} come {often[most]:.1f} times as often as in a plain pass"
 
 
 def read_groups(datasets: Sequence[Dataset], column: str, malignancy: NDArray[np.int8]) -> Groups:

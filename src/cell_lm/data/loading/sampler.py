@@ -167,7 +167,7 @@ def split(n: int, fraction: float, seed: int) -> tuple[Index, Index]:
         ``fraction`` is out of range, or ``n`` is too small to split.
     """
     if not 0 <= fraction < 1 or n < 1 or (fraction > 0 and n < 2):
-        fix = "Choose a share of 0 to below 1, and at least 2 cells"
+        fix = "Choose a fraction of 0 to below 1, and at least 2 cells"
         raise ConfigError(f"validation = {fraction} of {n:,} cells", fix=fix)
     n_valid = min(max(round(n * fraction), 1), n - 1) if fraction > 0 else 0
     order = _shuffled(n, seed, 0, _SPLIT)

@@ -64,7 +64,7 @@ class GenesRecord(_Record):
     listed: dict[str, list[tuple[str, str, str]]]
     """The first of each kind but ``matched``: name in the file, approved symbol, how or why."""
     mitochondrial: Count
-    """Genes that the mitochondrial share was computed from; with 0 it could not be."""
+    """Genes that the mitochondrial fraction was computed from; with 0 it could not be."""
 
 
 class CellsRecord(_Record):
@@ -74,7 +74,7 @@ class CellsRecord(_Record):
     few_genes: Count
     """Left out: fewer expressed genes of the vocabulary than ``min_genes``."""
     mitochondrial: Count
-    """Left out: a larger mitochondrial share than ``max_mito``."""
+    """Left out: a larger mitochondrial fraction than ``max_mito``."""
     duplicates: Count
     """Left out: the same genes and counts as a cell before it, in this source or an earlier one."""
     kept: Count

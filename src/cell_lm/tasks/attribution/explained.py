@@ -66,8 +66,8 @@ class Explained:
     def cls(self, batch: CellBatch, presence: Tensor) -> Tensor:
         """Return the CLS of each variant, [V, C, width]; ``presence`` is [V, T], and may require gradients."""
         frozen = {name: value.detach() for name, value in self.model.encoder.named_parameters()}
-        said = {"hidden": None, "counter": None, "only_cls": True, "presence": presence}
-        encoded = functional_call(self.model.encoder, frozen, (batch,), said)
+        options = {"hidden": None, "counter": None, "only_cls": True, "presence": presence}
+        encoded = functional_call(self.model.encoder, frozen, (batch,), options)
         cls: Tensor = encoded.cls
         return cls
 

@@ -1,35 +1,40 @@
-"""Damage, full disks, kills and files that announce more than they hold: what the program does with them, as counts.
+"""Damage, full disks, kills and bad inputs: what the program does with them, as counts.
 
     python -m benchmarks.robustness [--quick]
 
 - Bombs: small files that announce gigabytes (those of ``tests/faults/bombs.py``) are given to ``cell-lm check``.
   ``bombs_over_1gb`` counts those whose process took over a gigabyte more than one that reads an honest file,
-  ``bombs_over_20s`` those that took over 20 CPU seconds, ``exit70`` those that ended with an internal error.
+  ``bombs_over_20s`` those that took over 20 CPU seconds.
+- Advice: bad inputs of the packaged cells (those of ``tests/faults/advice_cases.py``) are given to the verbs, and the
+  error of each is followed. ``advice_followed_works`` is the fraction of them whose command then works.
+- ``exit70`` counts the bombs and bad inputs whose command ended with an internal error, before or after the advice.
 - ``kills_lost``, ``flips_silent``, ``disk_full_clean``, ``outputs_destroyed``: see ``benchmarks.robustness_writers``.
 
-All targets are 0, that of ``disk_full_clean`` is 1. It makes its own cells, and takes about five minutes, ``--quick``
-two. Ends with one line of JSON.
+All targets are 0, those of ``disk_full_clean`` and ``advice_followed_works`` are 1. It makes its own files, and takes
+about five minutes, ``--quick`` two. Ends with one line of JSON.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.options import data_if_given, parser, run
 from benchmarks.robustness_writers import measure
 
 MOST_BYTES, MOST_SECONDS, INTERNAL_ERROR = 1 << 30, 20, 70
-QUICK_BOMBS = 6
-BOMBS = Path(__file__).parent.parent / "tests" / "faults" / "bombs.py"
+QUICK_BOMBS, QUICK_ADVICE = 4, 20
+_AT_A_TIME = 2
+"""Bombs that are read at the same time."""
+FAULTS = Path(__file__).parent.parent / "tests" / "faults"
 
 
 class Ended(NamedTuple):
@@ -41,13 +46,20 @@ class Ended(NamedTuple):
 
 
 def main() -> None:
-    arguments = parser(__doc__, quick=f"{QUICK_BOMBS} bombs, fewer kills and flips", reads_data=False)
+    arguments = parser(
+        __doc__, quick=f"{QUICK_BOMBS} bombs, {QUICK_ADVICE} bad inputs, fewer kills and flips", reads_data=False
+    )
     options = arguments.parse_args()
     data_if_given(options.data)
+    sys.path.insert(0, str(FAULTS))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        os.environ["XDG_CACHE_HOME"] = str(work / "cache")  # what is remembered of stores
+        for name in ("writers", "advice"):
+            (work / name).mkdir()
         figures: dict[str, float] = dict(bombs(work, QUICK_BOMBS if options.quick else None))
-        (work / "writers").mkdir()
+        followed = advice(work / "advice", QUICK_ADVICE if options.quick else None)
+        figures = {**followed, **figures, "exit70": figures["exit70"] + followed["exit70"]}
         figures |= measure(work / "writers", quick=options.quick)
     for name, value in figures.items():
         print(f"{name:24s} {value:g}")
@@ -56,10 +68,12 @@ def main() -> None:
 
 def bombs(work: Path, most: int | None) -> dict[str, int]:
     """Return how many bombs took too much memory or time, or ended in an internal error."""
-    made = _builders()
+    made = import_module("bombs")
     builders: dict[str, Callable[[Path], Path]] = dict(list(made.CELL_FILES.items())[:most])
     base = _check(made.honest(_room(work, "honest") / "cells.h5ad")).bytes
-    ends = {name: _check(make(_room(work, str(n)))) for n, (name, make) in enumerate(builders.items())}
+    paths = [make(_room(work, str(number))) for number, make in enumerate(builders.values())]
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        ends = dict(zip(builders, pool.map(_check, paths), strict=True))
     for name, end in ends.items():
         print(f"{name:40s} exit {end.code:3d}  {end.bytes / 1e6:6.0f} MB  {end.seconds:5.1f} s", flush=True)
     return {
@@ -70,13 +84,18 @@ def bombs(work: Path, most: int | None) -> dict[str, int]:
     }
 
 
-def _builders() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bombs", BOMBS)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def advice(work: Path, most: int | None) -> dict[str, float]:
+    """Return how often following the error of a bad input made the command work, and the internal errors."""
+    cases: dict[str, Any] = import_module("advice_cases").CASES
+    chosen = list(cases)[:: 1 if most is None else -(-len(cases) // most)]
+    room = import_module("advice").Room(work)
+    outcomes = {name: cases[name].run(room) for name in chosen}
+    for name, outcome in outcomes.items():
+        if outcome.failed:
+            print(f"not followed: {name}: {outcome.failed}", flush=True)
+    worked = sum(not outcome.failed for outcome in outcomes.values()) / len(outcomes)
+    faults = sum(INTERNAL_ERROR in outcome.codes for outcome in outcomes.values())
+    return {"bad_inputs": len(outcomes), "advice_followed_works": round(worked, 4), "exit70": faults}
 
 
 def _room(work: Path, name: str) -> Path:

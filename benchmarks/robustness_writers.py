@@ -229,7 +229,6 @@ def _kind(path: Path) -> int:
 
 def measure(work: Path, *, quick: bool = False) -> dict[str, float]:
     """Return all figures, in about three minutes; ``quick`` in one."""
-    os.environ["XDG_CACHE_HOME"] = str(work / "cache")  # what is remembered of stores
     figures: dict[str, float] = {}
     parts = {
         "kills": lambda folder: kills(folder, each=2 if quick else 8),

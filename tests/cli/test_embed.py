@@ -110,16 +110,17 @@ def test_a_store_is_embedded_without_its_counts(cli: Cli, make_file: MakeFile, m
 def test_a_damaged_store_is_used_only_where_it_is_asked_for(
     cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path
 ) -> None:
-    assert cli("prepare", make_file(cells=30), "--out", tmp_path / "store").code == 0
+    columns = tmp_path / "columns.toml"
+    columns.write_text('cell_type = {column = "cell_type"}\n')
+    assert cli("prepare", make_file(cells=60), "--columns", columns, "--out", tmp_path / "store").code == 0
     counts = next((tmp_path / "store").rglob("counts.npy"))
     counts.write_bytes(counts.read_bytes()[:-1] + b"\x05")
-    columns = [["--label=source", "--out", tmp_path / "ann"], []]
-    for words in (["embed", tmp_path / "store"], ["annotate", "fit", tmp_path / "store", *columns[0]]):
-        assert "it is damaged: its SHA-256" in cli(*words, "--model", model).error
-    said = cli("embed", tmp_path / "store", "--model", model, "--no-verify")
-    assert said.code == 0, said.err
-    said = cli("annotate", "fit", tmp_path / "store", *columns[0], "--model", model, "--no-verify")
-    assert "SHA-256" not in said.err
+    fit = ["annotate", "fit", tmp_path / "store", "--label=cell_type", "--out", tmp_path / "ann", "--model", model]
+    predict = ["annotate", "predict", tmp_path / "store", "--model", tmp_path / "ann"]
+    for words in (["embed", tmp_path / "store", "--model", model], fit, predict):
+        assert "it is damaged: its SHA-256" in cli(*words).error
+        said = cli(*words, "--no-verify")
+        assert said.code == 0, said.err
 
 
 def test_device_and_precision_are_options(cli: Cli, make_file: MakeFile, model: Path) -> None:

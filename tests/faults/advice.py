@@ -151,19 +151,20 @@ class Case:
         words = self.make(room)
         first = room.command(words)
         if first.code == 0:
-            return Outcome(first, "the bad input was taken")
+            return Outcome((0,), "the bad input was taken")
         try:
             again = self.follow(room, words, first.error)
         except NotFollowedError as error:
-            return Outcome(first, str(error))
+            return Outcome((first.code,), str(error))
         second = room.command(again)
-        return Outcome(first, "" if second.code == 0 else f"{first.error} ... then: {second.error}")
+        failed = "" if second.code == 0 else f"{first.error} Then: {second.error}"
+        return Outcome((first.code, second.code), failed)
 
 
 class Outcome(NamedTuple):
-    """How a bad input ended, and why the advice did not help; empty: it did."""
+    """The exit codes of the commands, and why the advice did not help; empty: it did."""
 
-    first: Said
+    codes: tuple[int, ...]
     failed: str
 
 

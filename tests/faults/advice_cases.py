@@ -23,7 +23,9 @@ def logged(room: Room, base: float = np.e) -> sparse.csr_matrix:
 
 
 def log2_tpm(room: Room) -> sparse.csr_matrix:
-    X = room.per_cell(1e6)
+    """Return log2(TPM + 1), from which no whole counts come back."""
+    X = estimated(room)
+    X = sparse.csr_matrix(sparse.diags(1e6 / np.asarray(X.sum(axis=1)).ravel()) @ X, dtype=np.float32)
     X.data = np.log2(X.data + 1)
     return X
 
@@ -185,7 +187,7 @@ def panel(room: Room) -> str:
 
 
 PANEL = add("min-overlap", "100")
-ROUND = change("adata.X = adata.X.round()", lambda adata: setattr(adata, "X", adata.X.round()))
+ROUND = change("adata.X = np.rint(adata.X)", lambda adata: setattr(adata, "X", np.rint(adata.X)))
 TRANSPOSE = change("adata.T", lambda adata: adata.T.copy())
 UPPER = "adata.var_names = adata.var_names.str.upper()"
 
@@ -308,7 +310,7 @@ OPTIONS: dict[str, Case] = {
     ),
     "a size without unit": Case(
         lambda r: pretrain(r, "--memory=8"),
-        suggested("Name the unit, as in ([^ .]+)|[Aa]s ([0-9]+GB)", "--memory=8", "--memory={}"),
+        suggested("write the unit, as in ([0-9]+GB)", "--memory=8", "--memory={}"),
     ),
     "a size without unit, prepare": Case(
         lambda r: ["prepare", r.good, "--memory=2", "--min-genes=1", "--out", str(r.place() / "store")],
@@ -320,7 +322,7 @@ OPTIONS: dict[str, Case] = {
     ),
     "a wrong setting": Case(
         lambda r: pretrain(r, "--set=training.step=3"),
-        suggested("Did you mean ([a-z_.]+)", "--set=training.step=3", "--set={}=3"),
+        suggested(r"Did you mean ([a-z_]+\.[a-z_]+)", "--set=training.step=3", "--set={}=3"),
     ),
     "a run that is there": Case(begun, also("by --resume", "--resume")),
     "no run to resume": Case(lambda r: pretrain(r, "--resume"), drop("Leave out --resume", "--resume")),
@@ -348,7 +350,7 @@ OPTIONS: dict[str, Case] = {
         suggested("Did you mean '([^']+)'", "--label=Beta", "--label={}"),
     ),
     "a gene that is none": Case(
-        lambda r: ["genes", "similar", "CD3DD"], suggested("Did you mean '?([A-Z0-9]+)'?", "CD3DD")
+        lambda r: ["genes", "similar", "CD3DD"], suggested("Close symbols: ([A-Z0-9]+)", "CD3DD")
     ),
     "cells to report without an embedding": Case(
         lambda r: ["report", begun(r)[3], "--cells", r.good, f"--out={r.place() / 'page.html'}"],

@@ -98,13 +98,14 @@ def refuse_misfit(folder: Path, shapes: Shapes) -> None:
         Names the first file with a tensor that the model lacks, of another shape or missing.
     """
     held = _read_shapes(folder / MODEL)
-    moments = {name.rpartition("/")[0]: shape for name, shape in _read_shapes(folder / OPTIMISER).items() if shape}
+    moments = {name: shape for name, shape in _read_shapes(folder / OPTIMISER).items() if shape}
     strange = [name for name in held.keys() | shapes.keys() if held.get(name) != shapes.get(name)]
     if strange:
         raise _misfit(folder / MODEL, min(strange), held, shapes)
-    strange = [name for name, shape in moments.items() if shapes.get(name) != shape]
+    wanted = {name: shapes[name.rpartition("/")[0]] for name in moments if name.rpartition("/")[0] in shapes}
+    strange = [name for name, shape in moments.items() if wanted.get(name) != shape]
     if strange:
-        raise _misfit(folder / OPTIMISER, min(strange), moments, shapes)
+        raise _misfit(folder / OPTIMISER, min(strange), moments, wanted)
 
 
 def _misfit(path: Path, name: str, held: Shapes, shapes: Shapes) -> ModelError:

@@ -104,7 +104,7 @@ def plan_sources(
     """
     if not paths:
         raise ConfigError("there is no file of cells", fix="Name at least one")
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path in paths:
         if not path.is_dir():
             refuse_irregular(path)

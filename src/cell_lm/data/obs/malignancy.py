@@ -93,7 +93,10 @@ class MalignancyColumn:
         more = f" and {len(strange) - 5:,} more" if len(strange) > 5 else ""
         found = f"obs column '{self.column}' holds values that mean neither tumour nor normal here: {shown}{more}"
         first = strange.index[0]
-        fix = f"Say what each means (tumour, normal or unknown), as in '{first}=unknown'"
+        fix = (
+            f"Say what each means with --tumour, --normal and --unknown, as --unknown '{first}' (in Python "
+            f"MalignancyColumn('{self.column}', {{'{first}': 'unknown'}}), in a columns file unknown = ['{first}'])"
+        )
         raise InputError(found, where=where, fix=fix)
 
 

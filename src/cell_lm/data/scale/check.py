@@ -221,7 +221,7 @@ def _refuse_fractions(case: _Case) -> NoReturn:
 
 _CORRECTED = (
     "If they are counts that were corrected (SoupX, DecontX, CellBender, scVI), round them first "
-    f"(adata.X = adata.X.round()), or say {option('scale', 'linear')}"
+    f"(adata.X = np.rint(adata.X)), or say {option('scale', 'linear')}"
 )
 
 

@@ -342,3 +342,13 @@ def test_the_path_of_a_run_names_its_model(model, adata, tmp_path):
     model.save_pretrained(tmp_path / "run" / "model")
     tl.embed(adata, Path(tmp_path / "run"))
     np.testing.assert_array_equal(adata.obsm["X_cell_lm"], model.encode(from_anndata(adata)))
+
+
+@pytest.mark.parametrize("progress", ["yes", 1, []])
+def test_a_progress_that_is_none_is_refused_before_the_cells_are_read(progress: object) -> None:
+    for work in (tl.embed, tl.annotate):
+        with pytest.raises(ConfigError, match=r"progress is .*Give a function .*, or True or False"):
+            work("no such file.h5ad", "no such model", progress=progress)
+    for explain in (tl.gene_attribution, tl.deletion_curve):
+        with pytest.raises(ConfigError, match="progress is "):
+            explain(AnnData(), "no such model", progress=progress)

@@ -19,6 +19,7 @@ from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.genes import GeneAudit, Vocabulary
+from forked import Forked, forks_are_safe
 
 GENES = 40
 VOCABULARY = Vocabulary(tuple(f"GENE{i:02d}" for i in range(GENES)), ("",) * GENES)
@@ -88,9 +89,13 @@ def partials(run: Path) -> list[Path]:
     return list(run.rglob("*.partial"))
 
 
-def start(code: str, *arguments: object, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
-    """Start a Python process that has this module at hand."""
+def start(
+    code: str, *arguments: object, env: dict[str, str] | None = None, anew: bool = False
+) -> subprocess.Popen[str] | Forked:
+    """Start a Python process that has this module at hand: a fork of this one, or with ``anew`` a new interpreter."""
     head = f"import sys; sys.path.insert(0, {str(HERE)!r})\nfrom toy_run import *\n"
+    if not anew and forks_are_safe():
+        return Forked(head + code, [*map(str, arguments)], env or {})
     return subprocess.Popen(
         [sys.executable, "-W", "error::UserWarning", "-c", head + code, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -101,7 +106,7 @@ def start(code: str, *arguments: object, env: dict[str, str] | None = None) -> s
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str] | Forked, seconds: float = 120) -> tuple[int, str, str]:
     """Wait for a process; return its exit code and what it said."""
     try:
         out, err = process.communicate(timeout=seconds)

@@ -16,6 +16,7 @@ from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
+from forked import forks_are_safe
 
 ATTENTIONS = ("full", "latent", "performer")
 CUTS = (5, 0, 17)
@@ -69,7 +70,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("ranks")
-    mp.start_processes(work, args=(str(path),), nprocs=2, join=True, start_method="spawn")  # type: ignore[no-untyped-call]
+    method = "fork" if forks_are_safe() else "spawn"
+    mp.start_processes(work, args=(str(path),), nprocs=2, join=True, start_method=method)  # type: ignore[no-untyped-call]
     return path
 
 

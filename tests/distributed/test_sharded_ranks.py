@@ -23,6 +23,7 @@ from cell_lm.model import CellLM
 from cell_lm.nn.encoder import Layer
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.objectives.ranks import cut_alike
+from forked import forks_are_safe
 
 BUDGET = 120
 VOCABULARY = Vocabulary(tuple(f"GENE{i:03d}" for i in range(300)), ("",) * 300)
@@ -114,7 +115,8 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shards")
-    mp.start_processes(work, args=(str(path),), nprocs=2, join=True, start_method="spawn")  # type: ignore[no-untyped-call]
+    method = "fork" if forks_are_safe() else "spawn"
+    mp.start_processes(work, args=(str(path),), nprocs=2, join=True, start_method=method)  # type: ignore[no-untyped-call]
     return path
 
 

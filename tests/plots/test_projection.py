@@ -60,7 +60,9 @@ def test_the_number_of_cells_chooses_the_method(cells: NDArray[np.float32]) -> N
     assert method_for(FEW_CELLS + 1) == "UMAP"
 
 
-@pytest.mark.parametrize("embedding", [np.ones((10, 2)), np.ones((40, 3)), np.eye(10)])
+@pytest.mark.parametrize(
+    "embedding", [np.ones((10, 2)), np.zeros((40, 3)), np.eye(10), np.repeat(np.eye(2), 20, axis=0)]
+)
 def test_few_and_equal_cells_have_a_map(embedding: NDArray[np.float64]) -> None:
     assert np.isfinite(project(embedding).coordinates).all()
 

@@ -77,10 +77,21 @@ def _tsne(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     from sklearn.manifold import TSNE
 
     perplexity = min(PERPLEXITY, (len(unit) - 1) / 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a matrix of equal cells has no principal components
-        layout = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(unit)
+    layout = TSNE(perplexity=perplexity, init=_start(unit, seed), random_state=seed).fit_transform(unit)
     return np.asarray(layout, dtype=np.float32)
+
+
+def _start(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    """Return the first two principal components, small, plus a little noise, so that no two cells are in one place.
+
+    scikit-learn's own start, ``init="pca"``, is NaN for cells that are all equal, and crashes the process.
+    """
+    centred = unit - unit.mean(axis=0)
+    left, strength, _ = np.linalg.svd(centred, full_matrices=False)
+    components = left[:, :2] * strength[:2]
+    spread = max(float(components[:, 0].std()), 1e-6)
+    noise = np.random.default_rng(seed).normal(0.0, 1e-7, components.shape)
+    return np.asarray(1e-4 * components / spread + noise, dtype=np.float32)
 
 
 def _umap(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:

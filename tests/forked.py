@@ -54,10 +54,12 @@ class Forked:
         return _content(self._out), _content(self._err)
 
     def kill(self) -> None:
-        """Kill it, if it still runs."""
+        """Kill it, if it still runs, and close its output."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self._out.close()
+        self._err.close()
 
 
 def _content(file: IO[str]) -> str:

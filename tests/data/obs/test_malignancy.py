@@ -52,7 +52,7 @@ def test_yes_and_no_mean_nothing_in_another_column(column: str) -> None:
 def test_values_that_mean_nothing_are_named_with_their_cells_and_how_to_say() -> None:
     with pytest.raises(InputError, match=r"'putative' \(3 cells\), 'odd' \(1 cells\)") as caught:
         read(["putative"] * 3 + ["odd", "normal"])
-    assert "putative=unknown" in str(caught.value)
+    assert "--unknown 'putative'" in str(caught.value)
     assert "my.h5ad" in str(caught.value)
 
 

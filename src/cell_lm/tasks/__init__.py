@@ -9,17 +9,21 @@ from cell_lm.tasks.baselines import (
     PCALogisticBaseline,
 )
 from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.column_estimator import ColumnEstimator
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
 from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
 from cell_lm.tasks.reference import Coverage, Reference
+from cell_lm.tasks.response.regressor import DrugResponseRegressor
 
 __all__ = [
     "CACHE",
     "CellTypeClassifier",
     "CentroidBaseline",
     "Classifier",
+    "ColumnEstimator",
     "Coverage",
     "CoverageWarning",
+    "DrugResponseRegressor",
     "EmbeddingCache",
     "Estimator",
     "GeneLogisticBaseline",

@@ -17,10 +17,11 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
 from cell_lm.files import JSON
-from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
+from cell_lm.tasks.column_estimator import ColumnEstimator, Target
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 
 
-class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
+class Classifier(ClassifierMixin, ColumnEstimator):  # type: ignore[misc]
     """Assigns each cell one of the labels of the fit.
 
     Labels may be text, categories, integers or booleans; they become text.

@@ -1,0 +1,541 @@
+"""Drug response of cell lines: which drug for which line, and how sure.
+
+A fit reads a table of responses and the expression of the lines. A prediction is for any line and any drug: lines of the
+fit with what was measured in them, other lines by their expression, other lines of which a few drugs were measured, and
+drugs that were never measured by their structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self, Unpack
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+
+from cell_lm.config import Precision
+from cell_lm.data.opening import Data, Opened
+from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.response.molecules import descriptors, fingerprints, read_molecules
+from cell_lm.data.response.table import ResponseTable
+from cell_lm.data.view import CellView
+from cell_lm.errors import ConfigError, InputError
+from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
+from cell_lm.genes import Vocabulary
+from cell_lm.model import CellLM
+from cell_lm.remedies import option
+from cell_lm.tasks.estimator import Estimator, Fitted, Progress
+from cell_lm.tasks.features import Device
+from cell_lm.tasks.reference import Reference
+from cell_lm.tasks.response import cells as vectors
+from cell_lm.tasks.response.core import LEAST_LINES, Predicted, ResponseModel, fit_response_model
+from cell_lm.tasks.response.drugs import LEAST_DRUGS, Structures
+from cell_lm.tasks.response.names import line_rows, refuse_unknown_drugs
+from cell_lm.tasks.response.saved import pack, unpack
+
+Floats = NDArray[np.float64]
+
+MEASURED, WARM, GIVEN, LINE, DRUG, BOTH = (
+    "measured",
+    "known line",
+    "line with measured drugs",
+    "new line",
+    "new drug",
+    "both new",
+)
+"""What was known of a predicted pair."""
+
+
+class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
+    """Predicts the response of cell lines to drugs.
+
+    Parameters
+    ----------
+    model
+        The encoder, for ``cells="cell_lm"`` and ``"both"``; it is not changed.
+    cells
+        Vector of a line: ``"genes"`` (log2 expression), ``"cell_lm"`` (embedding) or ``"both"``
+        (:mod:`cell_lm.tasks.response.cells`).
+    expression
+        What the expression matrix holds: ``"rma"`` (log2 intensities), ``"log2_tpm"`` (log2 of 1 + TPM) or
+        ``"counts"``; it is checked.
+    members
+        Networks in the ensemble of the neural part; 0: closed forms only.
+    folds
+        Folds in which lines are left out, for residuals and intervals.
+    confidence
+        Probability that an interval holds the response of a pair of a new line.
+    trees
+        Trees in each forest of the part that predicts new drugs.
+    seed
+        Seed of folds, networks and forests.
+    device, precision
+        Of the encoder, as for :class:`~cell_lm.tasks.annotation.CellTypeClassifier`.
+
+    Attributes
+    ----------
+    lines_, drugs_ : ndarray
+        str objects: names of the lines and drugs of the fit, sorted.
+    smiles_ : dict
+        SMILES by drug.
+    unit_ : {"ln_ic50", "auc"}
+        Unit of the responses.
+    model_ : ResponseModel
+        The fitted model, on arrays.
+    reference_ : Reference
+        Record of the lines of the fit.
+
+    Examples
+    --------
+    >>> table = read_response("GDSC2_fitted_dose_response.csv")
+    >>> regressor = DrugResponseRegressor(expression="rma").fit("lines.h5ad", table)
+    >>> regressor.predict("biopsies.h5ad")  # line, drug, response, low, high, known
+    """
+
+    unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
+    lines_: NDArray[np.object_]
+    drugs_: NDArray[np.object_]
+    smiles_: dict[str, str]
+    unit_: str
+    model_: ResponseModel
+
+    def __init__(
+        self,
+        model: CellLM | None = None,
+        *,
+        cells: vectors.Vectors = "genes",
+        expression: vectors.Expression = "rma",
+        members: int = 4,
+        folds: int = 5,
+        confidence: float = 0.9,
+        trees: int = 300,
+        seed: int = 0,
+        device: Device = None,
+        precision: Precision = "float32",
+    ) -> None:
+        self.model = model
+        self.cells = cells
+        self.expression = expression
+        self.members = members
+        self.folds = folds
+        self.confidence = confidence
+        self.trees = trees
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """Vocabulary of the model; without one, the human protein-coding genes."""
+        return None if self.model is None else self.model.vocabulary
+
+    def fit(
+        self,
+        data: Data,
+        responses: ResponseTable,
+        *,
+        line: str | None = None,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> Self:
+        """Learn from measured responses and the expression of the lines.
+
+        Parameters
+        ----------
+        data
+            Lines by genes.
+        responses
+            Of :func:`cell_lm.data.response.read_response`.
+        line
+            Column of ``obs`` with the names that the table uses; default: ``obs_names``.
+        progress
+            Called with the number of parts completed since the last call; there are :attr:`parts`.
+        **how
+            How the expression is read: ``layer``, ``gene_column``, ``min_overlap``; the scale follows ``expression``.
+
+        Raises
+        ------
+        InputError
+            Fewer than ten lines have both, there is one drug only, a name is twice in ``obs``, SMILES cannot be read;
+            or the expression cannot be read.
+        """
+        self._check_parameters()
+        opened = self._opened(data, how)
+        cells = opened.cells(self.vocabulary)
+        self._refuse_other_vocabulary(cells, self.vocabulary)
+        matrix = responses.matrix()
+        rows, found = line_rows(cells, line, matrix.index, where=cells.name)
+        if len(found) < LEAST_LINES or matrix.shape[1] < 2:
+            _refuse_few(len(found), len(matrix), matrix.shape[1], responses.name, cells)
+        matrix = matrix.loc[found]
+        matrix = matrix.loc[:, matrix.notna().any(axis=0)]
+        smiles = {drug: text for drug, text in responses.smiles().items() if drug in matrix.columns}
+        structures, with_structure = _structures(smiles, list(matrix.columns), responses.name)
+        chosen = cells[rows]
+        features = self._features(chosen, chosen.genes)
+        fitted = fit_response_model(
+            features,
+            matrix.to_numpy(),
+            structures=structures,
+            with_structure=with_structure,
+            members=self.members,
+            folds=min(self.folds, len(found)),
+            confidence=self.confidence,
+            trees=self.trees,
+            seed=self.seed,
+            progress=progress,
+        )
+        self.lines_, self.drugs_ = np.array(found, object), matrix.columns.to_numpy(object)
+        self.smiles_, self.unit_, self.model_ = smiles, responses.unit, fitted
+        self.reference_ = Reference(
+            name=cells.name,
+            label=responses.unit,
+            groups=None,
+            cells=len(found),
+            unlabelled=len(cells) - len(found),
+            genes=cells.genes,
+            vocabulary=cells.vocabulary.hash,
+        )
+        return self
+
+    @property
+    def parts(self) -> int:
+        """Parts of a fit, for its progress."""
+        return self.folds + 3
+
+    def predict(
+        self,
+        data: Data | None = None,
+        *,
+        drugs: Sequence[str] | None = None,
+        new_drugs: Mapping[str, str] | None = None,
+        measured: ResponseTable | None = None,
+        line: str | None = None,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> pd.DataFrame:
+        """Return the response of every line to every drug.
+
+        Parameters
+        ----------
+        data
+            Lines by genes; None: the lines of the fit. A line that has the name of one of the fit is taken for it:
+            what was measured in it is used.
+        drugs
+            Names of drugs of the fit; default: all.
+        new_drugs
+            SMILES of drugs that were never measured, by name.
+        measured
+            Responses that were measured in these lines, of drugs of the fit and in the unit of the fit.
+        line
+            Column of ``obs`` with the names of the lines; default: ``obs_names``.
+        progress
+            Called with the number of lines completed since the last call.
+        **how
+            As for :meth:`fit`.
+
+        Returns
+        -------
+        DataFrame
+            ``line``, ``drug``, ``response``, ``low``, ``high`` (bounds of the interval) and ``known``: ``"measured"``
+            (response as measured; no bounds), ``"known line"``, ``"line with measured drugs"``, ``"new line"``,
+            ``"new drug"`` (line of the fit) or ``"both new"``.
+
+        Raises
+        ------
+        NotFittedError
+            It has not been fitted.
+        InputError
+            A drug is unknown (close names are suggested), SMILES cannot be read, lines have the same name, or the
+            expression cannot be read.
+        """
+        _ = self.reference_
+        wanted = self._wanted(drugs, new_drugs)
+        given = self._measured(measured)
+        names, features = (list(self.lines_), None) if data is None else self._read(data, line, how)
+        known = {str(name): row for row, name in enumerate(self.lines_)}
+        if measured is not None:
+            _refuse_strangers(given, names, measured.name)
+        parts = []
+        is_known = np.array([name in known for name in names])
+        for of_fit in (True, False):
+            rows = np.flatnonzero(is_known == of_fit)
+            if len(rows):
+                some = [names[row] for row in rows]
+                more = given.reindex(some).to_numpy(np.float64) if len(given) else None
+                own = None if features is None else features[rows]
+                parts.append(self._predict_lines(some, own, of_fit, more, wanted, new_drugs or {}))
+            if progress is not None:
+                progress(len(rows))
+        table = pd.concat(parts)
+        order = {name: place for place, name in enumerate(names)}
+        return table.sort_values("line", key=lambda each: each.map(order), kind="stable").reset_index(drop=True)
+
+    def rank_drugs(self, data: Data | None, name: str, **options: Any) -> pd.DataFrame:
+        """Return :meth:`predict` for one line, the most effective drug first.
+
+        ``score`` tells how far below the mean of the drug the response is, in standard deviations of that drug over
+        lines: drugs that kill every line are not at the top for that alone. Sorted by ``score``.
+        """
+        table = self.predict(data, **options)
+        return self._ranked(table, "line", name)
+
+    def rank_lines(self, data: Data | None, drug: str, **options: Any) -> pd.DataFrame:
+        """Return :meth:`predict` for one drug, the most sensitive line first; ``score`` as in :meth:`rank_drugs`."""
+        new = options.get("new_drugs") or {}
+        chosen: dict[str, Any] = {"drugs": []} if drug in new else {"drugs": [drug]}
+        return self._ranked(self.predict(data, **(options | chosen)), "drug", drug)
+
+    def evaluate(
+        self,
+        data: Data | None,
+        responses: ResponseTable,
+        *,
+        line: str | None = None,
+        unseen_lines: bool = False,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> ResponseScores:
+        """Compare predictions with responses that were not in the fit.
+
+        Parameters
+        ----------
+        data
+            Lines by genes; None: lines of the fit, for pairs that were not measured in it.
+        responses
+            Measured responses. Drugs that the fit does not have are predicted by their SMILES in this table.
+        line
+            As for :meth:`predict`.
+        unseen_lines
+            Refuse lines of the fit: the scores are then those for new lines.
+        progress, **how
+            As for :meth:`predict`.
+
+        Raises
+        ------
+        InputError
+            A pair was in the fit, or, with ``unseen_lines``, a line; or nothing can be compared.
+        """
+        return self.compare(data, responses, line=line, unseen_lines=unseen_lines, progress=progress, **how)[0]
+
+    def compare(
+        self,
+        data: Data | None,
+        responses: ResponseTable,
+        *,
+        line: str | None = None,
+        unseen_lines: bool = False,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> tuple[ResponseScores, pd.DataFrame]:
+        """Return the scores of :meth:`evaluate` and the table behind them: that of :meth:`predict` with ``truth``."""
+        self._refuse_fitted_pairs(responses, unseen_lines)
+        new = {drug: text for drug, text in responses.smiles().items() if drug not in set(self.drugs_)}
+        known = [drug for drug in responses.drugs if drug in set(self.drugs_)]
+        table = self.predict(data, drugs=known, new_drugs=new, line=line, progress=progress, **how)
+        truth = responses.pairs[["line", "drug", "response"]].rename(columns={"response": "truth"})
+        table = table.merge(truth, on=["line", "drug"])
+        if len(table) < 3:
+            found = f"{len(table)} pairs of the table have a line with expression and a drug that can be predicted"
+            raise InputError(found, where=responses.name, fix="Check that the names of lines and drugs agree")
+        naive = self._mean_effects(table)
+        scores = response_scores(
+            table["truth"], table["response"], lines=table["line"], drugs=table["drug"], mean_effects=naive
+        )
+        return scores, table
+
+    def score(self, data: Data | None, responses: ResponseTable, **how: Any) -> float:
+        """Return the mean correlation within drugs of :meth:`evaluate`."""
+        return self.evaluate(data, responses, **how).pearson_per_drug
+
+    def _mean_effects(self, table: pd.DataFrame) -> Floats:
+        """Return DrEval's naive prediction from the pairs of the fit."""
+        scale, model = self.model_.scale, self.model_
+        fitted = scale.restore(model.left_out + model.residuals)
+        rows, columns = np.nonzero(np.isfinite(fitted))
+        return predict_mean_effects(
+            fitted[rows, columns],
+            self.lines_[rows],
+            self.drugs_[columns],
+            of_lines=table["line"],
+            of_drugs=table["drug"],
+        )
+
+    def _predict_lines(
+        self,
+        names: list[str],
+        features: Floats | None,
+        of_fit: bool,
+        more: Floats | None,
+        wanted: list[str],
+        new_drugs: Mapping[str, str],
+    ) -> pd.DataFrame:
+        model, place = self.model_, {str(drug): column for column, drug in enumerate(self.drugs_)}
+        if of_fit:
+            rows = np.searchsorted(self.lines_, np.array(names, object))
+            predicted, was = model.predict_known(rows, more), np.isfinite(model.residuals[rows])
+        else:
+            assert features is not None
+            predicted, was = model.predict(features, more), np.zeros((len(names), len(self.drugs_)), np.bool_)
+        if more is not None:
+            was |= np.isfinite(more)
+        columns = [place[drug] for drug in wanted]
+        few = np.isfinite(more).any(axis=1) if more is not None else np.zeros(len(names), np.bool_)
+        plain = np.where(few, GIVEN, WARM if of_fit else LINE) if not of_fit else np.full(len(names), WARM)
+        frames = []
+        if columns:
+            known = np.where(was[:, columns], MEASURED, plain[:, None])
+            frames.append(_long(names, wanted, Predicted(*(each[:, columns] for each in predicted)), known))
+        if new_drugs:
+            structures, _ = _structures(dict(new_drugs), list(new_drugs), "new_drugs", least=1)
+            assert structures is not None
+            cold = model.predict_drugs(predicted, structures, new_lines=not of_fit)
+            frames.append(_long(names, list(new_drugs), cold, np.full(cold.mean.shape, DRUG if of_fit else BOTH)))
+        return pd.concat(frames)
+
+    def _ranked(self, table: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
+        own = table[table[axis] == name]
+        if not len(own):
+            found = f"there is no {axis} '{name}'"
+            raise InputError(found, where="ranking", fix=f"Name a {axis} of the data, or check its spelling")
+        scale = self.model_.scale
+        mean, spread = (dict(zip(self.drugs_, each, strict=True)) for each in scale)
+        centre = own["drug"].map(mean).fillna(own["response"])
+        own = own.assign(score=(own["response"] - centre) / own["drug"].map(spread).fillna(1.0))
+        return own.sort_values("response" if axis == "drug" else "score", kind="stable").reset_index(drop=True)
+
+    def _check_parameters(self) -> None:
+        for name, value, known in (
+            ("cells", self.cells, ("genes", "cell_lm", "both")),
+            ("expression", self.expression, tuple(vectors.SCALES)),
+        ):
+            if value not in known:
+                raise ConfigError(f"{name}={value!r} is unknown", fix=f"Choose one of: {', '.join(known)}")
+        if not 0.5 <= self.confidence < 1 or self.folds < 2 or self.members < 0 or self.trees < 1:
+            found = f"confidence={self.confidence}, folds={self.folds}, members={self.members}, trees={self.trees}"
+            fix = "Give a confidence from .5 to below 1, at least 2 folds, at least a tree, and no negative number"
+            raise ConfigError(found, fix=fix)
+
+    def _opened(self, data: Data, how: ReadKeywords) -> Opened:
+        read = read_options(**how)
+        if isinstance(data, CellView) or read.scale not in ("counts", vectors.SCALES[self.expression]):
+            fix = f"State what the matrix holds by {option('expression')} alone, and pass the AnnData or the file"
+            raise InputError(f"scale={read.scale!r} for expression={self.expression!r}", where="lines", fix=fix)
+        return Opened(data, vectors.reading(read, self.expression))
+
+    def _read(self, data: Data, line: str | None, how: ReadKeywords) -> tuple[list[str], Floats]:
+        cells = self._ready(self._opened(data, how))
+        rows, names = line_rows(cells, line, None, where=cells.name)
+        return names, self._features(cells[rows], self.reference_.genes)
+
+    def _features(self, cells: CellView, genes: NDArray[np.int64]) -> Floats:
+        parts = []
+        if self.cells in ("genes", "both"):
+            parts.append(vectors.gene_values(cells, genes, self.expression))
+        if self.cells in ("cell_lm", "both"):
+            parts.append(vectors.embeddings(cells, self.model, self.device, self.precision))
+        return np.hstack(parts)
+
+    def _wanted(self, drugs: Sequence[str] | None, new_drugs: Mapping[str, str] | None) -> list[str]:
+        wanted = [str(drug) for drug in (self.drugs_ if drugs is None else drugs)]
+        refuse_unknown_drugs(wanted, self.drugs_)
+        both = sorted(set(new_drugs or ()) & set(map(str, self.drugs_)))
+        if both:
+            found = f"'{both[0]}' is a drug of the fit, and its SMILES was given as of a new one"
+            raise InputError(found, where="new_drugs", fix="Leave it out, or give it another name")
+        if new_drugs and self.model_.cold is None:
+            found = f"the fit had fewer than {LEAST_DRUGS} drugs with a structure"
+            fix = "Fit on a table with SMILES to predict drugs that were never measured"
+            raise InputError(found, where="new_drugs", fix=fix)
+        if not wanted and not new_drugs:
+            raise InputError("there is no drug to predict", where="drugs", fix="Name at least one")
+        return wanted
+
+    def _measured(self, measured: ResponseTable | None) -> pd.DataFrame:
+        if measured is None:
+            return pd.DataFrame(columns=self.drugs_)
+        if measured.unit != self.unit_:
+            found = f"the measured responses are {measured.unit}, those of the fit {self.unit_}"
+            raise InputError(found, where=measured.name, fix="Give both in one unit")
+        refuse_unknown_drugs(list(measured.drugs), self.drugs_, where=measured.name)
+        return measured.matrix().reindex(columns=self.drugs_)
+
+    def _refuse_fitted_pairs(self, responses: ResponseTable, unseen_lines: bool) -> None:
+        if responses.unit != self.unit_:
+            found = f"the responses are {responses.unit}, those of the fit {self.unit_}"
+            raise InputError(found, where=responses.name, fix="Give both in one unit")
+        lines = sorted(set(map(str, responses.lines)) & set(map(str, self.lines_)))
+        if unseen_lines and lines:
+            found = f"{len(lines):,} lines are also in the fit, as '{lines[0]}'"
+            raise InputError(found, where=responses.name, fix="Leave them out of the fit, or of this table")
+        fitted = pd.DataFrame(np.isfinite(self.model_.residuals), index=self.lines_, columns=self.drugs_)
+        rows = responses.pairs[responses.pairs["line"].isin(lines) & responses.pairs["drug"].isin(self.drugs_)]
+        inside = [(row.line, row.drug) for row in rows.itertuples() if fitted.at[row.line, row.drug]]
+        if inside:
+            found = f"{len(inside):,} of {len(responses):,} pairs were in the fit, as {inside[0][0]} x {inside[0][1]}"
+            raise InputError(found, where=responses.name, fix="Score only pairs that were not in the fit")
+
+    def _fitted(self) -> Fitted:
+        about = {
+            "lines": list(self.lines_),
+            "drugs": list(self.drugs_),
+            "smiles": dict(self.smiles_),
+            "unit": self.unit_,
+        }
+        values, arrays = pack(self.model_)
+        return Fitted({**about, "model": values}, arrays)
+
+    def _restore(self, fitted: Fitted) -> None:
+        values = dict(fitted.values)
+        lines, drugs, smiles = values["lines"], values["drugs"], values["smiles"]
+        if not (isinstance(lines, list) and isinstance(drugs, list) and isinstance(smiles, dict)):
+            raise ValueError("its lines, drugs or structures are no lists")
+        self.lines_, self.drugs_ = np.array(lines, object), np.array(drugs, object)
+        self.smiles_, self.unit_ = {str(k): str(v) for k, v in smiles.items()}, str(values["unit"])
+        self.model_ = unpack(values["model"], fitted.arrays, len(lines), len(drugs), self.trees, self.seed)
+
+
+def _structures(
+    smiles: Mapping[str, str], drugs: list[Any], where: str, *, least: int = LEAST_DRUGS
+) -> tuple[Structures | None, NDArray[np.bool_]]:
+    """Return the structures of the drugs that have one, and which these are; none where there are too few."""
+    known = np.array([drug in smiles for drug in drugs], np.bool_)
+    if known.sum() < least:
+        return None, known
+    molecules = list(
+        read_molecules({str(drug): smiles[drug] for drug in drugs if drug in smiles}, where=where).values()
+    )
+    return Structures(fingerprints(molecules), descriptors(molecules)), known
+
+
+def _long(names: list[str], drugs: list[str], predicted: Predicted, known: NDArray[Any]) -> pd.DataFrame:
+    measured = known == MEASURED
+    half = np.where(measured, np.nan, predicted.half)
+    return pd.DataFrame(
+        {
+            "line": np.repeat(np.array(names, object), len(drugs)),
+            "drug": np.tile(np.array(drugs, object), len(names)),
+            "response": predicted.mean.ravel(),
+            "low": (predicted.mean - half).ravel(),
+            "high": (predicted.mean + half).ravel(),
+            "known": known.ravel().astype(object),
+        }
+    )
+
+
+def _refuse_few(found: int, asked: int, drugs: int, table: str, cells: CellView) -> None:
+    if drugs < 2:
+        raise InputError("it has one drug only", where=table, fix="Give the responses to at least two drugs")
+    names = ", ".join(repr(str(name)) for name in cells.index[:3])
+    told = f"{found} of its {asked:,} lines have expression, fewer than {LEAST_LINES}"
+    fix = f"Name the column of obs with the table's names by {option('line')}; obs_names are like {names}"
+    raise InputError(told, where=table, fix=fix)
+
+
+def _refuse_strangers(given: pd.DataFrame, names: list[str], where: str) -> None:
+    strangers = [str(name) for name in given.index if name not in set(names)]
+    if strangers:
+        found = f"{len(strangers):,} of {len(given):,} lines with measured responses are not among the lines to predict"
+        raise InputError(f"{found}, as '{strangers[0]}'", where=where, fix="Use the names that the expression data use")

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
-from planted_response import READ, lines, molecules, responses
 
 from cell_lm.data.response import ResponseTable, response_table
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.tasks import Classifier, DrugResponseRegressor, Estimator, NotFittedError
+from planted_response import READ, lines, molecules, responses
 
 NEW = {"new-a": "CC(C)Cc1ccccc1", "new-b": "CC(C)CC1CCNCC1"}
 

@@ -59,4 +59,6 @@ def refuse_unknown_drugs(wanted: Sequence[object], known: NDArray[np.object_], *
     close = [folded[match] for match in difflib.get_close_matches(strange[0].casefold(), folded, n=3, cutoff=0.5)]
     hint = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     found = f"{len(strange):,} of {len(wanted):,} drugs are none of the {len(there):,} of the fit, as '{strange[0]}'"
-    raise InputError(found, where=where, fix=f"{hint}Give the SMILES of a new drug as new_drugs= (--smiles)")
+    raise InputError(
+        found, where=where, fix=f"{hint}Give the SMILES of a new drug by new_drugs= (--new-drug NAME=SMILES)"
+    )

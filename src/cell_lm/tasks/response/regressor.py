@@ -136,7 +136,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         data: Data,
         responses: ResponseTable,
         *,
-        line: str | None = None,
+        line_column: str | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> Self:
@@ -148,7 +148,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             Lines by genes.
         responses
             Of :func:`cell_lm.data.response.read_response`.
-        line
+        line_column
             Column of ``obs`` with the names that the table uses; default: ``obs_names``.
         progress
             Called with the number of parts completed since the last call; there are :attr:`parts`.
@@ -166,7 +166,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         cells = opened.cells(self.vocabulary)
         self._refuse_other_vocabulary(cells, self.vocabulary)
         matrix = responses.matrix()
-        rows, found = line_rows(cells, line, matrix.index, where=cells.name)
+        rows, found = line_rows(cells, line_column, matrix.index, where=cells.name)
         if len(found) < LEAST_LINES or matrix.shape[1] < 2:
             _refuse_few(len(found), len(matrix), matrix.shape[1], responses.name, cells)
         matrix = matrix.loc[found]
@@ -212,7 +212,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         drugs: Sequence[str] | None = None,
         new_drugs: Mapping[str, str] | None = None,
         measured: ResponseTable | None = None,
-        line: str | None = None,
+        line_column: str | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> pd.DataFrame:
@@ -229,7 +229,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             SMILES of drugs that were never measured, by name.
         measured
             Responses that were measured in these lines, of drugs of the fit and in the unit of the fit.
-        line
+        line_column
             Column of ``obs`` with the names of the lines; default: ``obs_names``.
         progress
             Called with the number of lines completed since the last call.
@@ -254,7 +254,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         _ = self.reference_
         wanted = self._wanted(drugs, new_drugs)
         given = self._measured(measured)
-        names, features = (list(self.lines_), None) if data is None else self._read(data, line, how)
+        names, features = (list(self.lines_), None) if data is None else self._read(data, line_column, how)
         known = {str(name): row for row, name in enumerate(self.lines_)}
         if measured is not None:
             _refuse_strangers(given, names, measured.name)
@@ -293,7 +293,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         data: Data | None,
         responses: ResponseTable,
         *,
-        line: str | None = None,
+        line_column: str | None = None,
         unseen_lines: bool = False,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
@@ -306,7 +306,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             Lines by genes; None: lines of the fit, for pairs that were not measured in it.
         responses
             Measured responses. Drugs that the fit does not have are predicted by their SMILES in this table.
-        line
+        line_column
             As for :meth:`predict`.
         unseen_lines
             Refuse lines of the fit: the scores are then those for new lines.
@@ -318,14 +318,16 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         InputError
             A pair was in the fit, or, with ``unseen_lines``, a line; or nothing can be compared.
         """
-        return self.compare(data, responses, line=line, unseen_lines=unseen_lines, progress=progress, **how)[0]
+        return self.compare(
+            data, responses, line_column=line_column, unseen_lines=unseen_lines, progress=progress, **how
+        )[0]
 
     def compare(
         self,
         data: Data | None,
         responses: ResponseTable,
         *,
-        line: str | None = None,
+        line_column: str | None = None,
         unseen_lines: bool = False,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
@@ -334,7 +336,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         self._refuse_fitted_pairs(responses, unseen_lines)
         new = {drug: text for drug, text in responses.smiles().items() if drug not in set(self.drugs_)}
         known = [drug for drug in responses.drugs if drug in set(self.drugs_)]
-        table = self.predict(data, drugs=known, new_drugs=new, line=line, progress=progress, **how)
+        table = self.predict(data, drugs=known, new_drugs=new, line_column=line_column, progress=progress, **how)
         truth = responses.pairs[["line", "drug", "response"]].rename(columns={"response": "truth"})
         table = table.merge(truth, on=["line", "drug"])
         if len(table) < 3:
@@ -425,9 +427,9 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             raise InputError(f"scale={read.scale!r} for expression={self.expression!r}", where="lines", fix=fix)
         return Opened(data, vectors.reading(read, self.expression))
 
-    def _read(self, data: Data, line: str | None, how: ReadKeywords) -> tuple[list[str], Floats]:
+    def _read(self, data: Data, line_column: str | None, how: ReadKeywords) -> tuple[list[str], Floats]:
         cells = self._ready(self._opened(data, how))
-        rows, names = line_rows(cells, line, None, where=cells.name)
+        rows, names = line_rows(cells, line_column, None, where=cells.name)
         return names, self._features(cells[rows], self.reference_.genes)
 
     def _features(self, cells: CellView, genes: NDArray[np.int64]) -> Floats:
@@ -530,7 +532,7 @@ def _refuse_few(found: int, asked: int, drugs: int, table: str, cells: CellView)
         raise InputError("it has one drug only", where=table, fix="Give the responses to at least two drugs")
     names = ", ".join(repr(str(name)) for name in cells.index[:3])
     told = f"{found} of its {asked:,} lines have expression, fewer than {LEAST_LINES}"
-    fix = f"Name the column of obs with the table's names by {option('line')}; obs_names are like {names}"
+    fix = f"Name the column of obs with the table's names by {option('line_column')}; obs_names are like {names}"
     raise InputError(told, where=table, fix=fix)
 
 

@@ -1,0 +1,5 @@
+"""Published networks as peers."""
+
+from __future__ import annotations
+
+PEERS: dict = {}

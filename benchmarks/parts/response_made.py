@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from benchmarks.parts.response_sets import Data
-from cell_lm.data.response.molecules import descriptors, fingerprints, read_molecules
+from cell_lm.data.response.molecules import read_molecules
 from cell_lm.tasks.response.drugs import Structures
 
 _SCAFFOLDS = ("c1ccccc1", "C1CCNCC1", "c1ccc2[nH]ccc2c1", "c1ccncc1")
@@ -25,6 +25,6 @@ def made(lines: int = 200, genes: int = 500, seed: int = 0) -> Data:
     Y[rng.random(Y.shape) < 0.1] = np.nan
     drugs = np.array([f"drug {number}" for number in range(len(smiles))], object)
     molecules = list(read_molecules(dict(zip(drugs, smiles, strict=True)), where="made").values())
-    structures = Structures(fingerprints(molecules), descriptors(molecules))
+    structures = Structures.of(molecules)
     names = np.array([f"line {number}" for number in range(lines)], object)
     return Data("made", names, drugs, np.array([f"t{n % 5}" for n in range(lines)], object), X, Y, smiles, structures)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cell_lm.data.response import read_response
-from cell_lm.data.response.molecules import descriptors, fingerprints, read_molecules
+from cell_lm.data.response.molecules import read_molecules
 from cell_lm.evaluation import Split, Splits, cells_hash
 from cell_lm.evaluation.splits import leave_one_group_out, pair_names, pairs, refuse_leakage
 from cell_lm.tasks.response.drugs import Structures
@@ -75,7 +75,7 @@ def read(folder: Path, name: str) -> Data:
         np.asarray(own.X, np.float64),
         matrix.to_numpy(),
         [smiles[drug] for drug in matrix.columns],
-        Structures(fingerprints(molecules), descriptors(molecules)),
+        Structures.of(molecules),
     )
 
 

@@ -252,8 +252,10 @@ def _fit_cold(
             mean, spread = cold_prediction(model, known, np.arange(len(rest)), structures[test])
             scores[new_line].append(np.abs(responses[:, columns[test]] - mean) / spread)
     filled = soft_impute(scale.standardise(responses))
+    whole = _drug_model(structures, scale, columns, filled[:, columns], trees, seed)
+    whole.learn_graphs()
     factors = [_over_drugs(np.hstack(scores[new_line]), confidence) for new_line in (False, True)]
-    return ColdDrugs(_drug_model(structures, scale, columns, filled[:, columns], trees, seed), columns, *factors)
+    return ColdDrugs(whole, columns, *factors)
 
 
 def _drug_model(

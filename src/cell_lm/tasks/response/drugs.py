@@ -2,21 +2,24 @@
 
 The mean of a new drug is predicted apart from its profile over lines, because drugs differ in potency far more than
 lines differ in their response. *Mean*: a Tanimoto kernel ridge and a forest on fingerprints and descriptors, half each,
-*Profile*: each of a
+and a graph network as a correction that begins at zero (:mod:`~cell_lm.tasks.response.graphs`). *Profile*: each of a
 Tanimoto kernel ridge and a forest expresses the new drug as weights over the measured drugs; the profile is that
 combination of their profiles, half each. To it comes the line's own mean over all drugs of the screen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 from sklearn.ensemble import ExtraTreesRegressor
 
-from cell_lm.data.response.molecules import tanimoto
+from cell_lm.data.response.molecules import Graph, descriptors, fingerprints, graph, tanimoto
+from cell_lm.tasks.response.graphs import GraphCorrection, fit_graph_correction
 
 Floats = NDArray[np.float64]
 
@@ -36,16 +39,26 @@ class Structures:
         uint8 [drugs, bits].
     descriptors : ndarray
         float64 [drugs, descriptors].
+    graphs : tuple of Graph
+        Atoms and bonds; empty: not known.
     """
 
     fingerprints: NDArray[np.uint8]
     descriptors: Floats
+    graphs: tuple[Graph, ...] = ()
+
+    @classmethod
+    def of(cls, molecules: Sequence[Any]) -> Structures:
+        """Return the structures of RDKit's molecules."""
+        return cls(fingerprints(molecules), descriptors(molecules), tuple(graph(each) for each in molecules))
 
     def __len__(self) -> int:
         return len(self.fingerprints)
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Structures:
-        return Structures(self.fingerprints[rows], self.descriptors[rows])
+        numbers = np.arange(len(self))[rows]
+        graphs = tuple(self.graphs[number] for number in numbers) if self.graphs else ()
+        return Structures(self.fingerprints[rows], self.descriptors[rows], graphs)
 
     def table(self) -> Floats:
         """Return fingerprints and descriptors side by side, for trees."""
@@ -82,6 +95,8 @@ class DrugModel:
         seed: int = 0,
     ) -> None:
         self.structures, self.means, self.spreads, self.profiles = structures, means, spreads, profiles
+        self.seed = seed
+        self.correction: GraphCorrection | None = None
         kernel = tanimoto(structures.fingerprints, structures.fingerprints)
         self._mean_inverse = _inverse(kernel, (means - means.mean())[:, None])
         self._profile_inverse = _inverse(kernel, profiles)
@@ -99,7 +114,18 @@ class DrugModel:
         """Return the predicted mean response to each new drug, float64 [new]."""
         kernel = tanimoto(new.fingerprints, self.structures.fingerprints)
         ridge = self.means.mean() + kernel @ self._mean_inverse @ (self.means - self.means.mean())
-        return np.asarray(0.5 * ridge + 0.5 * self._mean_forest.predict(new.table()))
+        found = 0.5 * ridge + 0.5 * self._mean_forest.predict(new.table())
+        if self.correction is not None and new.graphs:
+            found = found + self.correction.predict(new.graphs)
+        return np.asarray(found)
+
+    def learn_graphs(self) -> None:
+        """Train the graph encoder on what the ridge misses of each drug's mean when the drug is left out."""
+        if not self.structures.graphs:
+            return
+        centred = self.means - self.means.mean()
+        left_out = self._mean_inverse @ centred / np.diag(self._mean_inverse)
+        self.correction = fit_graph_correction(self.structures.graphs, left_out, seed=self.seed)
 
     def spread(self, new: Structures) -> Floats:
         """Return the predicted standard deviation over lines, float64 [new]: a mean weighted by similarity."""

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cell_lm.engine.checkpoint import Checkpoint
 from cell_lm.engine.loop import LoopSettings, Metrics, Trainer
+from cell_lm.tasks.response.best import BestWeights
 
 Floats = NDArray[np.float64]
 
@@ -168,7 +168,7 @@ def fit_network(
         module = Ensemble(members, kept, HIDDEN, responses.shape[1])
     inputs = torch.from_numpy((features @ basis).astype(np.float32))
     step = _Step(module, inputs, torch.from_numpy(responses.astype(np.float32)), torch.from_numpy(held_out), seed)
-    best = _Best(step, progress)
+    best = BestWeights(module, progress)
     trainer = Trainer(step, SETTINGS, display=best, save=best.save)
     trainer.run()
     module.load_state_dict(best.tensors)
@@ -182,32 +182,3 @@ def _slope(predicted: Floats, measured: Floats) -> float:
     seen = np.isfinite(measured)
     squares = float((predicted[seen] ** 2).sum())
     return float(np.clip((predicted[seen] * measured[seen]).sum() / squares, 0.0, 2.0)) if squares > 0 else 0.0
-
-
-class _Best:
-    """Keeps the weights of the best validation in memory, and passes steps on to a progress function."""
-
-    def __init__(self, step: _Step, progress: Callable[[int], None] | None) -> None:
-        self.tensors = {name: value.detach().clone() for name, value in step.module.state_dict().items()}
-        self._least, self._progress = math.inf, progress
-
-    def save(self, step: int, checkpoint: Checkpoint) -> None:  # noqa: ARG002
-        """Keep the weights if their validation is the best so far."""
-        least = checkpoint.state["best_validation"]
-        if isinstance(least, float) and least < self._least:
-            self._least = least
-            self.tensors = {name: value.detach().clone() for name, value in checkpoint.model.items()}
-
-    def __enter__(self) -> _Best:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        """Do nothing."""
-
-    def step(self, done: int, described: str) -> None:  # noqa: ARG002
-        """Pass the step on."""
-        if self._progress is not None:
-            self._progress(1)
-
-    def note(self, message: str) -> None:
-        """Do nothing."""

@@ -18,7 +18,7 @@ from sklearn.base import RegressorMixin
 from cell_lm.config import Precision
 from cell_lm.data.opening import Data, Opened
 from cell_lm.data.read_options import ReadKeywords, read_options
-from cell_lm.data.response.molecules import descriptors, fingerprints, read_molecules
+from cell_lm.data.response.molecules import read_molecules
 from cell_lm.data.response.table import ResponseTable
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError
@@ -509,7 +509,7 @@ def _structures(
     molecules = list(
         read_molecules({str(drug): smiles[drug] for drug in drugs if drug in smiles}, where=where).values()
     )
-    return Structures(fingerprints(molecules), descriptors(molecules)), known
+    return Structures.of(molecules), known
 
 
 def _long(names: list[str], drugs: list[str], predicted: Predicted, known: NDArray[Any]) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from cell_lm.files import JSON
 from cell_lm.tasks.estimator import Arrays, checked
 from cell_lm.tasks.response.core import ColdDrugs, ResponseModel
 from cell_lm.tasks.response.drugs import DrugModel, Structures
+from cell_lm.tasks.response.graphs import GraphCorrection
 from cell_lm.tasks.response.impute import DrugScale
 from cell_lm.tasks.response.lines import LineModel
 from cell_lm.tasks.response.network import Network
@@ -49,6 +50,9 @@ def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]
             "cold.descriptors": drugs.structures.descriptors,
             "cold.profiles": drugs.profiles,
         }
+        if drugs.correction is not None:
+            values["graphs"] = {"slope": drugs.correction.slope, "unit": drugs.correction.unit}
+            arrays |= {f"graphs.{name}": value for name, value in drugs.correction.tensors.items()}
     return values, arrays
 
 
@@ -73,7 +77,7 @@ def unpack(values: Any, arrays: Arrays, lines: int, drugs: int, trees: int, seed
         residuals,
         checked(arrays, "covariance", (drugs, drugs)),
         factors,
-        _unpack_cold(values["cold"], arrays, scale, lines, trees, seed) if "cold" in values else None,
+        _unpack_cold(values, arrays, scale, lines, trees, seed) if "cold" in values else None,
     )
 
 
@@ -84,4 +88,10 @@ def _unpack_cold(values: Any, arrays: Arrays, scale: DrugScale, lines: int, tree
     structures = Structures(bits, checked(arrays, "cold.descriptors", (len(columns), -1)))
     profiles = checked(arrays, "cold.profiles", (len(columns), lines))
     model = DrugModel(structures, scale.mean[columns], scale.spread[columns], profiles, trees=trees, seed=seed)
-    return ColdDrugs(model, columns, float(values["known_line"]), float(values["new_line"]))
+    if "graphs" in values:
+        prefix, about = "graphs.", values["graphs"]
+        named = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+        tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in named.items()}
+        model.correction = GraphCorrection(tensors, float(about["slope"]), float(about["unit"]))
+    cold = values["cold"]
+    return ColdDrugs(model, columns, float(cold["known_line"]), float(cold["new_line"]))

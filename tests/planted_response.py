@@ -1,8 +1,8 @@
 """Made data of drug response: a planted low-rank signal of the genes, and a planted effect of the molecule.
 
 Three latent factors drive both genes and responses. A drug's loadings on them, and its potency, follow its scaffold, so
-that a new molecule of a known scaffold can be predicted. Responses that genes do not explain are shared between drugs of
-one scaffold, so that measured drugs tell of the others.
+that a new molecule of a known scaffold can be predicted. What genes do not explain is shared by drugs of a scaffold, so
+that measured drugs tell of the others.
 """
 
 from __future__ import annotations

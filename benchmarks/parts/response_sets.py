@@ -107,7 +107,7 @@ def _draw(data: Data, kind: str, lines, drugs, rows, columns) -> Iterator[Split]
         return
     rng = np.random.default_rng(0)
     of_line = _deal(len(data.lines), rng)[rows]
-    structures = np.unique([smiles for smiles in data.smiles], return_inverse=True)[1]
+    structures = np.unique(data.smiles, return_inverse=True)[1]
     of_drug = _deal(structures.max() + 1, rng)[structures][columns]  # two names of a molecule stay together
     everything = np.arange(len(rows))
     for fold in range(FOLDS):

@@ -29,7 +29,7 @@ _FIT = """[bold]Examples[/bold]
 _PREDICT = """[bold]Examples[/bold]
 
   cell-lm response predict new.h5ad --model gdsc2                            [dim]# every drug, with intervals[/dim]
-  cell-lm response predict new.h5ad --model gdsc2 --measured ten_drugs.csv   [dim]# some drugs are measured already[/dim]
+  cell-lm response predict new.h5ad --model gdsc2 --measured ten_drugs.csv   [dim]# some are measured[/dim]
   cell-lm response predict new.h5ad --model gdsc2 --new-drug mine='CCOc1ccccc1'"""
 _EVALUATE = """[bold]Example[/bold]
 

@@ -107,8 +107,13 @@ def test_a_screen_weighs_the_same_whatever_its_replicates() -> None:
 
 @pytest.mark.parametrize(
     ("scale", "given", "ln"),
-    [("ic50", [1.0, np.e], [0.0, 1.0]), ("ic50_nm", [1000.0, 1.0], [0.0, -np.log(1e3)]), ("log10_ic50", [1.0, 0.0], [np.log(10), 0]), ("pic50", [6.0, 9.0], [0.0, -np.log(1e3)])],
-)  # fmt: skip
+    [
+        ("ic50", [1.0, np.e], [0.0, 1.0]),
+        ("ic50_nm", [1000.0, 1.0], [0.0, -np.log(1e3)]),
+        ("log10_ic50", [1.0, 0.0], [np.log(10), 0]),
+        ("pic50", [6.0, 9.0], [0.0, -np.log(1e3)]),
+    ],
+)
 def test_other_scales_become_ln_micromolar(scale: str, given: list[float], ln: list[float]) -> None:
     frame = pd.DataFrame({"line": ["a", "b"], "drug": ["x", "x"], "response": given})
     table = response_table(frame, scale=scale)  # type: ignore[arg-type]
@@ -157,7 +162,7 @@ def test_areas_called_logarithms_are_recognised_and_logarithms_called_areas() ->
 
 
 def test_a_column_that_is_not_there_and_a_drug_that_is_not_there_bring_close_names() -> None:
-    with pytest.raises(InputError, match="no column 'Line'. Did you mean 'line'"):
+    with pytest.raises(InputError, match=r"no column 'Line'\. Did you mean 'line'"):
         response_table(plain(), columns=ResponseColumns(line="Line"))
     with pytest.raises(InputError, match="no column is known to be the drug"):
         response_table(plain().rename(columns={"drug": "compound"}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from planted_response import molecules
 from sklearn.linear_model import Ridge
 
 from cell_lm.data.response.molecules import read_molecules
@@ -15,6 +14,7 @@ from cell_lm.tasks.response.graphs import Batch, MoleculeEncoder, fit_graph_corr
 from cell_lm.tasks.response.impute import drug_scale, soft_impute
 from cell_lm.tasks.response.network import fit_network
 from cell_lm.tasks.response.ridge import STRENGTHS, _leave_one_out_ridge, fit_gene_weighted, fit_low_rank
+from planted_response import molecules
 
 
 def low_rank(lines: int = 80, drugs: int = 20, rank: int = 2, noise: float = 0.1) -> np.ndarray:

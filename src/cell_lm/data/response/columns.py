@@ -1,4 +1,4 @@
-"""Which columns of a table of responses hold lines, drugs and values: as the user says, or as GDSC and PRISM name them."""
+"""Which columns of a table hold lines, drugs and responses: as the user says, or as GDSC and PRISM name them."""
 
 from __future__ import annotations
 

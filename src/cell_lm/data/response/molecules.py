@@ -106,7 +106,7 @@ def descriptors(molecules: Sequence[Any]) -> NDArray[np.float64]:
 
 
 def tanimoto(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the Tanimoto similarity of binary fingerprints, float64 [first, second]: shared bits over bits of either."""
+    """Return Tanimoto similarities of binary fingerprints, float64 [first, second]: shared bits over bits of either."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
     both = a @ b.T
     either = a.sum(axis=1)[:, None] + b.sum(axis=1)[None] - both

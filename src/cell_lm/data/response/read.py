@@ -126,7 +126,7 @@ def _build(
         remarks.append(f"read as a file of {chosen.layout.name}: {chosen.line}, {chosen.drug}, {chosen.response}")
     frame = _leave_out_failed(frame, chosen, remarks)
     rows = _rows(frame, chosen, name)
-    rows = _one_screen(rows, chosen, screen, name)
+    rows = _one_screen(rows, screen, name)
     rows = _finite(rows, chosen, missing, name, remarks)
     rows["response"] = to_unit(rows["response"].to_numpy(np.float64), scale, where=f"{name}, column {chosen.response}")
     _refuse_two_structures(rows, name)
@@ -146,7 +146,7 @@ def _leave_out_failed(frame: pd.DataFrame, chosen: Chosen, remarks: list[str]) -
 
 
 def _rows(frame: pd.DataFrame, chosen: Chosen, name: str) -> pd.DataFrame:
-    """Return the columns by role; ``place`` is the number of the row in the file, from 1 for the first after the header."""
+    """Return the columns by role; ``place`` is the number of the row, 1 for the first after the header."""
     rows = pd.DataFrame({"place": frame.index.to_numpy() if frame.index.dtype.kind in "iu" else range(len(frame))})
     rows["place"] += 1
     for role in ("line", "drug", "smiles", "tissue", "screen"):
@@ -172,7 +172,7 @@ def _rows(frame: pd.DataFrame, chosen: Chosen, name: str) -> pd.DataFrame:
     return rows
 
 
-def _one_screen(rows: pd.DataFrame, chosen: Chosen, screen: str | None, name: str) -> pd.DataFrame:
+def _one_screen(rows: pd.DataFrame, screen: str | None, name: str) -> pd.DataFrame:
     if "screen" not in rows:
         if screen is None:
             return rows

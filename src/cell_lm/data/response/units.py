@@ -1,7 +1,7 @@
 """Units of drug response, and how other scales of the IC50 become ln µM.
 
-Everything is learned and predicted in ``ln_ic50``, the natural logarithm of the half-maximal inhibitory concentration in
-µM (GDSC's LN_IC50), or in ``auc``, the area under the dose-response curve as a fraction, 1 being no effect.
+Everything is learned and predicted in ``ln_ic50``, the natural logarithm of the half-maximal inhibitory concentration
+in µM (GDSC's LN_IC50), or in ``auc``, the area under the dose-response curve as a fraction, 1 being no effect.
 """
 
 from __future__ import annotations

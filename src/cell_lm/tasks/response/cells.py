@@ -2,8 +2,8 @@
 
 =============  =========================================================================================================
 ``genes``      log2 of 1 + expression, one feature per gene of the vocabulary that the lines of the fit have
-``cell_lm``    CLS of the encoder. Bulk is read as one cell: the linear expression (2^x - 1 of RMA or log2 TPM, counts as
-               they are) is tokenised like counts; of more genes than the encoder reads, the most expressed are kept
+``cell_lm``    embedding of the encoder. Bulk is read as one cell: linear expression (2^x - 1 of RMA or log2 TPM, counts
+               as they are) is tokenised like counts; of more genes than the encoder reads, the most expressed are kept
 ``both``       both, side by side, each feature standardised
 =============  =========================================================================================================
 

@@ -97,10 +97,8 @@ class ResponseModel:
             Their measured responses [lines, drugs], NaN where there is none; None: none at all.
         """
         expected = self.lines.predict(features)
-        if measured is None:
-            given = np.full(expected.shape, np.nan)
-        else:
-            given = self.scale.standardise(measured) - expected
+        nothing = np.full(expected.shape, np.nan)
+        given = nothing if measured is None else self.scale.standardise(measured) - expected
         return self._conditioned(expected, given)
 
     def predict_known(self, rows: NDArray[np.int64] | None = None, more: Floats | None = None) -> Predicted:

@@ -1,8 +1,8 @@
 """A graph encoder of molecules: GIN over atoms and bonds, as a correction of the predicted mean that begins at zero.
 
 GIN with bond features (Xu et al. 2019, arXiv 1810.00826; Hu et al. 2020, arXiv 1905.12265) reads the graphs of
-:mod:`cell_lm.data.response.molecules`; the mean and the sum over atoms are its molecule vector. It learns what the ridge
-on fingerprints misses of the mean response to each drug when that drug is left out. Its last layer begins at zero,
+:mod:`cell_lm.data.response.molecules`; mean and sum over atoms are its molecule vector. It learns what the ridge on
+fingerprints misses of the mean response to each drug when that drug is left out. Its last layer begins at zero,
 left-out drugs decide when to stop, and its output is rescaled by the slope that fits them: with little to learn the
 correction stays zero.
 """
@@ -108,10 +108,9 @@ class _Step:
         self, module: MoleculeEncoder, graphs: Sequence[Graph], targets: Floats, held_out: NDArray[np.bool_], seed: int
     ) -> None:
         self.module, self.seed = module, seed
-        self.parts = [
-            (Batch.of([graphs[row] for row in np.flatnonzero(rows)]), torch.from_numpy(targets[rows].astype(np.float32)))
-            for rows in (~held_out, held_out)
-        ]
+        single = torch.from_numpy(targets.astype(np.float32))
+        parts = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
+        self.parts = [(Batch.of([graphs[row] for row in rows]), single[torch.from_numpy(rows)]) for rows in parts]
 
     def optimiser(self) -> torch.optim.AdamW:
         """Return AdamW over all parameters."""

@@ -1,9 +1,9 @@
 """The neural part of the main path: a multi-task network on principal components of the cell vectors ("N").
 
-An ensemble of small networks with dropout, one output per drug, trained together by :class:`cell_lm.engine.loop.Trainer`
-on the mean squared error over the measured pairs. Its last layer begins at zero, so that it begins as a correction that
-says nothing; its outputs are rescaled by the slope that fits the validation lines, and a network that has learned
-nothing is rescaled to zero.
+An ensemble of small networks with dropout, one output per drug, trained together by
+:class:`cell_lm.engine.loop.Trainer` on the mean squared error over the measured pairs. Its last layer begins at zero,
+so that it begins as a correction that says nothing; its outputs are rescaled by the slope that fits the validation
+lines, and a network that has learned nothing is rescaled to zero.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Drug response of cell lines: which drug for which line, and how sure.
 
-A fit reads a table of responses and the expression of the lines. A prediction is for any line and any drug: lines of the
-fit with what was measured in them, other lines by their expression, other lines of which a few drugs were measured, and
-drugs that were never measured by their structure.
+A fit reads a table of responses and the expression of the lines. A prediction is for any line and any drug: lines of
+the fit with what was measured in them, other lines by their expression, other lines of which a few drugs were measured,
+and drugs that were never measured by their structure.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from sklearn.base import RegressorMixin
 from cell_lm.config import Precision
 from cell_lm.data.opening import Data, Opened
 from cell_lm.data.read_options import ReadKeywords, read_options
-from cell_lm.data.response.molecules import read_molecules
 from cell_lm.data.response.table import ResponseTable
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError
-from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
+from cell_lm.evaluation.regression import ResponseScores
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.remedies import option
@@ -30,22 +29,15 @@ from cell_lm.tasks.estimator import Estimator, Fitted, Progress
 from cell_lm.tasks.features import Device
 from cell_lm.tasks.reference import Reference
 from cell_lm.tasks.response import cells as vectors
-from cell_lm.tasks.response.core import LEAST_LINES, Predicted, ResponseModel, fit_response_model
-from cell_lm.tasks.response.drugs import LEAST_DRUGS, Structures
+from cell_lm.tasks.response import scoring
+from cell_lm.tasks.response.core import LEAST_LINES, ResponseModel, fit_response_model
+from cell_lm.tasks.response.drugs import LEAST_DRUGS
 from cell_lm.tasks.response.names import line_rows, refuse_unknown_drugs
+from cell_lm.tasks.response.predicting import Asked, predict_lines
 from cell_lm.tasks.response.saved import pack, unpack
+from cell_lm.tasks.response.tables import refuse_few, refuse_strangers, structures_of
 
 Floats = NDArray[np.float64]
-
-MEASURED, WARM, GIVEN, LINE, DRUG, BOTH = (
-    "measured",
-    "known line",
-    "line with measured drugs",
-    "new line",
-    "new drug",
-    "both new",
-)
-"""What was known of a predicted pair."""
 
 
 class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
@@ -168,11 +160,11 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         matrix = responses.matrix()
         rows, found = line_rows(cells, line_column, matrix.index, where=cells.name)
         if len(found) < LEAST_LINES or matrix.shape[1] < 2:
-            _refuse_few(len(found), len(matrix), matrix.shape[1], responses.name, cells)
+            refuse_few(len(found), len(matrix), matrix.shape[1], responses.name, cells)
         matrix = matrix.loc[found]
         matrix = matrix.loc[:, matrix.notna().any(axis=0)]
         smiles = {drug: text for drug, text in responses.smiles().items() if drug in matrix.columns}
-        structures, with_structure = _structures(smiles, list(matrix.columns), responses.name)
+        structures, with_structure = structures_of(smiles, list(matrix.columns), responses.name)
         chosen = cells[rows]
         features = self._features(chosen, chosen.genes)
         fitted = fit_response_model(
@@ -257,7 +249,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         names, features = (list(self.lines_), None) if data is None else self._read(data, line_column, how)
         known = {str(name): row for row, name in enumerate(self.lines_)}
         if measured is not None:
-            _refuse_strangers(given, names, measured.name)
+            refuse_strangers(given, names, measured.name)
         parts = []
         is_known = np.array([name in known for name in names])
         for of_fit in (True, False):
@@ -266,7 +258,8 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
                 some = [names[row] for row in rows]
                 more = given.reindex(some).to_numpy(np.float64) if len(given) else None
                 own = None if features is None else features[rows]
-                parts.append(self._predict_lines(some, own, of_fit, more, wanted, new_drugs or {}))
+                asked = Asked(some, own, more, wanted, dict(new_drugs or {}))
+                parts.append(predict_lines(self.model_, asked, self.lines_, self.drugs_, of_fit=of_fit))
             if progress is not None:
                 progress(len(rows))
         table = pd.concat(parts)
@@ -279,14 +272,13 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         ``score`` tells how far below the mean of the drug the response is, in standard deviations of that drug over
         lines: drugs that kill every line are not at the top for that alone. Sorted by ``score``.
         """
-        table = self.predict(data, **options)
-        return self._ranked(table, "line", name)
+        return scoring.ranked(self, self.predict(data, **options), "line", name)
 
     def rank_lines(self, data: Data | None, drug: str, **options: Any) -> pd.DataFrame:
         """Return :meth:`predict` for one drug, the most sensitive line first; ``score`` as in :meth:`rank_drugs`."""
         new = options.get("new_drugs") or {}
         chosen: dict[str, Any] = {"drugs": []} if drug in new else {"drugs": [drug]}
-        return self._ranked(self.predict(data, **(options | chosen)), "drug", drug)
+        return scoring.ranked(self, self.predict(data, **(options | chosen)), "drug", drug)
 
     def evaluate(
         self,
@@ -333,80 +325,47 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         **how: Unpack[ReadKeywords],
     ) -> tuple[ResponseScores, pd.DataFrame]:
         """Return the scores of :meth:`evaluate` and the table behind them: that of :meth:`predict` with ``truth``."""
-        self._refuse_fitted_pairs(responses, unseen_lines)
-        new = {drug: text for drug, text in responses.smiles().items() if drug not in set(self.drugs_)}
-        known = [drug for drug in responses.drugs if drug in set(self.drugs_)]
-        table = self.predict(data, drugs=known, new_drugs=new, line_column=line_column, progress=progress, **how)
-        truth = responses.pairs[["line", "drug", "response"]].rename(columns={"response": "truth"})
-        table = table.merge(truth, on=["line", "drug"])
-        if len(table) < 3:
-            found = f"{len(table)} pairs of the table have a line with expression and a drug that can be predicted"
-            raise InputError(found, where=responses.name, fix="Check that the names of lines and drugs agree")
-        naive = self._mean_effects(table)
-        scores = response_scores(
-            table["truth"], table["response"], lines=table["line"], drugs=table["drug"], mean_effects=naive
+        return scoring.compare(
+            self, data, responses, unseen_lines=unseen_lines, line_column=line_column, progress=progress, **how
         )
-        return scores, table
+
+    def learning_curve(
+        self,
+        data: Data,
+        responses: ResponseTable,
+        *,
+        measured: Sequence[int] = (0, 1, 2, 5, 10, 20),
+        seed: int = 0,
+        **how: Any,
+    ) -> pd.DataFrame:
+        """Score new lines with more and more measured drugs, drawn at random from those of each line.
+
+        Parameters
+        ----------
+        data, responses
+            New lines and their responses.
+        measured
+            Numbers of measured drugs; the others are scored.
+        seed
+            Seed of the draws; a larger number includes the smaller ones.
+        **how
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        DataFrame
+            ``measured``, ``pearson``, ``per_drug``, ``rmse`` and ``inside`` (fraction in the interval).
+
+        Raises
+        ------
+        InputError
+            As :meth:`evaluate`.
+        """
+        return scoring.learning_curve(self, data, responses, measured=measured, seed=seed, **how)
 
     def score(self, data: Data | None, responses: ResponseTable, **how: Any) -> float:
         """Return the mean correlation within drugs of :meth:`evaluate`."""
         return self.evaluate(data, responses, **how).pearson_per_drug
-
-    def _mean_effects(self, table: pd.DataFrame) -> Floats:
-        """Return DrEval's naive prediction from the pairs of the fit."""
-        scale, model = self.model_.scale, self.model_
-        fitted = scale.restore(model.left_out + model.residuals)
-        rows, columns = np.nonzero(np.isfinite(fitted))
-        return predict_mean_effects(
-            fitted[rows, columns],
-            self.lines_[rows],
-            self.drugs_[columns],
-            of_lines=table["line"],
-            of_drugs=table["drug"],
-        )
-
-    def _predict_lines(
-        self,
-        names: list[str],
-        features: Floats | None,
-        of_fit: bool,
-        more: Floats | None,
-        wanted: list[str],
-        new_drugs: Mapping[str, str],
-    ) -> pd.DataFrame:
-        model, place = self.model_, {str(drug): column for column, drug in enumerate(self.drugs_)}
-        if of_fit:
-            rows = np.searchsorted(self.lines_, np.array(names, object))
-            predicted, was = model.predict_known(rows, more), np.isfinite(model.residuals[rows])
-        else:
-            assert features is not None
-            predicted, was = model.predict(features, more), np.zeros((len(names), len(self.drugs_)), np.bool_)
-        if more is not None:
-            was |= np.isfinite(more)
-        columns = [place[drug] for drug in wanted]
-        few = np.isfinite(more).any(axis=1) if more is not None else np.zeros(len(names), np.bool_)
-        plain = np.where(few, GIVEN, WARM if of_fit else LINE) if not of_fit else np.full(len(names), WARM)
-        frames = []
-        if columns:
-            known = np.where(was[:, columns], MEASURED, plain[:, None])
-            frames.append(_long(names, wanted, Predicted(*(each[:, columns] for each in predicted)), known))
-        if new_drugs:
-            structures, _ = _structures(dict(new_drugs), list(new_drugs), "new_drugs", least=1)
-            assert structures is not None
-            cold = model.predict_drugs(predicted, structures, new_lines=not of_fit)
-            frames.append(_long(names, list(new_drugs), cold, np.full(cold.mean.shape, DRUG if of_fit else BOTH)))
-        return pd.concat(frames)
-
-    def _ranked(self, table: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
-        own = table[table[axis] == name]
-        if not len(own):
-            found = f"there is no {axis} '{name}'"
-            raise InputError(found, where="ranking", fix=f"Name a {axis} of the data, or check its spelling")
-        scale = self.model_.scale
-        mean, spread = (dict(zip(self.drugs_, each, strict=True)) for each in scale)
-        centre = own["drug"].map(mean).fillna(own["response"])
-        own = own.assign(score=(own["response"] - centre) / own["drug"].map(spread).fillna(1.0))
-        return own.sort_values("response" if axis == "drug" else "score", kind="stable").reset_index(drop=True)
 
     def _check_parameters(self) -> None:
         for name, value, known in (
@@ -464,21 +423,6 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         refuse_unknown_drugs(list(measured.drugs), self.drugs_, where=measured.name)
         return measured.matrix().reindex(columns=self.drugs_)
 
-    def _refuse_fitted_pairs(self, responses: ResponseTable, unseen_lines: bool) -> None:
-        if responses.unit != self.unit_:
-            found = f"the responses are {responses.unit}, those of the fit {self.unit_}"
-            raise InputError(found, where=responses.name, fix="Give both in one unit")
-        lines = sorted(set(map(str, responses.lines)) & set(map(str, self.lines_)))
-        if unseen_lines and lines:
-            found = f"{len(lines):,} lines are also in the fit, as '{lines[0]}'"
-            raise InputError(found, where=responses.name, fix="Leave them out of the fit, or of this table")
-        fitted = pd.DataFrame(np.isfinite(self.model_.residuals), index=self.lines_, columns=self.drugs_)
-        rows = responses.pairs[responses.pairs["line"].isin(lines) & responses.pairs["drug"].isin(self.drugs_)]
-        inside = [(row.line, row.drug) for row in rows.itertuples() if fitted.at[row.line, row.drug]]
-        if inside:
-            found = f"{len(inside):,} of {len(responses):,} pairs were in the fit, as {inside[0][0]} x {inside[0][1]}"
-            raise InputError(found, where=responses.name, fix="Score only pairs that were not in the fit")
-
     def _fitted(self) -> Fitted:
         about = {
             "lines": list(self.lines_),
@@ -497,47 +441,3 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         self.lines_, self.drugs_ = np.array(lines, object), np.array(drugs, object)
         self.smiles_, self.unit_ = {str(k): str(v) for k, v in smiles.items()}, str(values["unit"])
         self.model_ = unpack(values["model"], fitted.arrays, len(lines), len(drugs), self.trees, self.seed)
-
-
-def _structures(
-    smiles: Mapping[str, str], drugs: list[Any], where: str, *, least: int = LEAST_DRUGS
-) -> tuple[Structures | None, NDArray[np.bool_]]:
-    """Return the structures of the drugs that have one, and which these are; none where there are too few."""
-    known = np.array([drug in smiles for drug in drugs], np.bool_)
-    if known.sum() < least:
-        return None, known
-    molecules = list(
-        read_molecules({str(drug): smiles[drug] for drug in drugs if drug in smiles}, where=where).values()
-    )
-    return Structures.of(molecules), known
-
-
-def _long(names: list[str], drugs: list[str], predicted: Predicted, known: NDArray[Any]) -> pd.DataFrame:
-    measured = known == MEASURED
-    half = np.where(measured, np.nan, predicted.half)
-    return pd.DataFrame(
-        {
-            "line": np.repeat(np.array(names, object), len(drugs)),
-            "drug": np.tile(np.array(drugs, object), len(names)),
-            "response": predicted.mean.ravel(),
-            "low": (predicted.mean - half).ravel(),
-            "high": (predicted.mean + half).ravel(),
-            "known": known.ravel().astype(object),
-        }
-    )
-
-
-def _refuse_few(found: int, asked: int, drugs: int, table: str, cells: CellView) -> None:
-    if drugs < 2:
-        raise InputError("it has one drug only", where=table, fix="Give the responses to at least two drugs")
-    names = ", ".join(repr(str(name)) for name in cells.index[:3])
-    told = f"{found} of its {asked:,} lines have expression, fewer than {LEAST_LINES}"
-    fix = f"Name the column of obs with the table's names by {option('line_column')}; obs_names are like {names}"
-    raise InputError(told, where=table, fix=fix)
-
-
-def _refuse_strangers(given: pd.DataFrame, names: list[str], where: str) -> None:
-    strangers = [str(name) for name in given.index if name not in set(names)]
-    if strangers:
-        found = f"{len(strangers):,} of {len(given):,} lines with measured responses are not among the lines to predict"
-        raise InputError(f"{found}, as '{strangers[0]}'", where=where, fix="Use the names that the expression data use")

@@ -17,6 +17,9 @@ Spearman, RMSE; 95 % intervals over folds (Student's t). ``coverage90``: share o
 With ``--keep`` every fold is saved when it is done, and a further run continues. ``--quick``: one fold of GDSC2, where
 ``--data`` is given, else of made data; floors, ridge and ours.
 
+``--vectors`` compares vectors of lines (genes, principal components, encoders) under the same low-rank ridge on
+``cold_line`` of the first set, alone and beside the genes, paired over folds, and with 50, 100 and 200 training lines.
+
 The last line is JSON: ``<set>.<split>.<method>.{pearson,per_drug,normalised,rmse}`` with ``coverage90`` and ``fit_s``.
 """
 
@@ -30,7 +33,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.options import data_if_given, parser, run
+from benchmarks.options import data_folder, data_if_given, parser, run
+from benchmarks.parts.response_cells import ablation, few_lines, vectors
 from benchmarks.parts.response_made import made
 from benchmarks.parts.response_methods import METHODS, Result, fit_ours, predict_ours
 from benchmarks.parts.response_peers import PEERS
@@ -43,6 +47,13 @@ from cell_lm.reading import read_json_object
 MEASURED = (1, 5, 10, 20)
 DEFAULT = ("drug_mean", "drug_line_mean", "tissue_mean", "ridge", "low_rank", "without_network", "ours")
 SHOWN = {"pearson": "pearson", "pearson_per_drug": "per_drug", "normalised_pearson": "normalised", "rmse": "rmse"}
+WRITTEN = {
+    **SHOWN,
+    "spearman": "spearman",
+    "pearson_per_line": "per_line",
+    "coverage90": "coverage90",
+    "fit_s": "fit_s",
+}
 Scores = dict[str, JSON]
 
 
@@ -118,19 +129,20 @@ def evaluate(data: Data, kinds: Sequence[str], methods: Sequence[str], folds: in
 
 def show(name: str, found, kind: str, method: str) -> None:
     for split, by_method in found.items():
-        if method in by_method and (split == kind or (split.startswith("measured") and kind == "cold_line")):
-            each = by_method[method]
-            told = "  ".join(
-                f"{short} {mean_interval([one[key] for one in each if key in one])}"
-                for key, short in SHOWN.items()
-                if any(key in one for one in each)
-            )
-            more = "".join(
-                f"  {key} {np.mean([one[key] for one in each]):.3f}"
-                for key in ("coverage90", "fit_s")
-                if key in each[0]
-            )
-            print(f"{name:8s} {split:12s} {method:16s} {told}{more}  ({len(each)} folds)", flush=True)
+        measured = kind == "cold_line" and split.startswith("measured")
+        if method not in by_method or (split != kind and not measured):
+            continue
+        each = by_method[method]
+        parts = [_told(each, key, short) for key, short in SHOWN.items()]
+        parts += [
+            f"{key} {np.mean([one[key] for one in each]):.3f}" for key in ("coverage90", "fit_s") if key in each[0]
+        ]
+        print(f"{name:8s} {split:12s} {method:16s} {'  '.join(filter(None, parts))}  ({len(each)} folds)", flush=True)
+
+
+def _told(each: Sequence[Scores], key: str, short: str) -> str:
+    values = [one[key] for one in each if key in one]
+    return f"{short} {mean_interval(values)}" if values else ""
 
 
 def summary(found) -> dict[str, JSON]:
@@ -165,11 +177,11 @@ def main() -> None:
     options.add_argument("--methods", nargs="+", default=list(DEFAULT), choices=[*METHODS, *PEERS])
     options.add_argument("--folds", type=int, help="at most so many folds, or draws of warm [default: all, 1 of warm]")
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="save splits and the scores of every fold here")
+    options.add_argument("--vectors", action="store_true", help="compare vectors of lines under one ridge instead")
+    options.add_argument("--encoder", nargs="*", default=[], metavar="NAME=FOLDER", help="models for --vectors")
     given = options.parse_args()
     folder = data_if_given(given.data, FILES)
     if folder is None and not given.quick:
-        from benchmarks.options import data_folder
-
         data_folder(None)
     if given.keep is not None:
         given.keep.mkdir(parents=True, exist_ok=True)
@@ -177,6 +189,14 @@ def main() -> None:
         data = made() if folder is None else read(folder, "gdsc2")
         methods = ("drug_mean", "drug_line_mean", "tissue_mean", "ridge", "ours")
         print(json.dumps({data.name: summary(evaluate(data, ["cold_line"], methods, 1, given.keep))}))
+        return
+    if given.vectors:
+        encoders = dict(each.split("=", 1) for each in given.encoder)
+        for name in given.sets[:1]:
+            data = read(folder, name)
+            found = vectors(folder, data, encoders)
+            table = ablation(data, found, given.keep, given.folds)
+            print(json.dumps({name: {"vectors": table, "few_lines": few_lines(data, found)}}))
         return
     sets: dict[str, JSON] = {}
     for name in given.sets:

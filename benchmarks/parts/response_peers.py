@@ -4,8 +4,8 @@
 and 100 units over the molecule with a maximum over atoms; expression through 256 (tanh, batch norm, dropout .1) and
 100 units; both joined by a layer of 300 units and three convolutions (30 of width 150, 10 and 5 of width 5, with
 pooling). ``gin_mlp``: a GIN over the molecule (5 layers of 32 units, as GraphDRP; Nguyen et al. 2021) and a network
-over the genes, joined by layers of 1,024 and 128 units (as TGSA; Zhu et al. 2022). In both every line and drug of a batch is
-encoded once. Genes: the 1,000 that vary most over training lines (DeepCDR reads 697 genes of a cancer census).
+over the genes, joined by layers of 1,024 and 128 units (as TGSA; Zhu et al. 2022). In both every line and drug of a
+batch is encoded once. Genes: the 1,000 that vary most over training lines (DeepCDR reads 697 genes of a cancer census).
 
 Early stopping: 10 % of the training lines (of the training pairs, where all lines are in training) are left out; the
 weights with their least squared error predict. Responses are standardised as a whole. ``CELL_LM_PEER_EPOCHS`` and

@@ -21,7 +21,7 @@ NEW = {"new-a": "CC(C)Cc1ccccc1", "new-b": "CC(C)CC1CCNCC1"}
 @pytest.fixture(scope="module")
 def fitted() -> DrugResponseRegressor:
     adata, latent = lines()
-    return DrugResponseRegressor(members=0, trees=20).fit(adata, responses(adata, latent), **READ)
+    return DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, responses(adata, latent), **READ)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,10 @@ def test_genes_that_are_shuffled_teach_nothing(unseen: tuple) -> None:
     table = responses(adata, latent)
     adata.X = adata.X[np.random.default_rng(0).permutation(adata.n_obs)]
     other, truth = unseen
-    assert DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ).score(other, truth, **READ) < 0.25
+    assert (
+        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ).score(other, truth, **READ)
+        < 0.25
+    )
 
 
 def test_measured_drugs_of_an_unseen_line_tell_of_the_others(fitted: DrugResponseRegressor, unseen: tuple) -> None:
@@ -155,7 +158,9 @@ def test_a_saved_regressor_predicts_the_same(fitted: DrugResponseRegressor, unse
 
 def test_the_network_learns_the_signal_and_is_saved(unseen: tuple, tmp_path: Path) -> None:
     adata, latent = lines()
-    regressor = DrugResponseRegressor(members=2, folds=2, trees=20).fit(adata, responses(adata, latent), **READ)
+    regressor = DrugResponseRegressor(members=2, folds=2, trees=20, graphs=False).fit(
+        adata, responses(adata, latent), **READ
+    )
     network = regressor.model_.lines.network
     assert network is not None
     assert network.slope > 0.5
@@ -186,7 +191,7 @@ def test_what_cannot_be_fitted_is_refused(change, says: str) -> None:
     adata, latent = lines()
     adata, table = change(adata, responses(adata, latent))
     with pytest.raises(InputError, match=says):
-        DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ)
+        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ)
 
 
 def test_expression_that_is_not_what_it_is_said_to_be_is_refused(fitted: DrugResponseRegressor) -> None:
@@ -194,10 +199,17 @@ def test_expression_that_is_not_what_it_is_said_to_be_is_refused(fitted: DrugRes
     table = responses(adata, latent)
     adata.X = np.where(adata.X < 7, 0, adata.X)
     with pytest.raises(InputError, match=r"said to be RMA .* of its entries are zero.*log2_tpm"):
-        DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ)
-    assert len(DrugResponseRegressor(members=0, trees=20, expression="log2_tpm").fit(adata, table, **READ).lines_) == 90
+        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ)
+    assert (
+        len(
+            DrugResponseRegressor(members=0, trees=20, graphs=False, expression="log2_tpm")
+            .fit(adata, table, **READ)
+            .lines_
+        )
+        == 90
+    )
     with pytest.raises(InputError, match="not counts"):
-        DrugResponseRegressor(members=0, trees=20, expression="counts").fit(adata, table, **READ)
+        DrugResponseRegressor(members=0, trees=20, graphs=False, expression="counts").fit(adata, table, **READ)
     with pytest.raises(ConfigError, match="expression='tpm'"):
         DrugResponseRegressor(expression="tpm").fit(adata, table, **READ)  # type: ignore[arg-type]
 

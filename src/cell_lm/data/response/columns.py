@@ -97,15 +97,15 @@ def choose(names: Sequence[str], wanted: ResponseColumns, scale: Scale, *, where
         "drug": _required(names, "drug", wanted.drug, layout.columns.drug, where),
         "response": _required(names, "response", wanted.response, usual, where),
     }
-    optional = {
-        role: _optional(names, getattr(wanted, role), getattr(layout.columns, role), where)
+    smiles, tissue, screen = (
+        _optional(names, getattr(wanted, role), getattr(layout.columns, role), where)
         for role in ("smiles", "tissue", "screen")
-    }
+    )
     if len(set(found.values())) < len(found):
         told = ", ".join(f"{role} '{name}'" for role, name in found.items())
         raise InputError(f"one column has two roles: {told}", where=where, fix="Name three different columns")
     read_by_layout = layout if wanted.response is None else replace(layout, missing=None)
-    return Chosen(**found, **optional, layout=read_by_layout)
+    return Chosen(**found, smiles=smiles, tissue=tissue, screen=screen, layout=read_by_layout)
 
 
 def _usual_response(layout: Layout, scale: Scale, there: set[str]) -> str | None:

@@ -178,6 +178,7 @@ def fit_response_model(
     folds: int = 5,
     confidence: float = 0.9,
     trees: int = TREES,
+    graphs: bool = True,
     seed: int = 0,
     progress: Progress = None,
 ) -> ResponseModel:
@@ -199,6 +200,8 @@ def fit_response_model(
         Of the intervals.
     trees
         Trees in each forest.
+    graphs
+        Train the graph encoder of molecules, where graphs are known.
     seed
         Seed of folds, networks and forests.
     progress
@@ -217,6 +220,8 @@ def fit_response_model(
         cold = _fit_cold(
             responses, left_out, scale, structures, np.flatnonzero(with_structure), confidence, trees, seed
         )
+        if graphs:
+            cold.model.learn_graphs()
     _tell(progress)
     return ResponseModel(scale, lines, left_out, residuals, covariance, factors, cold)
 
@@ -251,7 +256,6 @@ def _fit_cold(
             scores[new_line].append(np.abs(responses[:, columns[test]] - mean) / spread)
     filled = soft_impute(scale.standardise(responses))
     whole = _drug_model(structures, scale, columns, filled[:, columns], trees, seed)
-    whole.learn_graphs()
     factors = [_over_drugs(np.hstack(scores[new_line]), confidence) for new_line in (False, True)]
     return ColdDrugs(whole, columns, *factors)
 

@@ -110,7 +110,7 @@ class _Step:
         self.module, self.seed = module, seed
         single = torch.from_numpy(targets.astype(np.float32))
         parts = [np.flatnonzero(~held_out), np.flatnonzero(held_out)]
-        self.parts = [(Batch.of([graphs[row] for row in rows]), single[torch.from_numpy(rows)]) for rows in parts]
+        self.parts = [(Batch.of([graphs[int(row)] for row in rows]), single[torch.from_numpy(rows)]) for rows in parts]
 
     def optimiser(self) -> torch.optim.AdamW:
         """Return AdamW over all parameters."""
@@ -159,7 +159,7 @@ class GraphCorrection:
         module = MoleculeEncoder()
         module.load_state_dict({name: torch.from_numpy(value) for name, value in self.tensors.items()})
         with torch.no_grad():
-            return self.slope * self.unit * module(Batch.of(graphs)).double().numpy()
+            return np.asarray(self.slope * self.unit * module(Batch.of(graphs)).double().numpy())
 
 
 def fit_graph_correction(graphs: Sequence[Graph], residuals: Floats, *, seed: int = 0) -> GraphCorrection:
@@ -185,7 +185,7 @@ def fit_graph_correction(graphs: Sequence[Graph], residuals: Floats, *, seed: in
     Trainer(step, SETTINGS, display=best, save=best.save).run()
     tensors = {name: value.numpy().astype(np.float32) for name, value in best.tensors.items()}
     plain = GraphCorrection(tensors, 1.0, unit)
-    predicted = plain.predict([graphs[row] for row in np.flatnonzero(held_out)])
+    predicted = plain.predict([graphs[int(row)] for row in np.flatnonzero(held_out)])
     squares = float(predicted @ predicted)
     slope = float(predicted @ residuals[held_out]) / squares if squares > 0 else 0.0
     return replace(plain, slope=float(np.clip(slope, 0.0, MOST_SLOPE)))

@@ -129,7 +129,7 @@ class Network:
         module.load_state_dict({name: torch.from_numpy(value) for name, value in self.tensors.items()})
         with torch.no_grad():
             outputs = module(torch.from_numpy((features @ self.basis).astype(np.float32))).mean(dim=0)
-        return self.slope * outputs.double().numpy()
+        return np.asarray(self.slope * outputs.double().numpy())
 
 
 def fit_network(

@@ -53,7 +53,8 @@ def predict_lines(
         predicted, was = model.predict(asked.features, given), np.zeros((count, len(drugs)), np.bool_)
     some = np.zeros(count, np.bool_)
     if given is not None:
-        was, some = was | np.isfinite(given), np.isfinite(given).any(axis=1)
+        was = was | np.isfinite(given)
+        some = np.asarray(np.isfinite(given).any(axis=1))
     plain = np.full(count, WARM, object) if of_fit else np.where(some, GIVEN, LINE).astype(object)
     frames = []
     if asked.drugs:

@@ -8,12 +8,11 @@ and drugs that were never measured by their structure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self, Unpack
+from typing import ClassVar, Self, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.base import RegressorMixin
 
 from cell_lm.config import Precision
 from cell_lm.data.opening import Data, Opened
@@ -21,26 +20,26 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.response.table import ResponseTable
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError
-from cell_lm.evaluation.regression import ResponseScores
+from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.remedies import option
-from cell_lm.tasks.estimator import Estimator, Fitted, Progress
+from cell_lm.tasks.estimator import Fitted, Progress
 from cell_lm.tasks.features import Device
 from cell_lm.tasks.reference import Reference
 from cell_lm.tasks.response import cells as vectors
-from cell_lm.tasks.response import scoring
-from cell_lm.tasks.response.core import LEAST_LINES, ResponseModel, fit_response_model
+from cell_lm.tasks.response.core import LEAST_LINES, fit_response_model
 from cell_lm.tasks.response.drugs import LEAST_DRUGS
 from cell_lm.tasks.response.names import line_rows, refuse_unknown_drugs
 from cell_lm.tasks.response.predicting import Asked, predict_lines
 from cell_lm.tasks.response.saved import pack, unpack
+from cell_lm.tasks.response.scoring import _Scored
 from cell_lm.tasks.response.tables import refuse_few, refuse_strangers, structures_of
 
 Floats = NDArray[np.float64]
 
 
-class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
+class DrugResponseRegressor(_Scored):
     """Predicts the response of cell lines to drugs.
 
     Parameters
@@ -61,6 +60,8 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         Probability that an interval holds the response of a pair of a new line.
     trees
         Trees in each forest of the part that predicts new drugs.
+    graphs
+        Train the graph encoder of molecules.
     seed
         Seed of folds, networks and forests.
     device, precision
@@ -87,11 +88,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """
 
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
-    lines_: NDArray[np.object_]
-    drugs_: NDArray[np.object_]
     smiles_: dict[str, str]
-    unit_: str
-    model_: ResponseModel
 
     def __init__(
         self,
@@ -103,6 +100,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         folds: int = 5,
         confidence: float = 0.9,
         trees: int = 300,
+        graphs: bool = True,
         seed: int = 0,
         device: Device = None,
         precision: Precision = "float32",
@@ -114,6 +112,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         self.folds = folds
         self.confidence = confidence
         self.trees = trees
+        self.graphs = graphs
         self.seed = seed
         self.device = device
         self.precision = precision
@@ -176,6 +175,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
             folds=min(self.folds, len(found)),
             confidence=self.confidence,
             trees=self.trees,
+            graphs=self.graphs,
             seed=self.seed,
             progress=progress,
         )
@@ -266,107 +266,6 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         order = {name: place for place, name in enumerate(names)}
         return table.sort_values("line", key=lambda each: each.map(order), kind="stable").reset_index(drop=True)
 
-    def rank_drugs(self, data: Data | None, name: str, **options: Any) -> pd.DataFrame:
-        """Return :meth:`predict` for one line, the most effective drug first.
-
-        ``score`` tells how far below the mean of the drug the response is, in standard deviations of that drug over
-        lines: drugs that kill every line are not at the top for that alone. Sorted by ``score``.
-        """
-        return scoring.ranked(self, self.predict(data, **options), "line", name)
-
-    def rank_lines(self, data: Data | None, drug: str, **options: Any) -> pd.DataFrame:
-        """Return :meth:`predict` for one drug, the most sensitive line first; ``score`` as in :meth:`rank_drugs`."""
-        new = options.get("new_drugs") or {}
-        chosen: dict[str, Any] = {"drugs": []} if drug in new else {"drugs": [drug]}
-        return scoring.ranked(self, self.predict(data, **(options | chosen)), "drug", drug)
-
-    def evaluate(
-        self,
-        data: Data | None,
-        responses: ResponseTable,
-        *,
-        line_column: str | None = None,
-        unseen_lines: bool = False,
-        progress: Progress = None,
-        **how: Unpack[ReadKeywords],
-    ) -> ResponseScores:
-        """Compare predictions with responses that were not in the fit.
-
-        Parameters
-        ----------
-        data
-            Lines by genes; None: lines of the fit, for pairs that were not measured in it.
-        responses
-            Measured responses. Drugs that the fit does not have are predicted by their SMILES in this table.
-        line_column
-            As for :meth:`predict`.
-        unseen_lines
-            Refuse lines of the fit: the scores are then those for new lines.
-        progress, **how
-            As for :meth:`predict`.
-
-        Raises
-        ------
-        InputError
-            A pair was in the fit, or, with ``unseen_lines``, a line; or nothing can be compared.
-        """
-        return self.compare(
-            data, responses, line_column=line_column, unseen_lines=unseen_lines, progress=progress, **how
-        )[0]
-
-    def compare(
-        self,
-        data: Data | None,
-        responses: ResponseTable,
-        *,
-        line_column: str | None = None,
-        unseen_lines: bool = False,
-        progress: Progress = None,
-        **how: Unpack[ReadKeywords],
-    ) -> tuple[ResponseScores, pd.DataFrame]:
-        """Return the scores of :meth:`evaluate` and the table behind them: that of :meth:`predict` with ``truth``."""
-        return scoring.compare(
-            self, data, responses, unseen_lines=unseen_lines, line_column=line_column, progress=progress, **how
-        )
-
-    def learning_curve(
-        self,
-        data: Data,
-        responses: ResponseTable,
-        *,
-        measured: Sequence[int] = (0, 1, 2, 5, 10, 20),
-        seed: int = 0,
-        **how: Any,
-    ) -> pd.DataFrame:
-        """Score new lines with more and more measured drugs, drawn at random from those of each line.
-
-        Parameters
-        ----------
-        data, responses
-            New lines and their responses.
-        measured
-            Numbers of measured drugs; the others are scored.
-        seed
-            Seed of the draws; a larger number includes the smaller ones.
-        **how
-            As for :meth:`predict`.
-
-        Returns
-        -------
-        DataFrame
-            ``measured``, ``pearson``, ``per_drug``, ``rmse`` and ``inside`` (fraction in the interval).
-
-        Raises
-        ------
-        InputError
-            As :meth:`evaluate`.
-        """
-        return scoring.learning_curve(self, data, responses, measured=measured, seed=seed, **how)
-
-    def score(self, data: Data | None, responses: ResponseTable, **how: Any) -> float:
-        """Return the mean correlation within drugs of :meth:`evaluate`."""
-        return self.evaluate(data, responses, **how).pearson_per_drug
-
     def _check_parameters(self) -> None:
         for name, value, known in (
             ("cells", self.cells, ("genes", "cell_lm", "both")),
@@ -424,7 +323,7 @@ class DrugResponseRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
         return measured.matrix().reindex(columns=self.drugs_)
 
     def _fitted(self) -> Fitted:
-        about = {
+        about: dict[str, JSON] = {
             "lines": list(self.lines_),
             "drugs": list(self.drugs_),
             "smiles": dict(self.smiles_),

@@ -209,7 +209,8 @@ def _finite(
     remarks.append(f"{told}, and were left out{why}")
     if bad.all():
         raise InputError("no row has a response", where=name, fix="Name another column by " + option("response"))
-    return rows[~bad].reset_index(drop=True)
+    kept: pd.DataFrame = rows[~bad].reset_index(drop=True)
+    return kept
 
 
 def _refuse_two_structures(rows: pd.DataFrame, name: str) -> None:

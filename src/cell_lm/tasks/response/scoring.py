@@ -226,7 +226,8 @@ def _refuse_fitted_pairs(regressor: _Scored, responses: ResponseTable, unseen_li
     fitted = pd.DataFrame(np.isfinite(regressor.model_.residuals), index=regressor.lines_, columns=regressor.drugs_)
     both = responses.pairs["line"].isin(lines) & responses.pairs["drug"].isin(regressor.drugs_)
     rows = responses.pairs[both]
-    inside = [(row.line, row.drug) for row in rows.itertuples() if fitted.at[row.line, row.drug]]
+    pairs = zip(rows["line"].astype(str), rows["drug"].astype(str), strict=True)
+    inside = [(line, drug) for line, drug in pairs if fitted.at[line, drug]]
     if inside:
         found = f"{len(inside):,} of {len(responses):,} pairs were in the fit, as {inside[0][0]} x {inside[0][1]}"
         raise InputError(found, where=responses.name, fix="Score only pairs that were not in the fit")

@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestRegressor
 from benchmarks.parts.response_sets import Floats, Task
 from cell_lm.tasks.response.core import Predicted, ResponseModel, fit_response_model
 from cell_lm.tasks.response.impute import drug_scale
-from cell_lm.tasks.response.lines import fit_lines
+from cell_lm.tasks.response.lines import RIDGES, fit_lines
 from cell_lm.tasks.response.ridge import STRENGTHS
 
 MOST_ROWS = 60_000
@@ -122,7 +122,9 @@ def _only_lines(task: Task, X: Floats, parts: tuple[str, ...], members: int) -> 
     return Result(found)
 
 
-def fit_ours(task: Task, members: int = 4, seed: int = 0) -> tuple[ResponseModel, NDArray[np.int64], NDArray[np.int64]]:
+def fit_ours(
+    task: Task, members: int = 4, seed: int = 0, parts: tuple[str, ...] = RIDGES
+) -> tuple[ResponseModel, NDArray[np.int64], NDArray[np.int64]]:
     rows, columns = np.flatnonzero(~task.new_lines), np.flatnonzero(~task.new_drugs)
     cold = task.new_drugs.any()
     model = fit_response_model(
@@ -132,8 +134,15 @@ def fit_ours(task: Task, members: int = 4, seed: int = 0) -> tuple[ResponseModel
         with_structure=np.ones(len(columns), np.bool_) if cold else None,
         members=members if task.new_lines.any() else 0,
         seed=seed,
+        parts=parts,
     )
     return model, rows, columns
+
+
+def ours_low_rank(task: Task) -> Result:
+    """Ours with the low-rank ridge alone: a third of the time of a fit."""
+    model, rows, columns = fit_ours(task, members=0, parts=("low rank",))
+    return predict_ours(model, task, rows, columns)
 
 
 def ours(task: Task) -> Result:
@@ -172,6 +181,7 @@ METHODS: dict[str, Callable[[Task], Result]] = {
     "low_rank": low_rank,
     "without_network": without_network,
     "lines_only": lines_only,
+    "ours_low_rank": ours_low_rank,
     "ours": ours,
 }
 

@@ -17,7 +17,7 @@ from cell_lm.tasks.response.conformal import REVEALED, calibrate, conformal_fact
 from cell_lm.tasks.response.drugs import LEAST_DRUGS, TREES, DrugModel, Structures
 from cell_lm.tasks.response.gaussian import condition, fit_covariance
 from cell_lm.tasks.response.impute import DrugScale, drug_scale, soft_impute
-from cell_lm.tasks.response.lines import LineModel, fit_lines, left_out_predictions, line_folds
+from cell_lm.tasks.response.lines import RIDGES, LineModel, fit_lines, left_out_predictions, line_folds
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int], None] | None
@@ -177,6 +177,7 @@ def fit_response_model(
     members: int = 4,
     folds: int = 5,
     confidence: float = 0.9,
+    parts: tuple[str, ...] = RIDGES,
     trees: int = TREES,
     graphs: bool = True,
     seed: int = 0,
@@ -198,6 +199,8 @@ def fit_response_model(
         Folds in which lines are left out for residuals and intervals.
     confidence
         Of the intervals.
+    parts
+        The ridges to fit, for comparisons.
     trees
         Trees in each forest.
     graphs
@@ -208,10 +211,12 @@ def fit_response_model(
         Called with 1 after every part: ``folds`` + 3 in all.
     """
     scale = drug_scale(responses)
-    left_out = scale.standardise(left_out_predictions(features, responses, folds=folds, seed=seed, progress=progress))
+    left_out = scale.standardise(
+        left_out_predictions(features, responses, folds=folds, seed=seed, parts=parts, progress=progress)
+    )
     standardised = scale.standardise(responses)
     residuals = standardised - left_out
-    lines = fit_lines(features, standardised, members=members, seed=seed)
+    lines = fit_lines(features, standardised, members=members, seed=seed, parts=parts)
     _tell(progress)
     covariance, factors = _calibrated(residuals, confidence, seed)
     _tell(progress)

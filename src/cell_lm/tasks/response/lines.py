@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 SHARES = {"low rank": 0.5, "gene-weighted": 0.25, "network": 0.25}
 """Shares of the three parts in the blend."""
+RIDGES = ("low rank", "gene-weighted")
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ def fit_lines(
     *,
     members: int = 0,
     seed: int = 0,
-    parts: tuple[str, ...] = ("low rank", "gene-weighted"),
+    parts: tuple[str, ...] = RIDGES,
     progress: Callable[[int], None] | None = None,
 ) -> LineModel:
     """Fit both ridges and, with ``members``, the network.
@@ -117,6 +118,7 @@ def left_out_predictions(
     *,
     folds: int,
     seed: int = 0,
+    parts: tuple[str, ...] = RIDGES,
     progress: Callable[[int], None] | None = None,
 ) -> Floats:
     """Return what the ridges predict for every line when it is left out, in units of the responses [lines, drugs].
@@ -129,7 +131,7 @@ def left_out_predictions(
         rest, rows = number != fold, number == fold
         known = np.isfinite(responses[rest]).any(axis=0)
         scale = drug_scale(responses[rest][:, known])
-        model = fit_lines(features[rest], scale.standardise(responses[rest][:, known]))
+        model = fit_lines(features[rest], scale.standardise(responses[rest][:, known]), parts=parts)
         found[np.ix_(rows, known)] = scale.restore(model.predict(features[rows]))
         found[np.ix_(rows, ~known)] = np.nanmean(responses[rest])
         if progress is not None:

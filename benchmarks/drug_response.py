@@ -98,6 +98,14 @@ def fold(data: Data, kind: str, method: str, number: int, split) -> dict[str, Sc
     return {kind: {**scores(work, result), "fit_s": seconds}}
 
 
+def answers(kind: str, method: str) -> bool:
+    """Tell whether a method, or a part of ours, predicts pairs of this kind."""
+    if method in ("new_drugs", "new_drugs_graphs"):
+        return kind == "cold_drug"
+    drugs = kind in ("cold_drug", "cold_both")
+    return not (drugs and method in ("ridge", "low_rank", "without_network", "lines_only"))
+
+
 def kept(path: Path | None, compute) -> dict[str, Scores]:
     if path is not None and path.exists():
         return read_json_object(path)
@@ -116,7 +124,7 @@ def evaluate(data: Data, kinds: Sequence[str], methods: Sequence[str], folds: in
     found: dict[str, dict[str, list[Scores]]] = {}
     for kind in kinds:
         for method in methods:
-            if kind in ("cold_drug", "cold_both") and method in ("ridge", "low_rank", "without_network", "lines_only"):
+            if not answers(kind, method):
                 continue
             for number, split in enumerate(splits(data, kind, keep)[: folds or (1 if kind == "warm" else None)]):
                 path = None if keep is None else keep / f"{data.name}.{kind}.{method}.{number}.json"

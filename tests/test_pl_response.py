@@ -59,9 +59,7 @@ def test_a_ranking_shows_its_first_rows_and_what_was_measured() -> None:
 
 def test_learning_curve_and_map_of_a_fit() -> None:
     adata, latent = lines(60)
-    regressor = DrugResponseRegressor(members=0, folds=2, trees=10, graphs=False).fit(
-        adata, responses(adata, latent), **READ
-    )
+    regressor = DrugResponseRegressor(members=0, folds=2, trees=10).fit(adata, responses(adata, latent), **READ)
     other, more = lines(30, seed=1)
     curve = regressor.learning_curve(other, responses(other, more, seed=4), measured=(0, 3, 12), **READ)
     assert curve["per_drug"].is_monotonic_increasing

@@ -134,6 +134,9 @@ def fit(
     networks: Annotated[
         int, typer.Option(min=0, metavar="N", help="Networks in the neural part; 0: closed forms only.")
     ] = 4,
+    graphs: Annotated[
+        bool, typer.Option("--graphs", help="Train the graph encoder of molecules, for the mean of new drugs.")
+    ] = False,
     folds: Annotated[
         int, typer.Option(min=2, metavar="N", help="Folds in which lines are left out, for the intervals.")
     ] = 5,
@@ -170,6 +173,7 @@ def fit(
         cells=cells,
         expression=expression,
         members=networks,
+        graphs=graphs,
         folds=folds,
         confidence=confidence,
         seed=seed,

@@ -21,7 +21,7 @@ NEW = {"new-a": "CC(C)Cc1ccccc1", "new-b": "CC(C)CC1CCNCC1"}
 @pytest.fixture(scope="module")
 def fitted() -> DrugResponseRegressor:
     adata, latent = lines()
-    return DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, responses(adata, latent), **READ)
+    return DrugResponseRegressor(members=0, trees=20).fit(adata, responses(adata, latent), **READ)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,7 @@ def test_genes_that_are_shuffled_teach_nothing(unseen: tuple) -> None:
     table = responses(adata, latent)
     adata.X = adata.X[np.random.default_rng(0).permutation(adata.n_obs)]
     other, truth = unseen
-    assert (
-        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ).score(other, truth, **READ)
-        < 0.25
-    )
+    assert DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ).score(other, truth, **READ) < 0.25
 
 
 def test_measured_drugs_of_an_unseen_line_tell_of_the_others(fitted: DrugResponseRegressor, unseen: tuple) -> None:
@@ -114,12 +111,12 @@ def test_intervals_cover_what_they_promise(fitted: DrugResponseRegressor, k: int
     assert 0.85 < inside < 0.95
 
 
-def test_a_new_molecule_is_predicted_by_its_structure(unseen: tuple) -> None:
+def test_a_new_molecule_is_predicted_by_its_structure(unseen: tuple, tmp_path: Path) -> None:
     adata, latent = lines()
     table = responses(adata, latent)
     left_out = [name for name in molecules() if name.endswith(("-2", "-7"))]
     rest = table.keep(~table.pairs["drug"].isin(left_out).to_numpy())
-    regressor = DrugResponseRegressor(members=0, trees=20).fit(adata, rest, **READ)
+    regressor = DrugResponseRegressor(members=0, trees=20, graphs=True).fit(adata, rest, **READ)
     cold, known = regressor.compare(None, table.keep(table.pairs["drug"].isin(left_out).to_numpy()))
     assert set(known["known"]) == {"new drug"}
     assert cold.pearson > 0.75
@@ -128,6 +125,11 @@ def test_a_new_molecule_is_predicted_by_its_structure(unseen: tuple) -> None:
     both, shown = regressor.compare(other, truth.keep(truth.pairs["drug"].isin(left_out).to_numpy()), **READ)
     assert set(shown["known"]) == {"both new"}
     assert both.pearson_per_drug > 0.4
+    assert regressor.model_.cold is not None
+    assert regressor.model_.cold.model.correction is not None
+    regressor.save(tmp_path / "graphs")
+    again = DrugResponseRegressor.load(tmp_path / "graphs").predict(drugs=[], new_drugs=NEW)
+    pd.testing.assert_frame_equal(again, regressor.predict(drugs=[], new_drugs=NEW))
 
 
 def test_a_ranking_weighs_a_drug_against_its_own_mean(fitted: DrugResponseRegressor, unseen: tuple) -> None:
@@ -158,9 +160,7 @@ def test_a_saved_regressor_predicts_the_same(fitted: DrugResponseRegressor, unse
 
 def test_the_network_learns_the_signal_and_is_saved(unseen: tuple, tmp_path: Path) -> None:
     adata, latent = lines()
-    regressor = DrugResponseRegressor(members=2, folds=2, trees=20, graphs=False).fit(
-        adata, responses(adata, latent), **READ
-    )
+    regressor = DrugResponseRegressor(members=2, folds=2, trees=20).fit(adata, responses(adata, latent), **READ)
     network = regressor.model_.lines.network
     assert network is not None
     assert network.slope > 0.5
@@ -191,7 +191,7 @@ def test_what_cannot_be_fitted_is_refused(change, says: str) -> None:
     adata, latent = lines()
     adata, table = change(adata, responses(adata, latent))
     with pytest.raises(InputError, match=says):
-        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ)
+        DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ)
 
 
 def test_expression_that_is_not_what_it_is_said_to_be_is_refused(fitted: DrugResponseRegressor) -> None:
@@ -199,17 +199,10 @@ def test_expression_that_is_not_what_it_is_said_to_be_is_refused(fitted: DrugRes
     table = responses(adata, latent)
     adata.X = np.where(adata.X < 7, 0, adata.X)
     with pytest.raises(InputError, match=r"said to be RMA .* of its entries are zero.*log2_tpm"):
-        DrugResponseRegressor(members=0, trees=20, graphs=False).fit(adata, table, **READ)
-    assert (
-        len(
-            DrugResponseRegressor(members=0, trees=20, graphs=False, expression="log2_tpm")
-            .fit(adata, table, **READ)
-            .lines_
-        )
-        == 90
-    )
+        DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ)
+    assert len(DrugResponseRegressor(members=0, trees=20, expression="log2_tpm").fit(adata, table, **READ).lines_) == 90
     with pytest.raises(InputError, match="not counts"):
-        DrugResponseRegressor(members=0, trees=20, graphs=False, expression="counts").fit(adata, table, **READ)
+        DrugResponseRegressor(members=0, trees=20, expression="counts").fit(adata, table, **READ)
     with pytest.raises(ConfigError, match="expression='tpm'"):
         DrugResponseRegressor(expression="tpm").fit(adata, table, **READ)  # type: ignore[arg-type]
 

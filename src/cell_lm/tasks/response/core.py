@@ -179,7 +179,7 @@ def fit_response_model(
     confidence: float = 0.9,
     parts: tuple[str, ...] = RIDGES,
     trees: int = TREES,
-    graphs: bool = True,
+    graphs: bool = False,
     seed: int = 0,
     progress: Progress = None,
 ) -> ResponseModel:

@@ -61,7 +61,8 @@ class DrugResponseRegressor(_Scored):
     trees
         Trees in each forest of the part that predicts new drugs.
     graphs
-        Train the graph encoder of molecules.
+        Train the graph encoder of molecules, which corrects the predicted mean of a new drug. On GDSC2 it does not help
+        (docs/drug_response.md).
     seed
         Seed of folds, networks and forests.
     device, precision
@@ -100,7 +101,7 @@ class DrugResponseRegressor(_Scored):
         folds: int = 5,
         confidence: float = 0.9,
         trees: int = 300,
-        graphs: bool = True,
+        graphs: bool = False,
         seed: int = 0,
         device: Device = None,
         precision: Precision = "float32",

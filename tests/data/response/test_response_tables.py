@@ -172,6 +172,13 @@ def test_a_column_that_is_not_there_and_a_drug_that_is_not_there_bring_close_nam
         table.of_drug("erlotinb")
 
 
+def test_structures_may_come_from_elsewhere() -> None:
+    table = response_table(plain()).with_smiles({"x": "CC", "other": "C"})
+    assert table.smiles() == {"x": "CC"}
+    with pytest.raises(InputError, match="none of 1 drugs with a SMILES is one of its 2"):
+        table.with_smiles({"X": "CC"})
+
+
 def test_a_molecule_with_two_names_is_told() -> None:
     table = response_table(plain(smiles=["CC", "CC", "CC"]))
     assert any("1 structures have two names" in remark and "x = y" in remark for remark in table.remarks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,6 +83,20 @@ class ResponseTable:
             return {}
         known = self.pairs.dropna(subset=["smiles"]).drop_duplicates("drug")
         return dict(zip(known["drug"].astype(str), known["smiles"].astype(str), strict=True))
+
+    def with_smiles(self, smiles: Mapping[str, str]) -> ResponseTable:
+        """Return the table with structures from elsewhere: SMILES by drug; GDSC's own files have none.
+
+        Raises
+        ------
+        InputError
+            None of the drugs is one of the table.
+        """
+        column = self.pairs["drug"].map(dict(smiles)).astype(object)
+        if column.isna().all():
+            found = f"none of {len(smiles):,} drugs with a SMILES is one of its {len(self.drugs):,}"
+            raise InputError(found, where=self.name, fix="Check that both use the same names")
+        return replace(self, pairs=self.pairs.assign(smiles=column.where(column.notna(), None)))
 
     def tissues(self) -> dict[str, str]:
         """Return the tissue of every line that has one."""

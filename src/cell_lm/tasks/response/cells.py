@@ -13,6 +13,8 @@ The user states what the matrix holds, and it is checked: ``rma`` (log2 intensit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -42,6 +44,19 @@ _RMA_ZEROS = 0.01
 def reading(read: ReadOptions, expression: Expression) -> ReadOptions:
     """Return the options with the scale that belongs to a kind of expression."""
     return replace(read, scale=SCALES[expression])
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Name ``expression`` as the remedy where a matrix is on another scale: nothing else is stated here."""
+    try:
+        yield
+    except CountsError as error:
+        told = option("expression")
+        if error.fix is not None and told in error.fix:
+            raise
+        fix = f"Say what it holds by {told}: rma, log2_tpm or counts"
+        raise CountsError(error.found, where=error.where, fix=fix) from None
 
 
 def gene_values(cells: CellView, genes: NDArray[np.int64], expression: Expression) -> Floats:

@@ -155,7 +155,8 @@ class DrugResponseRegressor(_Scored):
         """
         self._check_parameters()
         opened = self._opened(data, how)
-        cells = opened.cells(self.vocabulary)
+        with vectors.explained():
+            cells = opened.cells(self.vocabulary)
         self._refuse_other_vocabulary(cells, self.vocabulary)
         matrix = responses.matrix()
         rows, found = line_rows(cells, line_column, matrix.index, where=cells.name)
@@ -287,7 +288,8 @@ class DrugResponseRegressor(_Scored):
         return Opened(data, vectors.reading(read, self.expression))
 
     def _read(self, data: Data, line_column: str | None, how: ReadKeywords) -> tuple[list[str], Floats]:
-        cells = self._ready(self._opened(data, how))
+        with vectors.explained():
+            cells = self._ready(self._opened(data, how))
         rows, names = line_rows(cells, line_column, None, where=cells.name)
         return names, self._features(cells[rows], self.reference_.genes)
 

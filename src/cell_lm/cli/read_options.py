@@ -36,6 +36,17 @@ Scale = Annotated[
     ),
 ]
 
+ScaleOrZScores = Annotated[
+    Literal["counts", "log1p", "log2", "log10", "linear", "scaled"],
+    typer.Option(
+        "--scale",
+        "--input",
+        help="Scale of the matrix: raw counts; log1p (natural), log2 or log10 of 1 + counts scaled to one total per "
+        "cell, or of TPM; linear: not logged; scaled: z-scored by gene. All entries are checked.",
+        rich_help_panel=READING,
+    ),
+]
+
 GeneColumn = Annotated[
     str | None,
     typer.Option(
@@ -66,7 +77,7 @@ def _min_genes(least: int, panel: str) -> Any:
 
 
 def reads_cells(
-    *, min_genes: int | None = 0, least: int = 0, panel: str = READING
+    *, min_genes: int | None = 0, least: int = 0, panel: str = READING, z_scores: bool = False
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Replace the parameter ``read`` of a verb by the options for reading, and pass them on as that one object.
 
@@ -76,10 +87,12 @@ def reads_cells(
         Default of ``--min-genes`` (None: the verb has no such option), and its lowest valid value.
     panel
         Help panel of ``--min-genes``.
+    z_scores
+        Whether the verb can read z-scores.
     """
     options: dict[str, tuple[Any, object]] = {
         "layer": (Layer, None),
-        "scale": (Scale, "counts"),
+        "scale": (ScaleOrZScores if z_scores else Scale, "counts"),
         "gene_column": (GeneColumn, None),
         "min_overlap": (MinOverlap, None),
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias, Unpack
 
@@ -21,6 +22,7 @@ from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
 from cell_lm.data.obs.labels import read_groups
 from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.protocol import refuse_z_scores
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import GeneError, ModelError
@@ -56,6 +58,10 @@ class Target(NamedTuple):
     known: NDArray[np.bool_]
 
 
+Learn: TypeAlias = Callable[[CellView, Target, "NDArray[np.object_] | None"], None]
+"""Learns from all cells of a fit, given which have a value, and the donors of those that have one."""
+
+
 class Fitted(NamedTuple):
     """Result of a fit as it is saved: plain values and arrays."""
 
@@ -83,6 +89,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     unsaved: ClassVar[tuple[str, ...]] = ()
     """Parameters that are not part of ``estimator.json``: the model, which is a folder, and those that depend on the
     machine."""
+    reads_z_scores: ClassVar[bool] = False
+    """Whether it can read cells that are z-scored by gene."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -142,12 +150,22 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             No such column, no value at all, a single label; a labelled cell without donor, or a single donor; or the
             cells cannot be read.
         """
+        return self._fit(data, label, groups, how, partial(self._learn_known, run=progress))
+
+    def _learn_known(
+        self, cells: CellView, target: Target, groups: NDArray[np.object_] | None, *, run: Progress
+    ) -> None:
+        """Learn from the cells that have a value; ``groups`` are theirs."""
+        self._learn(cells[target.known], target.values[target.known], groups, run)
+
+    def _fit(self, data: Data, label: str, groups: str | None, how: ReadKeywords, learn: Learn) -> Self:
+        """Read and check cells, ``learn`` from all of them, and record them."""
         opened = Opened(data, read_options(**how))
         self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before the slow steps
-        cells = opened.cells(self.vocabulary)
+        cells = self._usable(opened.cells(self.vocabulary))
         target, donors = self._columns(cells.obs(_named(label, groups)), label, groups, cells.name)
         self._refuse_other_vocabulary(cells, self.vocabulary)
-        self._learn(cells[target.known], target.values[target.known], donors, progress)
+        learn(cells, target, donors)
         self.reference_ = Reference(
             name=cells.name,
             label=label,
@@ -254,7 +272,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self._ready(Opened(data, read_options(**how)))
 
     def _ready(self, opened: Opened) -> CellView:
-        cells = opened.cells(self.vocabulary)
+        cells = self._usable(opened.cells(self.vocabulary))
         if cells.vocabulary.hash != self.reference_.vocabulary:
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
@@ -262,6 +280,11 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if coverage.share < LEAST_COVERAGE:
             advice = "Give all measured genes, or fit on a reference cut to the genes of these cells"
             warnings.warn(f"{cells.name}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=4)
+        return cells
+
+    def _usable(self, cells: CellView) -> CellView:
+        if not self.reads_z_scores:
+            refuse_z_scores(cells.dataset, where=cells.name)
         return cells
 
     def _refuse_other_vocabulary(self, cells: CellView, vocabulary: Vocabulary | None) -> None:

@@ -12,6 +12,7 @@ from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
 from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
 from cell_lm.tasks.reference import Coverage, Reference
+from cell_lm.tasks.sensitivity import DrugSensitivityClassifier, SeparationWarning
 
 __all__ = [
     "CACHE",
@@ -20,6 +21,7 @@ __all__ = [
     "Classifier",
     "Coverage",
     "CoverageWarning",
+    "DrugSensitivityClassifier",
     "EmbeddingCache",
     "Estimator",
     "GeneLogisticBaseline",
@@ -28,5 +30,6 @@ __all__ = [
     "NotFittedError",
     "PCALogisticBaseline",
     "Reference",
+    "SeparationWarning",
     "embed_cells",
 ]

@@ -133,6 +133,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _learn(self, cells: CellView, values: NDArray[Any], groups: NDArray[np.object_] | None, run: Progress) -> None:
         self._learn_labels(cells, values, groups, run)
+        self._set_classes(values)
+
+    def _set_classes(self, values: NDArray[Any]) -> None:
         classes, sizes = np.unique(values, return_counts=True)
         self.classes_ = classes.astype(object)
         self.cells_per_class_ = {str(name): int(size) for name, size in zip(classes, sizes, strict=True)}

@@ -13,6 +13,7 @@ COMMANDS = (
     "annotation",
     "attribution",
     "divide_and_conquer",
+    "drug_sensitivity",
     "encoder",
     "evaluation",
     "large_store",

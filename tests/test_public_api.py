@@ -7,7 +7,18 @@ import pytest
 
 import cell_lm
 
-PUBLIC = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"]
+PUBLIC = [
+    "CellLM",
+    "CellTypeClassifier",
+    "DrugSensitivityClassifier",
+    "Vocabulary",
+    "__version__",
+    "errors",
+    "genes",
+    "pl",
+    "pp",
+    "tl",
+]
 
 
 def run(code: str) -> str:

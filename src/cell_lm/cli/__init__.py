@@ -22,7 +22,7 @@ from typing import Annotated
 import typer
 
 from cell_lm._version import __version__
-from cell_lm.cli import annotate, check, demo, download, embed, genes, inspect, prepare, pretrain, report
+from cell_lm.cli import annotate, check, demo, download, embed, genes, inspect, prepare, pretrain, report, sensitivity
 from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
@@ -48,6 +48,7 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv
+  cell-lm sensitivity fit my.h5ad --label response --out sens      [dim]# some cells labelled[/dim]
 
 [dim]Results go to standard output; notes and progress to standard error.
 See cell-lm VERB --help for the options of a verb.[/dim]"""
@@ -84,7 +85,7 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    for verb in (demo, download, check, prepare, inspect, genes, pretrain, embed, annotate, report):
+    for verb in (demo, download, check, prepare, inspect, genes, pretrain, embed, annotate, sensitivity, report):
         verb.register(app)
     return app
 

@@ -82,8 +82,8 @@ class ReadKeywords(TypedDict, total=False):
     layer: str | None
     """Which matrix: ``X`` (None), the name of a layer, or ``"raw"``."""
     scale: Scale
-    """What the matrix holds: ``"counts"``, ``"log1p"``, ``"log2"``, ``"log10"`` or ``"linear"``; ``"scaled"`` (z-scored by
-    gene) for drug sensitivity only."""
+    """What the matrix holds: ``"counts"``, ``"log1p"``, ``"log2"``, ``"log10"`` or ``"linear"``; ``"scaled"`` (z-scored
+    by gene) for drug sensitivity only."""
     gene_column: str | None
     """Column of ``var`` with gene symbols or Ensembl ids; None: ``var_names``."""
     min_overlap: int | None

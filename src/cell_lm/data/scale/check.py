@@ -10,8 +10,8 @@ still works after a selection of genes. If neither holds but nothing contradicts
 the report says so. A ``log1p`` of base 2 or 10 is recognised if the counts can be recovered. ``linear`` is data that
 was scaled, estimated or corrected, but not log-transformed.
 
-``scaled`` is data z-scored by gene: some entries are negative, and over the cells the means of most genes are near 0 and
-their standard deviations near 1 (not exactly, as the cells may be a part of those that were scaled).
+``scaled`` is data z-scored by gene: some entries are negative, and over the cells the means of most genes are near 0
+and their standard deviations near 1 (not exactly, as the cells may be a part of those that were scaled).
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from cell_lm.config import Precision
-from cell_lm.data.opening import Data, open_data
+from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, GeneError, InputError
+from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivity_scores
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
@@ -208,15 +209,39 @@ class DrugSensitivityClassifier(Classifier):
         }
         return pd.DataFrame(columns, index=probabilities.index)
 
+    def sensitivity_scores(
+        self, data: Data, label: str, *, progress: Progress = None, **how: Unpack[ReadKeywords]
+    ) -> SensitivityScores:
+        """Compare the probabilities with the known response; cells without a label are left out.
+
+        Score only cells whose label was not in the fit.
+
+        Raises
+        ------
+        InputError
+            No such column, labels other than those of the fit, or cells of one kind only; or the cells cannot be read.
+        """
+        _ = self.reference_
+        opened = Opened(data, read_options(**how))
+        self._read_target(opened.obs([label]), label, where=opened.name, training=False)
+        cells = self._ready(opened)
+        labels, known = self._read_target(cells.obs([label]), label, where=cells.name, training=False)
+        strange = sorted(set(labels[known]) - set(self.classes_))
+        if strange:
+            found = f"obs column '{label}' holds '{strange[0]}', which is no label of the fit"
+            raise InputError(found, where=cells.name, fix=f"Its labels are {' and '.join(map(repr, self.classes_))}")
+        probability = self._frame(cells[known], progress)[self.sensitive].to_numpy()
+        return sensitivity_scores(labels[known] == self.sensitive, probability)
+
     def gene_weights(self) -> pd.DataFrame:
         """Return how much each gene adds to the score, the most important first.
 
         Returns
         -------
         DataFrame
-            ``gene`` (symbol) and ``weight`` (float64): by how much the logit changes when the gene rises by one standard
-            deviation over the cells of the fit; positive for genes that are higher in sensitive cells. The part of the
-            encoder is not in it.
+            ``gene`` (symbol) and ``weight`` (float64): by how much the logit changes when the gene rises by one
+            standard deviation over the cells of the fit; positive for genes that are higher in sensitive cells. The
+            part of the encoder is not in it.
 
         Raises
         ------
@@ -321,7 +346,7 @@ class DrugSensitivityClassifier(Classifier):
         self.z_scored_ = cells.z_scored
         self.learned_from_ = sum(map(len, parts)) - len(labelled)
         self._set_classes(target.values[target.known])
-        if found.separation < SEPARATED:
+        if found.calibrated != "regression" and found.separation < SEPARATED:
             advice = "Give more labels, or state the prior; believe the ranking more than the calls"
             warnings.warn(
                 f"{cells.name}: the scores do not form two groups ({found.separation:.1f} standard deviations apart). "

@@ -1,9 +1,9 @@
 """From components of cells and some labels to a calibrated score: chooses components, trains, calibrates.
 
 With at least ten labelled cells of each kind, the number of components and the calibration come from left-out labelled
-cells (five folds, or whole donors; in each, the left-out cells count as unlabelled): the number with the least log loss,
-and Platt's logistic function of the score [1]_. With fewer, ten components are used, and the calibration is that of the
-mixture of all scores (:mod:`cell_lm.tasks.sensitivity.mixture`).
+cells (five folds, or whole donors; in each, the left-out cells count as unlabelled): the number with the least log
+loss, and Platt's logistic function of the score [1]_. With fewer, ten components are used, and the calibration is that
+of the mixture of all scores (:mod:`cell_lm.tasks.sensitivity.mixture`).
 
 References
 ----------
@@ -24,7 +24,7 @@ from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
 from cell_lm.evaluation.folds import training_folds
-from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture
+from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture, share_of
 from cell_lm.tasks.sensitivity.self_training import Codes, Line, regression, self_train
 
 FEW, TRIED = 10, (10, 30, 100)
@@ -32,7 +32,7 @@ FEW, TRIED = 10, (10, 30, 100)
 ENOUGH = 10
 """Labelled cells of each kind from which the number of components and the calibration are chosen on left-out ones."""
 _WEAK = 1e4
-Calibrated = Literal["mixture", "left out"]
+Calibrated = Literal["mixture", "left out", "regression"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,8 @@ class Fit:
     prevalence, separation : float
         Of the mixture of the scores of all cells: fraction of sensitive cells, and the distance of the two means in
         standard deviations.
-    calibrated : {"mixture", "left out"}
-        Where slope and intercept come from.
+    calibrated : {"mixture", "left out", "regression"}
+        Where slope and intercept come from; ``"regression"``: it was left as it is.
     losses : tuple of (int, float)
         The numbers of components that were tried, and the log loss of left-out labelled cells.
     """
@@ -120,10 +120,12 @@ def fit(
         line = train(points[:, columns], labelled, codes)
     mixture = fit_mixture(line(points[:, columns]), labelled, codes, prior)
     slope, intercept = mixture.slope, mixture.intercept
-    if left_out:
-        slope, intercept = left_out[best].slope, left_out[best].intercept
+    calibrated: Calibrated = "mixture"
+    if left_out or len(labelled) == len(points):  # without unlabelled cells, the regression is all there is
+        slope, intercept = (left_out[best].slope, left_out[best].intercept) if left_out else (1.0, 0.0)
+        calibrated = "left out" if left_out else "regression"
         if prior is not None:
-            intercept += float(logit(np.clip(prior, 1e-3, 1 - 1e-3)) - logit((codes.sum() + 1) / (len(codes) + 2)))
+            intercept += float(logit(np.clip(prior, 1e-3, 1 - 1e-3)) - logit(share_of(codes)))
     return Fit(
         columns,
         line,
@@ -131,7 +133,7 @@ def fit(
         intercept,
         mixture.prevalence,
         mixture.separation,
-        "left out" if left_out else "mixture",
+        calibrated,
         tuple((number, each.loss) for number, each in left_out.items()),
     )
 

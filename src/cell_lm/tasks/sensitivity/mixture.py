@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_STEPS, _TOLERANCE = 200, 1e-5
+_STEPS, _TOLERANCE = 100, 1e-4
 _TINY = 1e-9
 _EDGE = 1e-3
 """Least prevalence of either kind."""

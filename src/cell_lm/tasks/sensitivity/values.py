@@ -4,8 +4,8 @@
 one gene does not dominate a cell.
 
 The encoder reads expression, which cannot be recovered from z-scores. It gets a stand-in: the genes of a cell that are
-above their mean are its tokens, with ``expm1`` of the z-score (at most 5) as expression. The order of these genes within
-the cell is kept, but a token no longer means "expressed", which the encoder was pretrained on.
+above their mean are its tokens, with ``expm1`` of the z-score (at most 5) as expression. The order of these genes
+within the cell is kept, but a token no longer means "expressed", which the encoder was pretrained on.
 """
 
 from __future__ import annotations

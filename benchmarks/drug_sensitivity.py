@@ -1,6 +1,6 @@
 """Sensitive or resistant, cell by cell: few labels, many labels, and real counts with a rare sensitive subset.
 
-    python -m benchmarks.drug_sensitivity --data DIR [--seeds 20] [--out RUNS] [--no-encoder] [--quick]
+    python -m benchmarks.drug_sensitivity --data DIR [--seeds 20] [--parts ...] [--out RUNS] [--no-encoder] [--quick]
     python -m benchmarks.drug_sensitivity --quick
 
 ``DIR/drug`` holds the sets of ``SCALED`` and ``LINES``, ``DIR/cells`` the cells to pretrain on and to plant in;
@@ -14,13 +14,15 @@ four drugs that are one labelling and its negation, so it counts once.
 (:func:`benchmarks.parts.sensitivity_sets.planted_set`); another plant for every seed.
 *Lines.* The labels of the five lines of GSE118767 are constant within a line, so a whole line is left out in turn: its
 cells are unlabelled, and the fraction that is called as its line responds is printed.
+*Transfer.* No label but the response of bulk lines: :mod:`benchmarks.parts.sensitivity_transfer`.
 
 The schedule of self-training was chosen on draws 0 to 19 of the first two sets and on one planted set; draws here begin
 at 1,000, but the cells are the same: these figures flatter every variant of self-training, including the rival.
 
 F1 (of sensitive cells), AUROC, AUPRC, MCC and ECE, means over seeds with 95 % intervals (Student's t). The last line is
 JSON: ``<set>.<share>.<method>`` (``<set>.<share>.plain.<method>`` for plain draws), ``margin_*_5pct`` (points of F1
-over a rival, the worse of A375 and HNSC120), ``margin_selftrain_10pct_prevalence`` and ``lines``.
+over a rival, the worse of A375 and HNSC120), ``margin_selftrain_10pct_prevalence``, ``lines``, ``transfer.<drug>`` and
+``trust``.
 """
 
 from __future__ import annotations
@@ -46,6 +48,8 @@ from benchmarks.parts.sensitivity_sets import (
     planted_set,
     scaled_set,
 )
+from benchmarks.parts.sensitivity_transfer import needs as needs_of_transfer
+from benchmarks.parts.sensitivity_transfer import transfer
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import MalignancyColumn, read_cells
@@ -60,6 +64,7 @@ PRETRAINING = ("malt_lymphoma", "qian2020_ovarian", "copykat_tnbc", "numbat_atc2
 MALIGNANCY = MalignancyColumn("malignant", {"putative": "tumour"})
 PERCENT = (5, 10, 50, 90)
 SHARES = {"5pct": 0.05, "80pct": 0.8}
+PARTS = ("labels", "planted", "lines", "transfer")
 FIRST_SEED, FEW_SEEDS = 1000, 5
 METRICS = ("f1", "auroc", "auprc", "mcc", "ece")
 PLANTED = {name: method for name, method in METHODS.items() if name != "forest"}
@@ -154,6 +159,7 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=100, help="steps of pretraining")
     options.add_argument("--out", type=Path, default=Path("runs/drug_sensitivity"))
     options.add_argument("--no-encoder", action="store_true")
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to run")
     given = options.parse_args()
     keep_large_blocks()
     results: dict[str, Scores] = {}
@@ -162,23 +168,28 @@ def main() -> None:
         print(json.dumps(summary(results)))
         return
     needs = [f"drug/{name}.h5ad" for name in (*SCALED.values(), LINES)]
+    needs += needs_of_transfer()
     needs += [f"cells/{name}.h5ad" for name in (*PRETRAINING, PLANTED_IN)]
     data = data_folder(given.data, needs)
     seeds, planted = (2, 1) if given.quick else (given.seeds, given.planted_seeds)
     methods = METHODS
     if not (given.no_encoder or given.quick):
         methods = METHODS | with_encoder(*encoders(data, given.out, given.steps))
-    for name in SCALED:
+    for name in SCALED if "labels" in given.parts else ():
         make = always(scaled_set(data, name))
         for share, plain in (("5pct", False), ("5pct", True), ("80pct", False)):
             key, chosen = f"{name}.{share}{'.plain' if plain else ''}", METHODS if plain else methods
             results[key] = judge(name, make, chosen, share, seeds, stratified=not plain, slow=FEW_SEEDS)
-    for percent in PERCENT:
+    for percent in PERCENT if "planted" in given.parts else ():
         name, make = f"planted{percent:02d}", partial(planted_set, data, percent)
         for share in SHARES:
             results[f"{name}.{share}"] = judge(name, make, PLANTED, share, planted, stratified=True, slow=0)
-    lines = leave_lines_out(data / "drug" / f"{LINES}.h5ad")
-    print(json.dumps(summary(results) | {"lines": lines}))
+    more: dict[str, JSON] = {}
+    if "lines" in given.parts:
+        more["lines"] = leave_lines_out(data / "drug" / f"{LINES}.h5ad")
+    if "transfer" in given.parts:
+        more |= transfer(data)
+    print(json.dumps(summary(results) | more))
 
 
 if __name__ == "__main__":

@@ -103,6 +103,7 @@ def sensitivity_transfer(
     *,
     prior: float | None = None,
     certainty: float = 0.9,
+    refine: bool | None = None,
     key_added: str = KEY,
     copy: bool = False,
     **how: Unpack[ReadKeywords],
@@ -115,17 +116,17 @@ def sensitivity_transfer(
         As in :func:`sensitivity`.
     signature
         From :func:`cell_lm.tasks.sensitivity.bulk_signature`.
-    prior, certainty
-        As in :class:`~cell_lm.tasks.DrugSensitivityClassifier`.
+    prior, certainty, refine
+        See :meth:`cell_lm.tasks.sensitivity.BulkSignature.transfer`.
     key_added, copy, **how
         As in :func:`sensitivity`.
 
     Returns
     -------
     AnnData or None
-        The columns of :func:`sensitivity`; ``uns["cell_lm_sensitivity"]`` holds ``drug``, ``lines``, ``genes`` (shared),
-        ``table`` (genes with their weight in bulk and their correlation with the score among the cells), and
-        ``trusted`` with ``reasons`` (text, one per test that failed) and the figures of the tests.
+        The columns of :func:`sensitivity` (``score`` is that of the signature); ``uns["cell_lm_sensitivity"]`` holds
+        ``drug``, ``lines``, ``genes_shared``, ``table`` (genes with their weight in bulk and their correlation with the
+        score among the cells), and ``trusted`` with ``reasons`` (one per test that failed) and ``tests`` (figures).
 
     Raises
     ------
@@ -140,7 +141,7 @@ def sensitivity_transfer(
     read = read_options(**how)
     record = record_key(adata if isinstance(adata, AnnData) else AnnData(), key_added, key_added)
     cells = open_target(adata, None, read)
-    result = signature.transfer(cells, prior=prior, certainty=certainty)
+    result = signature.transfer(cells, prior=prior, certainty=certainty, refine=refine)
     target = target_of(adata, cells, copy=copy)
     _write(target, result.cells, key_added)
     target.uns[record] = about_cells(cells, read) | {

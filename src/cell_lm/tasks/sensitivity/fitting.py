@@ -25,7 +25,7 @@ from threadpoolctl import threadpool_limits
 
 from cell_lm.evaluation.folds import training_folds
 from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture, share_of
-from cell_lm.tasks.sensitivity.self_training import Codes, Line, regression, self_train
+from cell_lm.tasks.sensitivity.self_training import Codes, Line, best_of_starts, regression, self_train
 
 FEW, TRIED = 10, (10, 30, 100)
 """Components where labels are few, and the numbers that are tried where they are not."""
@@ -117,7 +117,9 @@ def fit(
         left_out = _left_out(points, fixed, labelled, codes, groups, seed, train, tried) if enough else {}
         best = min(left_out, key=lambda number: left_out[number].loss) if left_out else tried[0]
         columns = _columns(points, best, fixed)
-        line = train(points[:, columns], labelled, codes)
+        several = self_training and prior is None and not left_out and len(labelled) < len(points)
+        inside = points[:, columns]
+        line = best_of_starts(inside, labelled, codes) if several else train(inside, labelled, codes)
     mixture = fit_mixture(line(points[:, columns]), labelled, codes, prior)
     slope, intercept = mixture.slope, mixture.intercept
     calibrated: Calibrated = "mixture"

@@ -33,12 +33,15 @@ class Mixture(NamedTuple):
         The logit of being sensitive is ``slope * score + intercept``.
     separation : float
         Distance of the means in standard deviations.
+    gain : float
+        Log likelihood per cell (of labelled cells under their own distribution) above that of one normal distribution.
     """
 
     prevalence: float
     slope: float
     intercept: float
     separation: float
+    gain: float
 
 
 def share_of(codes: NDArray[np.int64]) -> float:
@@ -78,7 +81,25 @@ def fit_mixture(
         if settled:
             break
     slope, intercept = _line(means, variance, prevalence)
-    return Mixture(prevalence, slope, intercept, float((means[1] - means[0]) / np.sqrt(variance)))
+    separation = float((means[1] - means[0]) / np.sqrt(variance))
+    gain = _gain(scores, labelled, codes, (means, variance, prevalence))
+    return Mixture(prevalence, slope, intercept, separation, gain)
+
+
+def _gain(
+    scores: Floats,
+    labelled: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    mixture: tuple[tuple[float, float], float, float],
+) -> float:
+    """Return the log likelihood per cell above that of one normal distribution."""
+    means, variance, prevalence = mixture
+    shares = np.array([1 - prevalence, prevalence])
+    logs = np.log(shares) - (scores[:, None] - np.array(means)) ** 2 / (2 * variance)
+    each = np.logaddexp(logs[:, 0], logs[:, 1])
+    each[labelled] = logs[labelled, codes]
+    single = -0.5 - 0.5 * np.log(float(scores.var()) + _TINY)
+    return float(each.mean() - 0.5 * np.log(variance) - single)
 
 
 def _moments(scores: Floats, chance: Floats) -> tuple[tuple[float, float], float]:

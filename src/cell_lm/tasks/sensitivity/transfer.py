@@ -27,10 +27,11 @@ from cell_lm.data.response import ResponseTable
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, GeneError, InputError
 from cell_lm.genes import Vocabulary
+from cell_lm.remedies import option
 from cell_lm.tasks.sensitivity.components import Components
 from cell_lm.tasks.sensitivity.fitting import FEW
 from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture
-from cell_lm.tasks.sensitivity.self_training import self_train
+from cell_lm.tasks.sensitivity.self_training import best_of_starts, self_train
 from cell_lm.tasks.sensitivity.trust import TransferWarning, Trust, examine, signature, with_score, z_scores
 from cell_lm.tasks.sensitivity.values import gene_values
 
@@ -169,7 +170,8 @@ class BulkSignature:
             points = Components.of(values, genes, FEW, 0)(values, genes)
             labelled = np.concatenate([order[:number], order[-number:]])
             codes = np.repeat([0, 1], number).astype(np.int64)
-            final = self_train(points, labelled, codes, prior=prior)(points)
+            line = best_of_starts(points, labelled, codes) if prior is None else None
+            final = (line or self_train(points, labelled, codes, prior=prior))(points)
         elif prior is None:
             prior = 0.5  # one score without any label shows no threshold
         mixture = fit_mixture(final, _NOBODY, _NOBODY, prior)
@@ -247,9 +249,7 @@ def _check_tissue(tissue: str | None, tissues: NDArray[np.object_] | None, name:
         return
     if tissues is None:
         found = "a tissue was stated, but those of the lines are not known"
-        raise InputError(
-            found, where=name, fix="Name the column of obs that holds them: tissue_column= (--tissue-column)"
-        )
+        raise InputError(found, where=name, fix=f"Name the column of obs that holds them: {option('tissue_column')}")
     if tissue not in tissues:
         there = ", ".join(sorted(set(tissues) - {""}))
         raise InputError(f"no line is of the tissue '{tissue}'", where=name, fix=f"There are {there}")

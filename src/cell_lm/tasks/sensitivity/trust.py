@@ -5,8 +5,8 @@
 2. *Within tissues.* The same, after score and response are centred in each tissue: a signature may do no more than tell
    blood from carcinoma, and then says nothing about cells of one tumour.
 3. *In the tissue of the cells*, where it is stated: the sign among the lines of that tissue.
-4. *Co-variation.* Genes that rise with the score in bulk should rise with it among the cells. Their agreement is compared
-   with that after the genes of the cells are shuffled.
+4. *Co-variation.* Genes that rise with the score in bulk should rise with it among the cells. Their agreement is
+   compared with that after the genes of the cells are shuffled.
 
 The two limits were set where, on GDSC's lines alone, a signature learned without a tissue begins to fail more often in
 it: ``benchmarks.drug_sensitivity`` prints the table. The tests lower the risk of a wrong sign; they do not
@@ -78,7 +78,7 @@ def signature(z: Floats, response: Floats) -> Floats:
 
 
 def z_scores(values: Floats, like: Floats | None = None) -> Floats:
-    """Return values z-scored by gene, by mean and deviation of ``like`` (default: their own); 0 where it is constant."""
+    """Return values z-scored by gene, by mean and deviation of ``like`` (default: their own); 0 for a constant gene."""
     reference = values if like is None else like
     spread = reference.std(axis=0)
     return np.asarray((values - reference.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf))

@@ -134,6 +134,3 @@ def with_encoder(model: CellLM, scbert: CellLM) -> dict[str, Method]:
         "ours_fine_tuned": fine_tuned(model),
         "scbert": fine_tuned(scbert),
     }
-
-
-SLOW = ("ours_fine_tuned", "scbert")

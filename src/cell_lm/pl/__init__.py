@@ -11,6 +11,7 @@ from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
 from cell_lm.pl.genes import gene_map, gene_neighbours
 from cell_lm.pl.results import confusion, coverage, training
+from cell_lm.pl.sensitivity import sensitivity, sensitivity_reliability, sensitivity_scores, sensitivity_signature
 
 __all__ = [
     "confusion",
@@ -20,5 +21,9 @@ __all__ = [
     "gene_attribution",
     "gene_map",
     "gene_neighbours",
+    "sensitivity",
+    "sensitivity_reliability",
+    "sensitivity_scores",
+    "sensitivity_signature",
     "training",
 ]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss
+from threadpoolctl import threadpool_limits
 
 from cell_lm.tasks.sensitivity.fitting import fit
 from cell_lm.tasks.sensitivity.mixture import fit_mixture
 from cell_lm.tasks.sensitivity.self_training import best_of_starts, regression, self_train
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads slow each other down on problems of this size."""
+    with threadpool_limits(1):
+        yield
 
 
 def made(cells: int, prevalence: float, distance: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

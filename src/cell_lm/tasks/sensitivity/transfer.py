@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from cell_lm.data.obs.columns import as_text
 from cell_lm.data.opening import Data, open_data
@@ -164,14 +165,15 @@ class BulkSignature:
         """Return the logit of being sensitive for each cell, and the prevalence."""
         order = np.argsort(score, kind="stable")
         number = max(2, round(EXTREMES * len(score)))
-        labelled, codes, final = _NOBODY, _NOBODY, score
+        final = score
         if refine and len(score) >= FEWEST_CELLS:
             values, genes = gene_values(cells, z_scored=cells.z_scored), cells.genes
-            points = Components.of(values, genes, FEW, 0)(values, genes)
-            labelled = np.concatenate([order[:number], order[-number:]])
-            codes = np.repeat([0, 1], number).astype(np.int64)
-            line = best_of_starts(points, labelled, codes) if prior is None else None
-            final = (line or self_train(points, labelled, codes, prior=prior))(points)
+            with threadpool_limits(1, user_api="blas"):
+                points = Components.of(values, genes, FEW, 0)(values, genes)
+                labelled = np.concatenate([order[:number], order[-number:]])
+                codes = np.repeat([0, 1], number).astype(np.int64)
+                line = best_of_starts(points, labelled, codes) if prior is None else None
+                final = (line or self_train(points, labelled, codes, prior=prior))(points)
         elif prior is None:
             prior = 0.5  # one score without any label shows no threshold
         mixture = fit_mixture(final, _NOBODY, _NOBODY, prior)

@@ -16,6 +16,8 @@ from cell_lm.cli.sensitivity_shown import KEY, show_genes, show_groups, show_sco
 from cell_lm.cli.sensitivity_transfer import EXAMPLES, transfer
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
@@ -218,7 +220,7 @@ def predict(
         obs_column(obs_of(data, groupby), groupby, where=str(cells))
     with naming(cells), says.progress("calling", len(data)) as done:
         made = tl.sensitivity(data, classifier, read=read, progress=done)
-    adata = data if made is None else made
+    adata: AnnData = data if made is None else made
     write_cells_file(adata, copy, says, force=force)
     show_groups(adata, groupby, says)
     for line in coverage(adata.uns[KEY]):

@@ -15,6 +15,8 @@ from cell_lm.cli.read_options import reads_cells
 from cell_lm.cli.sensitivity_shown import KEY, show_genes, show_groups
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from cell_lm.data.read_options import ReadOptions
 
 EXAMPLES = """[bold]Examples[/bold]
@@ -174,7 +176,7 @@ def transfer(
     with naming(cells), warnings.catch_warnings():
         warnings.simplefilter("ignore", TransferWarning)  # it is a result here
         made = tl.sensitivity_transfer(data, signature, prior=prior, read=read)
-    adata = data if made is None else made
+    adata: AnnData = data if made is None else made
     about = adata.uns[KEY]
     write_cells_file(adata, copy, says, force=force)
     if genes is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -24,9 +22,9 @@ class Moments:
 
     def add(self, X: Matrix) -> None:
         """Add further cells; the block is only read."""
-        block: Any = X.astype(np.float64)
+        block = sparse.csr_matrix(X, dtype=np.float64)
         sums = np.asarray(block.sum(axis=0)).ravel()
-        squares = np.asarray((block.multiply(block) if sparse.issparse(block) else block**2).sum(axis=0)).ravel()
+        squares = np.asarray(block.multiply(block).sum(axis=0)).ravel()
         first = not self.rows
         self._sums = sums if first else self._sums + sums
         self._squares = squares if first else self._squares + squares

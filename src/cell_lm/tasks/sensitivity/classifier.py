@@ -12,26 +12,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from cell_lm.config import Precision
 from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
-from cell_lm.errors import ConfigError, CountsError, GeneError, InputError
+from cell_lm.errors import ConfigError, CountsError, InputError
 from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivity_scores
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
-from cell_lm.tasks.estimator import LEAST_COVERAGE, Arrays, Fitted, Progress, Target, checked
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress, Target, checked
 from cell_lm.tasks.features import CACHE, Device, embed_cells
+from cell_lm.tasks.sensitivity.checks import check_labels, common_genes, restored, spreads_of
 from cell_lm.tasks.sensitivity.components import Components
 from cell_lm.tasks.sensitivity.fitting import TRIED, Fit, fit
 from cell_lm.tasks.sensitivity.self_training import Line
 from cell_lm.tasks.sensitivity.values import for_encoder, gene_values
 
-FEWEST = 2
-"""Fewest labelled cells of each kind."""
 ENCODER_COMPONENTS = 10
 SEPARATED = 2.0
 """Distance of the two groups, in standard deviations of the score, below which :class:`SeparationWarning` is issued."""
@@ -277,21 +275,8 @@ class DrugSensitivityClassifier(Classifier):
     def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
         target = super()._read_target(obs, label, where=where, training=training)
         if training:
-            self._check_labels(target.values[target.known], label, where)
+            check_labels(target.values[target.known], label, self.sensitive, where)
         return target
-
-    def _check_labels(self, labels: NDArray[Any], label: str, where: str) -> None:
-        names, sizes = np.unique(labels.astype(str), return_counts=True)
-        told = ", ".join(f"'{name}' ({size:,})" for name, size in zip(names[:5], sizes, strict=False))
-        if len(names) > 2:
-            fix = "Leave two labels; cells with a blank are learned from as unlabelled"
-            raise InputError(f"obs column '{label}' holds {len(names):,} labels: {told}", where=where, fix=fix)
-        if self.sensitive not in names:
-            found = f"none of the labels of obs column '{label}' is '{self.sensitive}': {told}"
-            raise InputError(found, where=where, fix="Say which label means sensitive: sensitive= (--sensitive)")
-        if sizes.min() < FEWEST:
-            found = f"obs column '{label}' labels too few cells: {told}"
-            raise InputError(found, where=where, fix=f"Label at least {FEWEST} cells of each kind")
 
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
@@ -308,11 +293,11 @@ class DrugSensitivityClassifier(Classifier):
         run: Progress,
     ) -> None:
         """Learn from the labelled cells, the others of the same data, and further ones."""
-        self._check_labels(target.values[target.known], "labels", cells.name)
+        check_labels(target.values[target.known], "labels", self.sensitive, cells.name)
         others = [] if extra is None or not self.self_training else [extra]
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))
-        genes = _common_genes([kept, *others])
+        genes = common_genes([kept, *others])
         codes = (target.values[target.known] == self.sensitive).astype(np.int64)
         parts, points = [kept, *others], list[NDArray[np.float64]]()
         own, deep, spreads = None, None, np.empty(0)
@@ -320,7 +305,7 @@ class DrugSensitivityClassifier(Classifier):
             values = sparse.csr_matrix(sparse.vstack([gene_values(part, z_scored=part.z_scored) for part in parts]))
             own = Components.of(values, genes, self.components or max(TRIED), self.seed)
             points.append(own(values, genes))
-            spreads = _spreads(values[:, genes])
+            spreads = spreads_of(values[:, genes])
         if self.model is not None and self.parts != "genes":
             embedding = np.concatenate([self._embed(part, run) for part in parts])
             everything = np.arange(embedding.shape[1])
@@ -416,47 +401,18 @@ class DrugSensitivityClassifier(Classifier):
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
         if len(self.classes_) != 2 or self.sensitive not in self.classes_:
             raise ValueError("its labels are not those of a sensitivity classifier")
-        self.genes_, self.encoder_ = (_restored(arrays, name) for name in ("genes", "encoder"))
+        self.genes_, self.encoder_ = (restored(arrays, name) for name in ("genes", "encoder"))
         widths = [len(space.directions) for space in (self.genes_, self.encoder_) if space is not None]
         if not widths:
             raise ValueError("it has no components")
         line = Line(checked(arrays, "coefficients", (sum(widths),)), float(values["intercept"]))
         genes = 0 if self.genes_ is None else len(self.genes_.genes)
         self.spreads_ = checked(arrays, "spreads", (genes,))
-        numbers = (float(values[name]) for name in ("slope", "shift", "prevalence", "separation"))
+        slope, shift, prevalence, separation = (
+            float(values[name]) for name in ("slope", "shift", "prevalence", "separation")
+        )
         losses = tuple((int(number), float(loss)) for number, loss in values["losses"])
-        self.fit_ = Fit(np.arange(sum(widths)), line, *numbers, values["calibrated"], losses)
+        self.fit_ = Fit(
+            np.arange(sum(widths)), line, slope, shift, prevalence, separation, values["calibrated"], losses
+        )
         self.z_scored_, self.learned_from_ = bool(values["z_scored"]), int(values["learned_from"])
-
-
-def _restored(arrays: Arrays, name: str) -> Components | None:
-    if f"{name}.genes" not in arrays:
-        return None
-    genes = arrays[f"{name}.genes"]
-    if genes.dtype != np.int64 or genes.ndim != 1:
-        raise ValueError(f"'{name}.genes' are not whole numbers in a row")
-    mean = checked(arrays, f"{name}.mean", (len(genes),))
-    return Components(genes, mean, checked(arrays, f"{name}.directions", (-1, len(genes))))
-
-
-def _common_genes(parts: list[CellView]) -> NDArray[np.int64]:
-    """Return the genes that all parts have; refuse parts that do not fit together."""
-    first = parts[0]
-    genes = first.genes
-    for other in parts[1:]:
-        if other.z_scored != first.z_scored:
-            found = "the unlabelled cells are on another kind of scale than the labelled ones"
-            raise CountsError(found, where=other.name, fix="Read both as expression, or both as z-scores")
-        genes = np.intersect1d(genes, other.genes, assume_unique=True)
-        if len(genes) < LEAST_COVERAGE * len(first.genes):
-            found = f"only {len(genes):,} of the {len(first.genes):,} genes of the labelled cells were measured"
-            raise GeneError(found, where=other.name, fix="Give unlabelled cells with the same genes")
-    return np.asarray(genes, np.int64)
-
-
-def _spreads(values: sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
-    """Return the standard deviation of each gene over cells of length 1."""
-    unit = normalize(values)
-    mean = np.asarray(unit.mean(axis=0)).ravel()
-    squares = np.asarray(unit.multiply(unit).mean(axis=0)).ravel()
-    return np.sqrt(np.maximum(squares - mean**2, 0.0)).astype(np.float64)

@@ -154,6 +154,8 @@ def main() -> None:
     options = parser(__doc__, quick="made cells, 2 draws, no encoder")
     options.add_argument("--seeds", type=int, default=20)
     options.add_argument("--planted-seeds", type=int, default=10)
+    options.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES), help="of planted cells")
+    options.add_argument("--percent", type=int, nargs="+", default=list(PERCENT), help="prevalences to plant")
     options.add_argument("--encoder-seeds", type=int, default=5)
     options.add_argument("--steps", type=int, default=100, help="steps of pretraining")
     options.add_argument("--out", type=Path, default=Path("runs/drug_sensitivity"))
@@ -182,9 +184,9 @@ def main() -> None:
             for share in SHARES:
                 scores = judge(name, make, methods, share, given.encoder_seeds, stratified=True)
                 results[f"{name}.{share}"] = scores | results.get(f"{name}.{share}", {})
-    for percent in PERCENT if "planted" in given.parts else ():
+    for percent in given.percent if "planted" in given.parts else ():
         name, make = f"planted{percent:02d}", partial(planted_set, data, percent)
-        for share in SHARES:
+        for share in given.shares:
             results[f"{name}.{share}"] = judge(name, make, PLANTED, share, planted, stratified=True)
     more: dict[str, JSON] = {}
     if "lines" in given.parts:

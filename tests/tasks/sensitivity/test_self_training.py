@@ -72,7 +72,7 @@ def test_with_labels_enough_the_calibration_comes_from_left_out_cells() -> None:
     rest = np.setdiff1d(np.arange(len(codes)), rows)
     found = fit(points, 0, rows, codes[rows])
     assert found.calibrated == "left out"
-    assert [number for number, _ in found.losses] == [10]
+    assert [each[:2] for each in found.losses] == [(10, True), (10, False)]
     p = found.probabilities(points[rest])
     too_sure = np.clip(1 / (1 + np.exp(-3 * found.scores(points[rest]))), 1e-6, 1)
     assert log_loss(codes[rest], p) < log_loss(codes[rest], too_sure)

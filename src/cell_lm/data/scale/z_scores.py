@@ -18,13 +18,14 @@ class Moments:
 
     def __init__(self) -> None:
         self.rows = 0
-        self._sums = self._squares = np.empty(0)
+        self._sums: NDArray[np.float64] = np.empty(0)
+        self._squares: NDArray[np.float64] = np.empty(0)
 
     def add(self, X: Matrix) -> None:
         """Add further cells; the block is only read."""
         block = sparse.csr_matrix(X, dtype=np.float64)
-        sums = np.asarray(block.sum(axis=0)).ravel()
-        squares = np.asarray(block.multiply(block).sum(axis=0)).ravel()
+        sums = np.asarray(block.sum(axis=0), np.float64).ravel()
+        squares = np.asarray(block.multiply(block).sum(axis=0), np.float64).ravel()
         first = not self.rows
         self._sums = sums if first else self._sums + sums
         self._squares = squares if first else self._squares + squares

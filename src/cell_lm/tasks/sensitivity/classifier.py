@@ -391,7 +391,7 @@ class DrugSensitivityClassifier(Classifier):
                 "prevalence": found.prevalence,
                 "separation": found.separation,
                 "calibrated": found.calibrated,
-                "losses": [[number, loss] for number, loss in found.losses],
+                "losses": [list(each) for each in found.losses],
                 "z_scored": self.z_scored_,
                 "learned_from": self.learned_from_,
             },
@@ -411,7 +411,7 @@ class DrugSensitivityClassifier(Classifier):
         slope, shift, prevalence, separation = (
             float(values[name]) for name in ("slope", "shift", "prevalence", "separation")
         )
-        losses = tuple((int(number), float(loss)) for number, loss in values["losses"])
+        losses = tuple((int(number), bool(kind), float(loss)) for number, kind, loss in values["losses"])
         self.fit_ = Fit(
             np.arange(sum(widths)), line, slope, shift, prevalence, separation, values["calibrated"], losses
         )

@@ -1,9 +1,9 @@
 """From components of cells and some labels to a calibrated score: chooses components, trains, calibrates.
 
-With at least ten labelled cells of each kind, the number of components and the calibration come from left-out labelled
-cells (five folds, or whole donors; in each, the left-out cells count as unlabelled): the number with the least log
-loss, and Platt's logistic function of the score [1]_. With fewer, ten components are used, and the calibration is that
-of the mixture of all scores (:mod:`cell_lm.tasks.sensitivity.mixture`).
+With at least ten labelled cells of each kind, left-out labelled cells decide (five folds, or whole donors; in each, the
+left-out cells count as unlabelled): the number of components and whether to use self-training are those of the least
+log loss, and the calibration is Platt's logistic function of the score [1]_. With fewer, ten components are used, and
+the calibration is that of the mixture of all scores (:mod:`cell_lm.tasks.sensitivity.mixture`).
 
 References
 ----------
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from threadpoolctl import threadpool_limits
 
-from cell_lm.evaluation.folds import training_folds
+from cell_lm.evaluation.folds import Fold, training_folds
 from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture, share_of
 from cell_lm.tasks.sensitivity.self_training import Codes, Line, best_of_starts, regression, self_train
 
@@ -31,6 +31,8 @@ FEW, TRIED = 10, (10, 30, 100)
 """Components where labels are few, and the numbers that are tried where they are not."""
 ENOUGH = 10
 """Labelled cells of each kind from which the number of components and the calibration are chosen on left-out ones."""
+MANY = 0.5
+"""Fraction of labelled cells from which self-training is not tried: there is little left to learn from."""
 _WEAK = 1e4
 Calibrated = Literal["mixture", "left out", "regression"]
 
@@ -52,8 +54,8 @@ class Fit:
         standard deviations.
     calibrated : {"mixture", "left out", "regression"}
         Where slope and intercept come from; ``"regression"``: it was left as it is.
-    losses : tuple of (int, float)
-        The numbers of components that were tried, and the log loss of left-out labelled cells.
+    losses : tuple of (int, bool, float)
+        The numbers of components that were tried, with self-training or without, and the log loss of left-out cells.
     """
 
     columns: NDArray[np.int64]
@@ -63,7 +65,7 @@ class Fit:
     prevalence: float
     separation: float
     calibrated: Calibrated
-    losses: tuple[tuple[int, float], ...] = ()
+    losses: tuple[tuple[int, bool, float], ...] = ()
 
     def scores(self, points: Floats) -> Floats:
         """Return the score of cells, a logit [cells]: above 0 for sensitive."""
@@ -107,25 +109,26 @@ def fit(
     seed
         Seed of the folds.
     """
-    train = _trainer(prior, self_training)
     free = points.shape[1] - fixed
-    enough = int(np.bincount(codes, minlength=2).min()) >= ENOUGH
-    tried: list[int] = sorted({min(number, free) for number in ((components,) if components else TRIED)})
-    if not enough:
-        tried = [min(components or FEW, free)]
+    numbers = [min(number, free) for number in ((components,) if components else TRIED)]
+    kinds = (True, False) if self_training and len(labelled) < MANY * len(points) else (False,)
+    tried = [_Tried(number, kind) for number in sorted(set(numbers)) for kind in kinds]
+    folds = list(training_folds(codes, groups, seed)) if np.bincount(codes, minlength=2).min() >= ENOUGH else []
     with threadpool_limits(1, user_api="blas"):
-        left_out = _left_out(points, fixed, labelled, codes, groups, seed, train, tried) if enough else {}
-        best = min(left_out, key=lambda number: left_out[number].loss) if left_out else tried[0]
-        columns = _columns(points, best, fixed)
-        several = self_training and prior is None and not left_out and len(labelled) < len(points)
-        inside = points[:, columns]
-        line = best_of_starts(inside, labelled, codes) if several else train(inside, labelled, codes)
+        left_out = {each: _left_out(points, fixed, labelled, codes, folds, prior, each) for each in tried if folds}
+        best = min(left_out, key=lambda each: left_out[each].loss) if left_out else None
+        if best is not None:
+            columns = _columns(points, best.components, fixed)
+            line = best.train(points[:, columns], labelled, codes, prior)
+        else:
+            columns = _columns(points, min(components or FEW, free), fixed)
+            line = _few_labels(points[:, columns], labelled, codes, prior, self_training)
     mixture = fit_mixture(line(points[:, columns]), labelled, codes, prior)
     slope, intercept = mixture.slope, mixture.intercept
     calibrated: Calibrated = "mixture"
-    if left_out or len(labelled) == len(points):  # without unlabelled cells, the regression is all there is
-        slope, intercept = (left_out[best].slope, left_out[best].intercept) if left_out else (1.0, 0.0)
-        calibrated = "left out" if left_out else "regression"
+    if best is not None or len(labelled) == len(points):  # without unlabelled cells, the regression is all there is
+        slope, intercept = (left_out[best].slope, left_out[best].intercept) if best is not None else (1.0, 0.0)
+        calibrated = "left out" if best is not None else "regression"
         if prior is not None:
             intercept += float(logit(np.clip(prior, 1e-3, 1 - 1e-3)) - logit(share_of(codes)))
     return Fit(
@@ -136,7 +139,7 @@ def fit(
         mixture.prevalence,
         mixture.separation,
         calibrated,
-        tuple((number, each.loss) for number, each in left_out.items()),
+        tuple((*how, each.loss) for how, each in left_out.items()),
     )
 
 
@@ -149,20 +152,25 @@ class _LeftOut:
     loss: float
 
 
-class _Train:
-    """Trains a score, with or without unlabelled cells."""
+class _Tried(NamedTuple):
+    """A way to fit: the number of components, with self-training or without."""
 
-    def __init__(self, prior: float | None, alone: bool) -> None:
-        self.prior, self.alone = prior, alone
+    components: int
+    self_trained: bool
 
-    def __call__(self, points: Floats, labelled: Codes, codes: Codes) -> Line:
-        if self.alone:
-            return regression(points[labelled], codes)
-        return self_train(points, labelled, codes, prior=self.prior)
+    def train(self, points: Floats, labelled: Codes, codes: Codes, prior: float | None) -> Line:
+        """Return the score."""
+        if self.self_trained:
+            return self_train(points, labelled, codes, prior=prior)
+        return regression(points[labelled], codes)
 
 
-def _trainer(prior: float | None, self_training: bool) -> _Train:
-    return _Train(prior, not self_training)
+def _few_labels(points: Floats, labelled: Codes, codes: Codes, prior: float | None, self_training: bool) -> Line:
+    if not self_training or len(labelled) == len(points):
+        return regression(points[labelled], codes)
+    if prior is None:
+        return best_of_starts(points, labelled, codes)
+    return self_train(points, labelled, codes, prior=prior)
 
 
 def _columns(points: Floats, number: int, fixed: int) -> NDArray[np.int64]:
@@ -172,25 +180,12 @@ def _columns(points: Floats, number: int, fixed: int) -> NDArray[np.int64]:
 
 
 def _left_out(
-    points: Floats,
-    fixed: int,
-    labelled: Codes,
-    codes: Codes,
-    groups: NDArray[np.object_] | None,
-    seed: int,
-    train: _Train,
-    tried: Sequence[int],
-) -> dict[int, _LeftOut]:
-    """Return the calibration for each number of components; empty where no fold can be scored."""
-    folds = list(training_folds(codes, groups, seed))
-    found: dict[int, _LeftOut] = {}
-    for number in tried if folds else ():
-        inside = points[:, _columns(points, number, fixed)]
-        scores = np.concatenate(
-            [train(inside, labelled[rest], codes[rest])(inside[labelled[judged]]) for rest, judged in folds]
-        )
-        found[number] = _platt(scores, np.concatenate([codes[judged] for _, judged in folds]))
-    return found
+    points: Floats, fixed: int, labelled: Codes, codes: Codes, folds: Sequence[Fold], prior: float | None, how: _Tried
+) -> _LeftOut:
+    """Return the calibration on left-out labelled cells."""
+    inside = points[:, _columns(points, how.components, fixed)]
+    scores = [how.train(inside, labelled[rest], codes[rest], prior)(inside[labelled[judged]]) for rest, judged in folds]
+    return _platt(np.concatenate(scores), np.concatenate([codes[judged] for _, judged in folds]))
 
 
 def _platt(scores: Floats, codes: Codes) -> _LeftOut:

@@ -1,6 +1,6 @@
 """From components of cells and some labels to a calibrated score: chooses components, trains, calibrates.
 
-With at least ten labelled cells of each kind, left-out labelled cells decide (five folds, or whole donors; in each, the
+With at least 25 labelled cells of each kind, left-out labelled cells decide (five folds, or whole donors; in each, the
 left-out cells count as unlabelled): the number of components and whether to use self-training are those of the least
 log loss, and the calibration is Platt's logistic function of the score [1]_. With fewer, ten components are used, and
 the calibration is that of the mixture of all scores (:mod:`cell_lm.tasks.sensitivity.mixture`).
@@ -29,7 +29,7 @@ from cell_lm.tasks.sensitivity.self_training import Codes, Line, best_of_starts,
 
 FEW, TRIED = 10, (10, 30, 100)
 """Components where labels are few, and the numbers that are tried where they are not."""
-ENOUGH = 10
+ENOUGH = 25
 """Labelled cells of each kind from which the number of components and the calibration are chosen on left-out ones."""
 MANY = 0.5
 """Fraction of labelled cells from which self-training is not tried: there is little left to learn from."""

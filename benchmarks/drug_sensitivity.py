@@ -154,7 +154,9 @@ def main() -> None:
     options = parser(__doc__, quick="made cells, 2 draws, no encoder")
     options.add_argument("--seeds", type=int, default=20)
     options.add_argument("--planted-seeds", type=int, default=10)
-    options.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES), help="of planted cells")
+    options.add_argument(
+        "--shares", nargs="+", choices=list(SHARES), default=list(SHARES), help="of encoder and planted"
+    )
     options.add_argument("--percent", type=int, nargs="+", default=list(PERCENT), help="prevalences to plant")
     options.add_argument("--encoder-seeds", type=int, default=5)
     options.add_argument("--steps", type=int, default=100, help="steps of pretraining")
@@ -181,7 +183,7 @@ def main() -> None:
         methods = {"ours": METHODS["ours"]} | with_encoder(*encoders(data, given.out, given.steps))
         for name in SCALED:
             make = always(scaled_set(data, name))
-            for share in SHARES:
+            for share in given.shares:
                 scores = judge(name, make, methods, share, given.encoder_seeds, stratified=True)
                 results[f"{name}.{share}"] = scores | results.get(f"{name}.{share}", {})
     for percent in given.percent if "planted" in given.parts else ():

@@ -154,9 +154,7 @@ def main() -> None:
     options = parser(__doc__, quick="made cells, 2 draws, no encoder")
     options.add_argument("--seeds", type=int, default=20)
     options.add_argument("--planted-seeds", type=int, default=10)
-    options.add_argument(
-        "--shares", nargs="+", choices=list(SHARES), default=list(SHARES), help="of encoder and planted"
-    )
+    options.add_argument("--shares", nargs="+", choices=list(SHARES), default=list(SHARES), help="not of labels")
     options.add_argument("--percent", type=int, nargs="+", default=list(PERCENT), help="prevalences to plant")
     options.add_argument("--encoder-seeds", type=int, default=5)
     options.add_argument("--steps", type=int, default=100, help="steps of pretraining")

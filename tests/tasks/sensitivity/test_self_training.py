@@ -67,7 +67,7 @@ def test_unlabelled_cells_help_and_an_assumed_half_harms_where_groups_are_unequa
 
 
 def test_with_labels_enough_the_calibration_comes_from_left_out_cells() -> None:
-    points, codes = made(400, 0.5, 2.0)
+    points, codes = made(500, 0.5, 2.0)
     rows = few(codes, 100)
     rest = np.setdiff1d(np.arange(len(codes)), rows)
     found = fit(points, 0, rows, codes[rows])

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint small clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -23,6 +23,9 @@ lint: install  ## style, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+small: install  ## make the packaged model again from DATA, a folder that holds cells/
+	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache

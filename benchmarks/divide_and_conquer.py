@@ -74,7 +74,13 @@ from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.pretraining.footprint import TensorMemory
 
 BUDGET = 65_536
-CONTRASTIVE = ObjectivesConfig.model_validate({"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
+PAPER = {"linear_path": False, "attended_genes": 4096, "max_genes": 4096, "latents": 32}
+"""The paper's encoder reads all genes by attention; its three objectives compare views by the genes that they read."""
+SMALL = PRESETS["small"].model_copy(update=PAPER)
+VIEWS = {"thinning": False, "gene_fraction": 0.5, "temperature": 0.05}
+THREE = {"contrastive": VIEWS, "reconstruction": {"weight": 0.0}}
+OBJECTIVES = ObjectivesConfig.model_validate(THREE)
+CONTRASTIVE = ObjectivesConfig.model_validate(THREE | {"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
 KINDS = ("full", "latent", "performer")
 FILES = (
     "baron_human",
@@ -99,7 +105,7 @@ def draw(datasets: Sequence[CellData], cells: int, seed: int = 0) -> CellBatch:
     """Return so many of the cells; where there are not enough, thinned copies of them, no two of them alike."""
     rng, there = np.random.default_rng(seed), sum(map(len, datasets))
     copies = [thin(each, rng) for _ in range(1, -(-cells // there)) for each in datasets]
-    pool = ConcatCells([*datasets, *copies], Tokeniser(PRESETS["small"].bins, PRESETS["small"].max_genes))
+    pool = ConcatCells([*datasets, *copies], Tokeniser(SMALL.bins, SMALL.max_genes))
     return pool.tokenise(rng.permutation(len(pool))[:cells])
 
 
@@ -126,8 +132,8 @@ def gradient_errors(datasets: Sequence[CellData]) -> dict[str, float]:
     for dtype, name in ((torch.float64, "grad_rel_err_f64"), (torch.float32, "grad_rel_err_f32")):
         found = []
         for kind in KINDS:
-            config = EncoderConfig.model_validate(shape | {"attention": kind, "latents": 8, "features": 24})
-            model = CellLM(config, datasets[0].vocabulary, seed=1).to(dtype)
+            config = EncoderConfig.model_validate(PAPER | shape | {"attention": kind, "latents": 8, "features": 24})
+            model = CellLM(config, datasets[0].vocabulary, OBJECTIVES, seed=1).to(dtype)
             with torch.no_grad():
                 for parameter in model.parameters():  # some start at zero, and would hide much
                     parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
@@ -163,8 +169,8 @@ def seconds(paths: dict[str, Callable[[], object]], rounds: int, clean: Callable
 
 def step_times(datasets: Sequence[CellData], cells: int, rounds: int) -> dict[str, float]:
     batch = draw(datasets, cells)
-    model = CellLM(PRESETS["small"], datasets[0].vocabulary, seed=1)
-    alone = CellLM(PRESETS["small"], datasets[0].vocabulary, CONTRASTIVE, seed=1)
+    model = CellLM(SMALL, datasets[0].vocabulary, OBJECTIVES, seed=1)
+    alone = CellLM(SMALL, datasets[0].vocabulary, CONTRASTIVE, seed=1)
     chunks = len(list(batch.chunks(BUDGET // 2)))
     a_chunk = 2 * -(-cells // chunks)  # of one view: as many tokens as our chunk of two
     gradcache, transformers = GradCachePeer(alone, batch, a_chunk), SentenceTransformersPeer(alone, batch, a_chunk)
@@ -238,7 +244,7 @@ def resident() -> int:
 def peak_of(path: str, cells: int, data: Path | None) -> None:
     """Print growth and size at the peak of one step; runs in a process of its own."""
     batch, vocabulary = draw(read(data), cells), read(None)[0].vocabulary
-    model = CellLM(PRESETS["small"], vocabulary, seed=1)
+    model = CellLM(SMALL, vocabulary, OBJECTIVES, seed=1)
     engine(model, 2000).step(batch[:4], STEP)  # compiles, and makes the gradients
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
@@ -282,7 +288,8 @@ def count_allreduces() -> int:
 def _rank(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     datasets = read(None)
-    model = CellLM(EncoderConfig(width=32, gene_width=32, layers=1), datasets[0].vocabulary, seed=1)
+    small = EncoderConfig.model_validate(PAPER | {"width": 32, "gene_width": 32, "layers": 1})
+    model = CellLM(small, datasets[0].vocabulary, OBJECTIVES, seed=1)
     batch, sizes, whole = draw(datasets, 12), [], dist.all_reduce
 
     def counting(tensor: Tensor, *args: Any, **settings: Any) -> Any:
@@ -308,7 +315,7 @@ def large_step(cells: int, memory: int, data: Path | None) -> None:
     datasets = read(data)
     batch, there = draw(datasets, cells), sum(map(len, datasets))
     del datasets
-    model = CellLM(PRESETS["small"], read(None)[0].vocabulary, seed=1)
+    model = CellLM(SMALL, read(None)[0].vocabulary, OBJECTIVES, seed=1)
     held = held_memory(torch.device("cpu"))
     cost = measure(model, model.objectives, batch[:64])
     width = model.no_projection().shape[1]

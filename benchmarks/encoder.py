@@ -60,7 +60,8 @@ from cell_lm.nn.counter import Counter
 from cell_lm.nn.encoder import build_encoder
 from cell_lm.nn.linear import Linear
 
-FULL = PRESETS["base"]
+FULL = PRESETS["base"].model_copy(update={"linear_path": False})
+"""The paper's encoder, without what ours adds to it."""
 LATENT = FULL.model_copy(update={"attention": "latent", "layers": 9, "feedforward": 2704, "latents": 32})
 OURS_CELLS, QUICK_CELLS, QUICK_LAYERS = 8, 4, 2
 PEER, PARTS_OF_PEER = "performer_pytorch", ("forward", "train", "peaks")
@@ -217,7 +218,7 @@ def invariance(layers: int, count: int) -> dict[str, float]:
         order = np.concatenate([np.arange(a, b)[::-1] for a, b in zip(batch.offsets, batch.offsets[1:], strict=False)])
         mixed = torch.from_numpy(order.copy())
         fields = batch.genes[mixed], batch.bins[mixed], batch.values[mixed]
-        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.malignancy, batch.slots)))
+        others.append(embed(model, CellBatch(*fields, batch.offsets, batch.malignancy, batch.slots, batch.depths)))
         difference = max(float(((other - together).norm(dim=1) / together.norm(dim=1)).max()) for other in others)
         print(f"invariance {config.attention:10s} {config.width:4d} {difference:.1e}", flush=True)
         worst = max(worst, difference)

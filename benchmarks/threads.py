@@ -44,6 +44,7 @@ def work(steps: int) -> None:
         np.arange(cells + 1) * genes,
         torch.from_numpy(rng.integers(0, 2, cells)),
         torch.arange(cells),
+        torch.full((cells,), 4000.0),
     )
     model = CellLM(PRESETS["small"], vocabulary)
     engine = DivideAndConquer(model, model.objectives, seed=0, token_budget=65536)

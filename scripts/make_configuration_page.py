@@ -12,12 +12,14 @@ from pydantic import BaseModel
 
 from cell_lm.config import (
     PRESETS,
+    AdaptConfig,
     ContrastiveConfig,
     DataConfig,
     DiscriminationConfig,
     EncoderConfig,
     GraphMAEConfig,
     MaskedConfig,
+    ReconstructionConfig,
     TrainingConfig,
 )
 
@@ -46,6 +48,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "objectives.masked": MaskedConfig,
     "objectives.discrimination": DiscriminationConfig,
     "objectives.contrastive": ContrastiveConfig,
+    "objectives.reconstruction": ReconstructionConfig,
     "training": TrainingConfig,
     "data": DataConfig,
 }
@@ -70,6 +73,10 @@ def presets() -> str:
     return "\n".join(rows)
 
 
+ADAPT = """## Adaptation
+
+Settings of `cell-lm adapt`, given by its options and `--set name=value`.
+"""
 GENES = """## Gene vectors
 
 Settings of `cell-lm genes pretrain`, given by its options and `--set name=value`. The resolved ones are saved as
@@ -82,6 +89,7 @@ def page() -> str:
     for name, kind in SECTIONS.items():
         summary = _text(kind.__doc__)
         parts += [f"## `[{name}]`\n", summary + "\n", table(kind) + "\n"]
+    parts += [ADAPT, table(AdaptConfig) + "\n"]
     parts += [GENES, table(GraphMAEConfig) + "\n"]
     return "\n".join(parts)
 

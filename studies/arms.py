@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,18 @@ from cell_lm.files import JSON
 
 Job = tuple[str, int]
 """An arm and a seed."""
+PAPER_ENCODER: dict[str, Any] = {"linear_path": False, "attended_genes": 4096}
+PAPER_OBJECTIVES: dict[str, dict[str, Any]] = {
+    "contrastive": {"thinning": False, "gene_fraction": 0.5, "temperature": 0.05},
+    "reconstruction": {"weight": 0.0},
+}
+"""The settings that were the defaults when these studies ran, so that the same commands give the same figures."""
+
+
+def with_paper_objectives(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return settings of objectives over those of :data:`PAPER_OBJECTIVES`."""
+    names = dict.fromkeys([*PAPER_OBJECTIVES, *settings])
+    return {name: {**PAPER_OBJECTIVES.get(name, {}), **settings.get(name, {})} for name in names}
 
 
 def seed_major(names: Sequence[str], seeds: int) -> list[Job]:

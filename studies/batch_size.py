@@ -38,7 +38,7 @@ from benchmarks.annotation import files, read_pretraining, read_target
 from benchmarks.options import data_folder, parser, run
 from benchmarks.probes import rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.config import ContrastiveConfig, PretrainConfig, parse
+from cell_lm.config import PretrainConfig, parse
 from cell_lm.data import CellBatch, CellData, Tokeniser
 from cell_lm.evaluation.geometry import geometry
 from cell_lm.evaluation.linear_head import fit_head
@@ -48,11 +48,20 @@ from cell_lm.nn.counter import Counter
 from cell_lm.objectives.masked import choose_read
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.run import initial_model
-from studies.arms import result_file, run_workers, seed_major, spread, unclaimed
+from studies.arms import (
+    PAPER_ENCODER,
+    PAPER_OBJECTIVES,
+    result_file,
+    run_workers,
+    seed_major,
+    spread,
+    unclaimed,
+    with_paper_objectives,
+)
 
 ENCODER = {
     "attention": "latent", "width": 64, "gene_width": 64, "layers": 2, "heads": 4, "head_width": 16,
-    "feedforward": 256, "latents": 16, "max_genes": 1024,
+    "feedforward": 256, "latents": 16, "max_genes": 1024, **PAPER_ENCODER,
 }  # fmt: skip
 TARGETS = ("zheng_facs10", "pbmc3k")
 CHUNK = 32_768
@@ -116,10 +125,11 @@ def configuration(arm: Arm, cells: int, seed: int) -> PretrainConfig:
     training = {
         "steps": steps, "batch_size": arm.batch, "learning_rate": rate, "token_budget": CHUNK, "retain_graphs": 0,
         "seed": seed, "validation": 0.0, "checkpoint_every": 10**6, "keep_checkpoints": 1,
+        "gene_vectors": "coexpression",
     }  # fmt: skip
-    settings = {key: value for key, value in arm.settings.items() if key != "training"}
     training |= arm.settings.get("training", {})
-    return parse(PretrainConfig, {"encoder": ENCODER, "training": training, **settings}, where="arm")
+    objectives = with_paper_objectives(arm.settings.get("objectives", {}))
+    return parse(PretrainConfig, {"encoder": ENCODER, "training": training, "objectives": objectives}, where="arm")
 
 
 def train(datasets: Sequence[CellData], arm: Arm, cells: int, seed: int, out: Path) -> CellLM:
@@ -134,7 +144,7 @@ def train(datasets: Sequence[CellData], arm: Arm, cells: int, seed: int, out: Pa
 def two_views(model: CellLM, cells: CellData, seed: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the CLS of two views of each cell: dropout, and half of the genes each, whatever the arm trained on."""
     batch = Tokeniser(model.config.bins, model.config.max_genes)(cells, np.arange(len(cells)))
-    share = ContrastiveConfig().gene_fraction
+    share = float(PAPER_OBJECTIVES["contrastive"]["gene_fraction"])
     first, second = (_view(model, batch, Counter.of(seed, 0, batch.slots, view), share) for view in range(2))
     return first, second
 

@@ -56,7 +56,7 @@ from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.batches import Batches
 from cell_lm.pretraining.run import initial_model
 from cell_lm.pretraining.start import join_vectors
-from studies.arms import result_file, run_workers, seed_major, unclaimed
+from studies.arms import PAPER_ENCODER, result_file, run_workers, seed_major, unclaimed, with_paper_objectives
 from studies.batch_size import ENCODER
 from studies.gene_inputs_report import VECTORS, report
 from studies.gene_inputs_settings import Settings
@@ -119,8 +119,10 @@ def configuration(arm: Arm, settings: Settings, seed: int, vectors: str) -> Pret
     }  # fmt: skip
     if arm.frozen:
         training["freeze_gene_vectors"] = True
-    encoder = ENCODER if settings.encoder == "light" else {"max_genes": settings.max_genes}
-    return resolve_config("small", overrides={"encoder": encoder, "training": training})
+    small = {**PAPER_ENCODER, "latents": 32, "max_genes": settings.max_genes}
+    encoder = ENCODER if settings.encoder == "light" else small
+    objectives = with_paper_objectives({})
+    return resolve_config("small", overrides={"encoder": encoder, "training": training, "objectives": objectives})
 
 
 def vectors_setting(

@@ -40,6 +40,7 @@ def make_batch() -> Callable[..., CellBatch]:
             offsets=np.concatenate([[0], np.cumsum(lengths)]),
             malignancy=torch.from_numpy(rng.integers(-1, 2, cells)),
             slots=torch.arange(cells),
+            depths=torch.from_numpy(rng.integers(500, 5000, cells).astype(np.float32)),
         )
 
     return make
@@ -60,6 +61,8 @@ def make_config() -> Callable[..., EncoderConfig]:
             "gene_width": 24,
             "latents": 8,
             "features": 24,
+            "attended_genes": 16,
+            "reference_genes": 64,
         }
         return EncoderConfig.model_validate(small | changes)
 

@@ -51,6 +51,10 @@ def test_an_unknown_preset_is_answered_with_the_known_ones() -> None:
 
 def test_objectives_cannot_all_be_off() -> None:
     off = {name: {"weight": 0.0} for name in ("masked", "discrimination", "contrastive")}
+    assert resolve_config("tiny", overrides={"objectives": off}).objectives.reconstruction.weight == 1.0
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        resolve_config("tiny", overrides={"objectives": off, "encoder": {"linear_path": False}})
+    off["reconstruction"] = {"weight": 0.0}
     with pytest.raises(ConfigError, match="nothing to learn"):
         resolve_config("tiny", overrides={"objectives": off})
 

@@ -8,16 +8,19 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pytest
+import scanpy
 import torch
 from scipy import sparse
 
 from cell_lm import model_folder
 from cell_lm.config import EncoderConfig, ObjectivesConfig
 from cell_lm.data.cells import CellData, from_anndata
+from cell_lm.data.loading.tokeniser import NOMINAL_DEPTH, Tokeniser
 from cell_lm.errors import CellLMError, ConfigError, GeneError, ModelError
 from cell_lm.files import with_checksum
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
+from made_reference import made_reference
 
 ATTENTIONS = ("full", "latent", "performer")
 Configs = Callable[..., EncoderConfig]
@@ -33,12 +36,23 @@ def cells() -> CellData:
     return from_anndata(adata, min_overlap=100)
 
 
+def active(config: EncoderConfig, vocabulary: Vocabulary) -> CellLM:
+    """A model with a reference, whose transformer has its part in CLS."""
+    model = CellLM(config, vocabulary)
+    model.set_reference(made_reference(len(vocabulary), config.reference_genes, config.width))
+    if config.linear_path:
+        generator = torch.Generator().manual_seed(0)
+        for linear in (model.encoder.readout.correction, model.encoder.readout.refinement.out):
+            torch.nn.init.normal_(linear.weight, std=0.2, generator=generator)
+    return model
+
+
 @pytest.mark.parametrize("expression", ["bins", "continuous"])
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_an_embedding_is_the_same_in_any_order_company_and_chunk(
     attention: str, expression: str, cells: CellData, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
-    model = CellLM(make_config(attention, expression=expression), vocabulary)
+    model = active(make_config(attention, expression=expression), vocabulary)
     together = model.encode(cells)
     order = np.random.default_rng(1).permutation(len(cells))
     variants = [
@@ -57,10 +71,44 @@ def test_an_embedding_is_the_same_in_any_order_company_and_chunk(
 def test_scaling_the_counts_of_a_cell_changes_nothing_and_other_counts_do(
     cells: CellData, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
-    model = CellLM(make_config(), vocabulary)
+    model = active(make_config(linear_path=False), vocabulary)
     plain, tripled = model.encode(cells), model.encode(replace(cells, X=cells.X * 3))
     assert np.allclose(plain, tripled, atol=1e-5)
     assert np.linalg.norm(plain[0] - plain[1]) > 1e-3
+
+
+def test_counts_that_say_nothing_of_the_depth_are_read_at_a_nominal_one(
+    cells: CellData, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    """The linear path knows the depth: three times the counts are other evidence. TPM and the like have none."""
+    model = active(make_config(), vocabulary)
+    plain = model.encode(cells)
+    assert np.linalg.norm(model.encode(replace(cells, X=cells.X * 3)) - plain) > 1e-2 * np.linalg.norm(plain)
+    fractions = [model.encode(replace(cells, X=cells.X * np.float32(scale))) for scale in (0.37, 1.11)]
+    assert np.allclose(*fractions, rtol=1e-4, atol=1e-4 * np.abs(plain).max())
+    tokenise = Tokeniser(6, 4096)
+    rows = np.arange(len(cells))
+    assert torch.equal(tokenise(cells, rows).depths, torch.from_numpy(cells.X.sum(axis=1).A1))
+    nominal = tokenise(replace(cells, X=cells.X * np.float32(0.37)), rows).depths
+    assert (nominal == NOMINAL_DEPTH).all()
+
+
+def test_the_logarithm_of_counts_gives_the_embedding_of_the_counts(
+    make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    """The counts and the depth are recovered from the steps between the values."""
+    rng = np.random.default_rng(0)
+    X = sparse.csr_matrix(rng.poisson(0.3 * rng.lognormal(0, 1.5, (40, 1500))).astype(np.float32))
+    adata = anndata.AnnData(X)
+    adata.var_names = list(vocabulary.symbols[:1500])
+    logged = adata.copy()
+    scanpy.pp.normalize_total(logged, target_sum=1e4)
+    scanpy.pp.log1p(logged)
+    counts, log = from_anndata(adata, min_overlap=100), from_anndata(logged, min_overlap=100, scale="log1p")
+    assert log.scale == "log1p"
+    model = active(make_config(), vocabulary)
+    expected = model.encode(counts)
+    assert np.linalg.norm(model.encode(log) - expected) <= 1e-4 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("attention", ATTENTIONS)
@@ -69,12 +117,17 @@ def test_a_saved_model_comes_back_to_the_bit(
 ) -> None:
     objectives = ObjectivesConfig.model_validate({"contrastive": {"projection": 0}})
     model = CellLM(make_config(attention), vocabulary, objectives, seed=4)
+    reference = made_reference(len(vocabulary), 64, 32)
+    model.set_reference(reference)
+    torch.nn.init.normal_(model.encoder.readout.correction.weight)
     model.redraw_features(9, 5000)
     model.save_pretrained(tmp_path / "model", notes="Trained on **nothing**.")
     again = CellLM.from_pretrained(tmp_path / "model")
     assert np.array_equal(again.encode(cells), model.encode(cells))
     assert again.config == model.config
     assert again.objectives == objectives
+    for name in ("genes", "components", "centre", "spread", "profile"):
+        assert np.array_equal(getattr(again.reference, name), getattr(reference, name))
     assert sorted(item.name for item in (tmp_path / "model").iterdir()) == [
         "README.md",
         "config.json",
@@ -122,7 +175,7 @@ def test_bfloat16_embeddings_differ_from_float32_by_its_rounding_and_come_in_ord
     cells: CellData, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
     for attention in ATTENTIONS:
-        model, done = CellLM(make_config(attention), vocabulary), list[int]()
+        model, done = active(make_config(attention), vocabulary), list[int]()
         exact = model.encode(cells, token_budget=150)
         rounded = model.encode(cells, token_budget=150, precision="bfloat16", progress=done.append)
         assert rounded.dtype == np.float32
@@ -142,6 +195,24 @@ def test_the_seed_decides_the_weights_and_the_global_generator_is_left_alone(
     weights = [torch.cat([p.detach().flatten() for p in m.parameters()]) for m in (first, second, other)]
     assert torch.equal(weights[0], weights[1])
     assert not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+def test_half_precision_is_smaller_on_disk_and_nearly_the_same_in_memory(
+    attention: str, cells: CellData, make_config: Configs, vocabulary: Vocabulary, tmp_path: Path
+) -> None:
+    model = active(make_config(attention), vocabulary)
+    for half in (False, True):
+        model.save_pretrained(tmp_path / str(half), half=half)
+    sizes = [(tmp_path / str(half) / "model.safetensors").stat().st_size for half in (False, True)]
+    assert sizes[1] < 0.65 * sizes[0]
+    again = CellLM.from_pretrained(tmp_path / "True")
+    assert {tensor.dtype for tensor in again.parameters()} == {torch.float32}
+    exact = model.encode(cells)
+    distance = np.linalg.norm(again.encode(cells) - exact) / np.linalg.norm(exact)
+    assert 0 < distance < 1e-2
+    again.save_pretrained(tmp_path / "again", half=True)
+    assert np.array_equal(CellLM.from_pretrained(tmp_path / "again").encode(cells), again.encode(cells))
 
 
 def test_only_another_model_is_replaced(make_config: Configs, vocabulary: Vocabulary, tmp_path: Path) -> None:
@@ -291,7 +362,7 @@ def test_cells_of_another_vocabulary_are_refused(cells: CellData, make_config: C
 def test_past_the_token_limit_the_highest_expressed_genes_are_read(
     cells: CellData, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
-    model = CellLM(make_config(max_genes=20), vocabulary)
+    model = active(make_config(max_genes=20), vocabulary)
     lowest = cells.X.copy()
     for row in range(lowest.shape[0]):
         part = slice(lowest.indptr[row], lowest.indptr[row + 1])

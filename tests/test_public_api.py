@@ -7,7 +7,10 @@ import pytest
 
 import cell_lm
 
-PUBLIC = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"]
+PUBLIC = [
+    *("CellLM", "CellTypeClassifier", "DrugResponseRegressor", "DrugSensitivityClassifier", "Vocabulary"),
+    *("__version__", "errors", "genes", "pl", "pp", "tl"),
+]
 
 
 def run(code: str) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import torch
 from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.config import EncoderConfig
+from cell_lm.data import from_anndata
+from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.genes import Vocabulary
+from cell_lm.genes.reference import compute_reference
 from cell_lm.model import CellLM
 
 GENES = 1_400
@@ -48,6 +52,17 @@ def tiny_model(seed: int = 0) -> CellLM:
             "feedforward": 64,
             "gene_width": 32,
             "latents": 8,
+            "reference_genes": 300,
         }
     )
-    return CellLM(config, Vocabulary.human(), seed=seed).eval()
+    return with_reference(CellLM(config, Vocabulary.human(), seed=seed))
+
+
+def with_reference(model: CellLM) -> CellLM:
+    """The model with the reference of other such cells, and a transformer that has its part in CLS."""
+    batch = Tokeniser(6, 4096)(from_anndata(typed_adata(120, seed=77)), np.arange(120))
+    config = model.config
+    counts = batch.counts(len(model.vocabulary))
+    model.set_reference(compute_reference(counts, config.reference_genes, config.width))
+    torch.nn.init.normal_(model.encoder.readout.correction.weight, std=0.1, generator=torch.Generator().manual_seed(0))
+    return model.eval()

@@ -29,7 +29,8 @@ def random_cells(cells: int, seed: int = 0) -> CellBatch:
     bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
     malignancy = torch.from_numpy(rng.integers(0, 2, cells))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(cells))
+    depths = torch.full((cells,), 4000.0)
+    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(cells), depths)
 
 
 @dataclass

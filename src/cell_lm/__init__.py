@@ -22,13 +22,29 @@ if TYPE_CHECKING:
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.model import CellLM
     from cell_lm.tasks.annotation import CellTypeClassifier
+    from cell_lm.tasks.response.regressor import DrugResponseRegressor
+    from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
-__all__ = ["CellLM", "CellTypeClassifier", "Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"]
+__all__ = [
+    "CellLM",
+    "CellTypeClassifier",
+    "DrugResponseRegressor",
+    "DrugSensitivityClassifier",
+    "Vocabulary",
+    "__version__",
+    "errors",
+    "genes",
+    "pl",
+    "pp",
+    "tl",
+]
 
 _MODULES = ("errors", "genes", "pl", "pp", "tl")
 _HOMES = {
     "CellLM": "cell_lm.model",
     "CellTypeClassifier": "cell_lm.tasks.annotation",
+    "DrugResponseRegressor": "cell_lm.tasks.response.regressor",
+    "DrugSensitivityClassifier": "cell_lm.tasks.sensitivity",
     "Vocabulary": "cell_lm.genes.vocabulary",
 }
 

@@ -34,7 +34,7 @@ def _with_a_unit(memory: ByteSize) -> ByteSize:
 
 Memory = Annotated[ByteSize, AfterValidator(_with_a_unit)]
 """Bytes, written as ``"8GB"``; less than 10 MB is refused as a number without its unit."""
-GENE_VECTORS = ("network", "network+coexpression", "coexpression", "random")
+GENE_VECTORS = ("components", "network", "network+coexpression", "coexpression", "random")
 """Named values of ``training.gene_vectors``; anything else is the path of a file."""
 
 
@@ -65,9 +65,15 @@ class EncoderConfig(_Section):
     """``bins``: the paper's rounded log expression, a vector per bin; ``continuous``: a small network of the value."""
     bins: Annotated[int, Field(ge=2, le=64)] = 6
     """Number of expression bins, 0 to ``bins - 1``; the last bin holds all larger values."""
-    max_genes: Annotated[int, Field(gt=0, le=2**20)] = 4096
+    max_genes: Annotated[int, Field(gt=0, le=2**20)] = 16384
     """Most genes read from one cell; of more, the most highly expressed are kept."""
-    latents: Width = 32
+    attended_genes: Positive = 256
+    """Most genes of a cell that attention reads, the furthest from their expected count; all enter the linear path."""
+    linear_path: bool = True
+    """Add the principal components of the cell's Pearson residuals to CLS; false: the paper's encoder."""
+    reference_genes: Annotated[int, Field(gt=0, le=2**16)] = 4000
+    """``linear_path`` only: most genes in the reference that residuals are computed for, the most variable ones."""
+    latents: Width = 8
     """``latent`` only: number of latents; the first one is CLS."""
     cross_attentions: Depth = 1
     """``latent`` only: cross-attentions from the latents to the genes, spread evenly over the layers."""
@@ -106,25 +112,36 @@ class ContrastiveConfig(_Section):
 
     weight: Weight = 1.0
     """Weight in the total loss; 0 turns the objective off (and only one view is computed)."""
-    temperature: Annotated[float, Field(gt=0.0)] = 0.05
+    temperature: Annotated[float, Field(gt=0.0)] = 0.3
     """Temperature of the softmax over cosine similarities."""
-    gene_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
-    """Fraction of a cell's genes in each view, drawn anew per view; 1: all (the paper), only dropout differs."""
+    thinning: bool = True
+    """Divide the counts of a cell at random over its two views, as if sequenced twice at half the depth."""
+    gene_fraction: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Fraction of a cell's genes in each view, drawn anew per view; 1: all (the paper, where only dropout differs)."""
     projection: Annotated[int, Field(ge=0, le=2**14)] = 128
     """Width of the two-layer projection head on CLS; 0: CLS itself."""
 
 
+class ReconstructionConfig(_Section):
+    """Prediction from CLS alone: the Pearson residuals of the other view of the cell, for all reference genes."""
+
+    weight: Weight = 1.0
+    """Weight in the total loss; 0 turns the objective off. An encoder without ``linear_path`` does not have it."""
+
+
 class ObjectivesConfig(_Section):
-    """The three objectives of pretraining, summed by weight."""
+    """The three objectives of the paper, and the reconstruction of the other view, summed by weight."""
 
     masked: MaskedConfig = MaskedConfig()
     discrimination: DiscriminationConfig = DiscriminationConfig()
     contrastive: ContrastiveConfig = ContrastiveConfig()
+    reconstruction: ReconstructionConfig = ReconstructionConfig()
 
     @model_validator(mode="after")
     def _one_is_on(self) -> ObjectivesConfig:
-        if not (self.masked.weight or self.discrimination.weight or self.contrastive.weight):
-            raise ValueError("all three objectives have weight 0: nothing to learn")
+        parts = (self.masked, self.discrimination, self.contrastive, self.reconstruction)
+        if not any(part.weight for part in parts):
+            raise ValueError("all objectives have weight 0: nothing to learn")
         return self
 
 
@@ -163,8 +180,9 @@ class TrainingConfig(_Section):
     """Steps between two checkpoints."""
     keep_checkpoints: Positive = 2
     """Number of checkpoints to keep."""
-    gene_vectors: Annotated[str, Field(min_length=1)] = "coexpression"
-    """Initial values: ``network``, ``coexpression``, ``network+coexpression``, ``random``, or the path of a file."""
+    gene_vectors: Annotated[str, Field(min_length=1)] = "components"
+    """Initial values: ``components`` (loadings of the linear path), ``network``, ``coexpression``,
+    ``network+coexpression``, ``random``, or the path of a file."""
     freeze_gene_vectors: bool = False
     """Freeze all gene vectors at their initial values, random ones included."""
     sharding: Literal["none", "full"] = "none"
@@ -262,6 +280,35 @@ class GraphMAEConfig(_Section):
         return self
 
 
+class AdaptConfig(_Section):
+    """Adaptation of a model to unlabelled cells (``cell-lm adapt``): its linear path, then its refinement."""
+
+    weight: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    """Weight of the new cells in the components of the linear path; the rest is that of the model's own corpus."""
+    new_genes: Annotated[int, Field(ge=0, le=2**16)] = 2000
+    """Most variable genes of the new cells that join the reference genes of the model."""
+    steps: Annotated[int, Field(ge=0, le=2**20)] = 0
+    """Optimiser steps of the refinement, at most (300 take minutes); 0: only the linear path, in seconds."""
+    batch_size: Annotated[int, Field(ge=2, le=2**16)] = 256
+    """Cells per step."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay on matrices."""
+    contrastive_weight: Weight = 0.03
+    """Weight of the contrastive loss beside the reconstruction of the other half of the counts."""
+    temperature: Annotated[float, Field(gt=0.0)] = 0.5
+    """Temperature of the contrastive loss."""
+    validation: Annotated[float, Field(gt=0.0, le=0.5)] = 0.1
+    """Fraction of the cells that the refinement does not see, for early stopping."""
+    validate_every: Positive = 25
+    """Steps between two validations."""
+    patience: Positive = 3
+    """The refinement ends after so many validations without improvement."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Random seed."""
+
+
 class PretrainConfig(_Section):
     """The configuration of a pretraining run."""
 
@@ -271,6 +318,13 @@ class PretrainConfig(_Section):
     objectives: ObjectivesConfig = ObjectivesConfig()
     training: TrainingConfig = TrainingConfig()
     data: DataConfig = DataConfig()
+
+    @model_validator(mode="after")
+    def _one_has_its_part(self) -> PretrainConfig:
+        parts = (self.objectives.masked, self.objectives.discrimination, self.objectives.contrastive)
+        if not (self.encoder.linear_path or any(part.weight for part in parts)):
+            raise ValueError("only reconstruction is on, which needs encoder.linear_path: nothing to learn")
+        return self
 
 
 PRESETS: dict[str, EncoderConfig] = {
@@ -284,10 +338,18 @@ PRESETS: dict[str, EncoderConfig] = {
         gene_width=32,
         max_genes=512,
         latents=8,
+        reference_genes=1000,
     ),
     "small": EncoderConfig(),
     "base": EncoderConfig(
-        attention="full", width=512, layers=10, heads=8, head_width=64, feedforward=3072, gene_width=512, max_genes=6000
+        attention="full",
+        width=512,
+        layers=10,
+        heads=8,
+        head_width=64,
+        feedforward=3072,
+        gene_width=512,
+        attended_genes=6000,
     ),
 }
 """``tiny`` for tests; ``small`` for a laptop; ``base`` the paper's size (10 layers of width 512, > 50 M parameters)."""

@@ -22,11 +22,12 @@ from cell_lm.data.loading.batch import CellBatch
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.protocol import Cells
 from cell_lm.errors import GeneError
+from cell_lm.genes.reference import Reference
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter, mix
 from cell_lm.nn.encoder import build_encoder
-from cell_lm.nn.heads import ExpressionHead, MalignancyHead, ProjectionHead
+from cell_lm.nn.heads import ExpressionHead, MalignancyHead, ProjectionHead, ResidualHead
 from cell_lm.terminal import refuse_uncallable
 
 
@@ -44,12 +45,15 @@ class Output:
         [C]: logit of being a tumour cell.
     expression : Tensor
         [M, bins]: logits of the expression of the hidden genes; [0, bins] with ``only_cls``.
+    residuals : Tensor
+        [C, S]: predicted residuals of the reference genes; [0, S] unless ``reconstruct`` is set.
     """
 
     cls: Tensor
     projection: Tensor
     malignancy: Tensor
     expression: Tensor
+    residuals: Tensor
 
 
 class CellLM(nn.Module):
@@ -85,6 +89,8 @@ class CellLM(nn.Module):
             self.expression_head = ExpressionHead(config.width, config.bins)
             self.malignancy_head = MalignancyHead(config.width)
             self.projection_head = ProjectionHead(config.width, projection)
+            has_path = config.linear_path
+            self.residual_head = ResidualHead(config.width, config.reference_genes) if has_path else None
         self._drawn: tuple[int, int] | None = None
         self.register_load_state_dict_post_hook(_features_were_loaded)  # type: ignore[no-untyped-call]
         self.redraw_features(seed, 0)
@@ -94,7 +100,37 @@ class CellLM(nn.Module):
         """Device of the parameters."""
         return next(self.parameters()).device
 
-    def forward(self, batch: CellBatch, *, hidden: Tensor, counter: Counter | None, only_cls: bool = False) -> Output:
+    @property
+    def reference(self) -> Reference | None:
+        """The reference of the linear path; None without one."""
+        path = self.encoder.readout.path
+        if path is None or path.is_empty:
+            return None
+        used = path.genes >= 0
+        tensors = path.genes[used], path.components[used], path.centre, path.spread, path.profile
+        return Reference(*(tensor.detach().cpu().numpy() for tensor in tensors))
+
+    def set_reference(self, reference: Reference) -> None:
+        """Set the reference of the linear path, if the encoder has one."""
+        if self.encoder.readout.path is not None:
+            genes, components, centre, spread, profile = map(
+                torch.from_numpy,
+                (reference.genes, reference.components, reference.centre, reference.spread, reference.profile),
+            )
+            self.encoder.readout.path.set_reference(genes, components, profile=profile, centre=centre, spread=spread)
+            path = self.encoder.readout.path
+            assert self.residual_head is not None
+            self.residual_head.set_reference(path.components, path.centre, path.scale)
+
+    def forward(
+        self,
+        batch: CellBatch,
+        *,
+        hidden: Tensor,
+        counter: Counter | None,
+        only_cls: bool = False,
+        reconstruct: bool = False,
+    ) -> Output:
         """Run encoder and heads.
 
         Parameters
@@ -106,7 +142,9 @@ class CellLM(nn.Module):
         counter
             Source of the random numbers of dropout; None: no dropout.
         only_cls
-            Compute only ``cls``, ``projection`` and ``malignancy``.
+            Do not compute ``expression``.
+        reconstruct
+            Compute ``residuals``.
         """
         encoded = self.encoder(batch, hidden=hidden, counter=counter, only_cls=only_cls)
         states = encoded.cls.new_zeros(0, self.config.width) if encoded.hidden is None else encoded.hidden
@@ -115,7 +153,14 @@ class CellLM(nn.Module):
             self.projection_head(encoded.cls),
             self.malignancy_head(encoded.cls),
             self.expression_head(states),
+            self._residuals(encoded.cls if reconstruct else encoded.cls[:0]),
         )
+
+    def _residuals(self, cls: Tensor) -> Tensor:
+        if self.residual_head is None:
+            return cls.new_zeros(len(cls), 0)
+        residuals: Tensor = self.residual_head(cls)
+        return residuals
 
     def no_projection(self) -> Tensor:
         """Return an empty projection, [0, projection]."""
@@ -222,7 +267,12 @@ class CellLM(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def save_pretrained(
-        self, path: str | Path, *, notes: str = "", tensors: Mapping[str, Tensor] | None = None
+        self,
+        path: str | Path,
+        *,
+        notes: str = "",
+        tensors: Mapping[str, Tensor] | None = None,
+        half: bool = False,
     ) -> None:
         """Write a model folder atomically; an existing one is replaced.
 
@@ -234,6 +284,8 @@ class CellLM(nn.Module):
             Markdown for the model card: what the model was trained on, and its scores.
         tensors
             The weights to write. Default: those of the model, which then must not be sharded over processes.
+        half
+            Write the large matrices (gene vectors, components) in half precision, which changes them by up to .05 %.
         """
         model_folder.write(
             Path(path),
@@ -242,11 +294,12 @@ class CellLM(nn.Module):
             vocabulary=self.vocabulary,
             tensors=self.state_dict() if tensors is None else tensors,
             notes=notes,
+            half=half,
         )
 
     @classmethod
     def from_pretrained(cls, path: str | Path) -> CellLM:
-        """Read a model folder, a run folder that holds one, or a repository of the Hugging Face hub.
+        """Read a model of the package (``"small"``), a model or run folder, or a repository of the Hugging Face hub.
 
         Raises
         ------

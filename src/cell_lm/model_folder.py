@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -22,9 +23,13 @@ from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.reading import read_json_object, reason, refuse_other_format
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
+FILES = frozenset({CONFIG, WEIGHTS, VOCABULARY, CARD})
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
 _AGAIN = "Copy the model folder again"
+_PACKAGED = Path(__file__).parent / "resources" / "models"
+HALF = ("encoder.embedding.genes.weight", "encoder.readout.path.components", "residual_head.weight")
+"""The large matrices, which the packaged models hold in half precision."""
 
 _CARD = """---
 library_name: cell-lm
@@ -55,6 +60,7 @@ def write(
     vocabulary: Vocabulary,
     tensors: Mapping[str, Tensor],
     notes: str,
+    half: bool = False,
 ) -> None:
     """Write a model folder, atomically; only another model folder is replaced.
 
@@ -63,12 +69,15 @@ def write(
     InputError, ModelError
         There is something else at ``path``.
     """
-    refuse_to_replace(path, kind="a model", mark=CONFIG, names={CONFIG, WEIGHTS, VOCABULARY, CARD})
+    refuse_to_replace(path, kind="a model", mark=CONFIG, names=FILES)
     if (path / CONFIG).exists():
         read_config(path)  # refuses to replace another program's model
     with atomic_directory(path) as folder:
         weights = folder / WEIGHTS
-        safetensors.torch.save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, weights)
+        saved = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        if half:
+            saved |= {name: saved[name].half() for name in HALF if name in saved}
+        safetensors.torch.save_file(saved, weights)
         vocabulary.save(folder / VOCABULARY)
         config: dict[str, JSON] = {
             "model_type": "cell-lm",
@@ -93,12 +102,19 @@ def write(
         (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
 
 
+def packaged_models() -> list[str]:
+    """Return the names of the models in the package."""
+    return sorted(path.parent.name for path in _PACKAGED.glob(f"*/{CONFIG}"))
+
+
 def find(path: object) -> Path:
-    """Return the model folder for a path (model folder or run folder) or the name of a hub repository."""
+    """Return the model folder for a path (model or run folder), a model of the package, or a hub repository."""
     if not isinstance(path, str | Path):
         found = f"a model was asked for by a {type(path).__name__}"
         raise ModelError(found, fix="Pass a CellLM, or the path of a model or run folder")
     folder = Path(path)
+    if str(path) in packaged_models() and not folder.exists():
+        folder = _PACKAGED / str(path)
     for candidate in (folder, folder / "model"):
         if (candidate / CONFIG).is_file() and (candidate / WEIGHTS).is_file():
             return candidate
@@ -168,7 +184,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             told = f"its SHA-256 is not the one that {CONFIG} names: truncated, damaged or exchanged"
             raise ModelError(told, where=str(folder / name), fix=_AGAIN)
     try:
-        return safetensors.torch.load_file(folder / WEIGHTS)
+        tensors = safetensors.torch.load_file(folder / WEIGHTS)
+        return {name: each.float() if each.dtype == torch.float16 else each for name, each in tensors.items()}
     except (SafetensorError, OSError) as error:
         raise ModelError(f"cannot be read ({reason(error)})", where=str(folder / WEIGHTS), fix=_AGAIN) from None
 
@@ -205,6 +222,8 @@ def refuse_larger_model(
         "gene_width": genes * encoder.gene_width,
         "contrastive.projection": encoder.width * projection,
     }
+    if encoder.linear_path:
+        least["reference_genes"] = encoder.reference_genes * encoder.width
     if encoder.attention == "latent":
         least["latents"] = encoder.latents * encoder.width
     if encoder.attention == "performer":  # drawn, not saved: at most as many numbers as there are weights

@@ -109,7 +109,7 @@ def test_a_stopped_run_leaves_with_the_signal_and_goes_on_under_its_own_settings
         (["--gene-column", "symbol"], "var has no column 'symbol'"),
         (["--min-genes", "5000"], "Lower min_genes= (--min-genes)"),
         (["--batch-size", "500"], "500"),
-        (["--gene-vectors", "netwrok"], "'netwrok' is none of network, network+coexpression"),
+        (["--gene-vectors", "netwrok"], "'netwrok' is none of components, network, network+coexpression"),
         (["--resume"], "there is no run here that could go on"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

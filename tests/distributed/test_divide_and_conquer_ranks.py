@@ -17,6 +17,7 @@ from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from forked import forks_are_safe
+from made_reference import made_reference
 
 ATTENTIONS = ("full", "latent", "performer")
 CUTS = (5, 0, 17)
@@ -30,15 +31,21 @@ def cells() -> CellBatch:
     bins = torch.from_numpy(rng.integers(0, 6, len(genes)))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     malignancy = torch.from_numpy(rng.integers(-1, 2, 17))
-    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(17))
+    depths = torch.from_numpy(rng.integers(500, 5000, 17).astype(np.float32))
+    return CellBatch(torch.from_numpy(genes), bins, bins.float(), offsets, malignancy, torch.arange(17), depths)
 
 
 def step(attention: str, batch: CellBatch) -> tuple[Any, torch.Tensor]:
     config = EncoderConfig.model_validate(
         {"attention": attention, "width": 16, "layers": 2, "heads": 2, "head_width": 8, "feedforward": 32}
-        | {"gene_width": 8, "latents": 4, "features": 16}
+        | {"gene_width": 8, "latents": 4, "features": 16, "attended_genes": 12, "reference_genes": 64}
     )
-    model = CellLM(config, Vocabulary.human(), seed=1).double()
+    model = CellLM(config, Vocabulary.human(), seed=1)
+    model.set_reference(made_reference(len(model.vocabulary), 64, 16))
+    model.double()
+    with torch.no_grad():
+        for parameter in model.parameters():  # correction and refinement start at zero
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     losses = DivideAndConquer(model, model.objectives, seed=3, token_budget=100).step(batch, 5)
     grads = [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in model.parameters()]
     return losses, torch.cat(grads)

@@ -24,6 +24,7 @@ from cell_lm.nn.encoder import Layer
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.objectives.ranks import cut_alike
 from forked import forks_are_safe
+from made_reference import made_reference
 
 BUDGET = 120
 VOCABULARY = Vocabulary(tuple(f"GENE{i:03d}" for i in range(300)), ("",) * 300)
@@ -35,7 +36,9 @@ CASES: dict[str, dict[str, Any]] = {
     "single precision": {"attention": "full", "dtype": "float32"},
     "one rank has two cells": {"attention": "full", "cut": 2},
     "labels on one rank only": {"attention": "full", "objectives": {"masked": {"weight": 0}}, "unknown": True},
-    "one view": {"attention": "latent", "objectives": {"contrastive": {"weight": 0}}},
+    "one view": {"attention": "latent", "objectives": {"contrastive": {"weight": 0}, "reconstruction": {"weight": 0}}},
+    "without contrasts": {"attention": "latent", "objectives": {"contrastive": {"weight": 0}}},
+    "without the linear path": {"attention": "latent", "encoder": {"linear_path": False}},
     "accumulated": {"attention": "full", "accumulate": True},
     "frozen gene vectors": {"attention": "full", "frozen": True},
     "frozen gene vectors, graphs kept": {"attention": "latent", "frozen": True, "keep": 2},
@@ -45,10 +48,16 @@ CASES: dict[str, dict[str, Any]] = {
 def build(case: dict[str, Any]) -> CellLM:
     config = EncoderConfig.model_validate(
         {"attention": case["attention"], "width": 16, "layers": 2, "heads": 2, "head_width": 8, "feedforward": 32}
-        | {"gene_width": 8, "latents": 4, "features": 16}
+        | {"gene_width": 8, "latents": 4, "features": 16, "attended_genes": 12, "reference_genes": 64}
+        | case.get("encoder", {})
     )
     objectives = ObjectivesConfig.model_validate(case.get("objectives", {}))
-    model = CellLM(config, VOCABULARY, objectives, seed=1).to(getattr(torch, case.get("dtype", "float64")))
+    model = CellLM(config, VOCABULARY, objectives, seed=1)
+    model.set_reference(made_reference(len(VOCABULARY), 64, 16))
+    model.to(getattr(torch, case.get("dtype", "float64")))
+    with torch.no_grad():
+        for parameter in model.parameters():  # correction and refinement start at zero
+            parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     model.encoder.embedding.genes.weight.requires_grad_(not case.get("frozen"))
     return model
 

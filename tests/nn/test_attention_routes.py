@@ -133,7 +133,7 @@ def test_flash_attention_is_called_as_it_demands_and_gives_what_calls_by_cell_gi
 
 
 def test_the_kernel_sees_all_rows_then_cls_alone(make_batch: Batches, make_config: Configs, flash: Calls) -> None:
-    model, batch = build(make_config("full")), make_batch()
+    model, batch = build(make_config("full", attended_genes=100)), make_batch()
     outputs(model, batch, None, half=True)
     inner, last = flash
     assert len(inner["query"]) == len(inner["key"]) == batch.tokens + len(batch)
@@ -146,7 +146,7 @@ def test_the_kernel_sees_all_rows_then_cls_alone(make_batch: Batches, make_confi
 def test_latents_read_genes_and_hidden_genes_read_latents(
     make_batch: Batches, make_config: Configs, flash: Calls
 ) -> None:
-    model, batch = build(make_config("latent")), make_batch()
+    model, batch = build(make_config("latent", attended_genes=100)), make_batch()
     hidden = hide(batch, "in some cells")
     outputs(model, batch, hidden, half=True)
     reading, decoding = flash

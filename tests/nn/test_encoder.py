@@ -10,6 +10,7 @@ from cell_lm.data.loading.batch import CellBatch, concatenate
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter
 from cell_lm.nn.encoder import TokenEncoder, build_encoder
+from made_reference import set_made_reference
 
 ATTENTIONS = ("full", "latent", "performer")
 Batches = Callable[..., CellBatch]
@@ -25,6 +26,8 @@ def encoder(config: EncoderConfig, genes: int = 300) -> torch.nn.Module:
     for layer in built.modules():
         if isinstance(layer, PerformerAttention):
             layer.redraw(1)
+    if built.readout.path is not None:
+        set_made_reference(built.readout.path)
     return built
 
 
@@ -40,7 +43,7 @@ def shuffled_genes(batch: CellBatch) -> CellBatch:
         cell = batch[i : i + 1]
         order = torch.randperm(cell.tokens, generator=torch.Generator().manual_seed(i))
         moved = (cell.genes[order], cell.bins[order], cell.values[order])
-        parts.append(CellBatch(*moved, cell.offsets, cell.malignancy, cell.slots))
+        parts.append(CellBatch(*moved, cell.offsets, cell.malignancy, cell.slots, cell.depths))
     return concatenate(parts)
 
 
@@ -103,6 +106,7 @@ def test_a_hidden_expression_is_seen_by_nobody_and_its_state_tells_its_gene(
         batch.offsets,
         batch.malignancy,
         batch.slots,
+        batch.depths,
     )
     with torch.no_grad():
         first, second = (model(b, hidden=hidden, counter=None, only_cls=False) for b in (batch, other_values))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +10,12 @@ import torch
 from torch import Tensor
 
 from cell_lm.config import EncoderConfig
-from cell_lm.data.loading.batch import CellBatch
+from cell_lm.data.loading.batch import PER_CELL, CellBatch
+from cell_lm.nn import linear_path
+from cell_lm.nn.attended import attended_genes
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.encoder import build_encoder
+from made_reference import set_made_reference
 
 KINDS = [("full", {}), ("latent", {}), ("latent", {"cross_attentions": 2}), ("performer", {})]
 Batches = Callable[..., CellBatch]
@@ -22,12 +27,13 @@ def encoder(request: pytest.FixtureRequest, make_config: Configs) -> torch.nn.Mo
     kind, changes = request.param
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        built = build_encoder(make_config(kind, **changes), 300)
+        built = build_encoder(make_config(kind, **{"attended_genes": 256} | changes), 300)
         for parameter in built.parameters():  # some start at zero, where much of what is tested would vanish
             torch.nn.init.normal_(parameter, std=0.3) if not parameter.any() else parameter.data.mul_(2)
     for layer in built.modules():
         if isinstance(layer, PerformerAttention):
             layer.redraw(1)
+    set_made_reference(built.readout.path)
     return built
 
 
@@ -41,11 +47,27 @@ def without(batch: CellBatch, gone: Tensor) -> CellBatch:
     left = np.add.reduceat(np.append(~gone.numpy(), False), batch.offsets[:-1])
     offsets = np.concatenate([[0], np.cumsum(left)])
     kept = ~gone
-    return CellBatch(batch.genes[kept], batch.bins[kept], batch.values[kept], offsets, batch.malignancy, batch.slots)
+    return replace(batch, genes=batch.genes[kept], bins=batch.bins[kept], values=batch.values[kept], offsets=offsets)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())
+
+
+def relative(a: Tensor, b: Tensor) -> float:
+    """The largest distance of a cell, as a fraction of its length."""
+    return float(((a - b).norm(dim=-1) / b.norm(dim=-1)).max())
+
+
+@contextmanager
+def depths_of(batch: CellBatch) -> Iterator[None]:
+    """Every cell has the depth that it has in this batch, whatever genes it lost since."""
+    cell = torch.from_numpy(np.repeat(np.arange(len(batch)), batch.lengths))
+    counts = torch.expm1(batch.values.double()) * (batch.depths.double() / PER_CELL)[cell]
+    depths = torch.zeros(len(batch), dtype=torch.float64).index_add(0, cell, counts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear_path, "_sum_by_cell", lambda *_: depths)
+        yield
 
 
 def test_genes_that_are_all_present_give_the_ordinary_embedding(encoder: torch.nn.Module, make_batch: Batches) -> None:
@@ -53,7 +75,7 @@ def test_genes_that_are_all_present_give_the_ordinary_embedding(encoder: torch.n
     with torch.no_grad():
         present = embed(encoder, batch, torch.ones(1, batch.tokens))
         assert present.shape == (1, len(batch), 32)
-        assert distance(present[0], embed(encoder, batch)) < 1e-5
+        assert relative(present[0], embed(encoder, batch)) < 1e-5
         wide = encoder.double()
         exact = embed(wide, batch, torch.ones(1, batch.tokens, dtype=torch.float64))[0]
         assert distance(exact, embed(wide, batch)) < 1e-12
@@ -65,8 +87,31 @@ def test_an_absent_gene_is_as_if_the_cell_did_not_have_it(encoder: torch.nn.Modu
     gone[: int(batch.offsets[1])] = True  # the first cell loses all of its genes
     with torch.no_grad():
         absent = embed(wide, batch, (~gone).double()[None])[0]
-        assert distance(absent, embed(wide, without(batch, gone))) < 1e-9
+        with depths_of(batch):
+            assert distance(absent, embed(wide, without(batch, gone))) < 1e-9
+        assert distance(absent, embed(wide, without(batch, gone))) > 1e-3  # at a depth of its own it would be another
         assert distance(absent, embed(wide, batch)) > 1e-3  # and it does matter
+
+
+def test_attention_reads_the_same_genes_whatever_is_absent(
+    make_batch: Batches, make_config: Configs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An absent gene gives its place to no other, so that embeddings differ by the gene alone."""
+    batch, built = make_batch(), build_encoder(make_config("latent", attended_genes=5), 300).double()
+    set_made_reference(built.readout.path)
+    torch.nn.init.normal_(built.readout.correction.weight)
+    score = built.readout.path.residuals(batch, None).residual.abs()
+    few = attended_genes(batch, score, None, 5)
+    assert few is not None
+    presence = torch.ones(1, batch.tokens, dtype=torch.float64)
+    presence[0, few.index[::2]] = 0.0
+    with torch.no_grad():
+        here = embed(built, batch, presence)[0]
+        present = presence[:, few.index]
+        linear = built.readout.path(batch, built.readout.path.residuals(batch, None), presence)
+        monkeypatch.setattr(built.readout.path, "forward", lambda *_: linear)
+        again = embed(built, few.of(batch), present)[0]
+    assert distance(here, again) < 1e-12
 
 
 def test_variants_are_what_each_gives_alone_whatever_the_batch(encoder: torch.nn.Module, make_batch: Batches) -> None:

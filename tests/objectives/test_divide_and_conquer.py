@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from cell_lm.config import EncoderConfig, ObjectivesConfig
-from cell_lm.data.loading.batch import CellBatch, concatenate
+from cell_lm.data.loading.batch import PER_CELL, CellBatch, concatenate
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn import counter as counter_module
 from cell_lm.nn import encoder as encoder_module
 from cell_lm.nn.attention import PerformerAttention
-from cell_lm.nn.counter import Counter
-from cell_lm.nn.layout import AttentionLayout, Segments
-from cell_lm.objectives import contrastive
+from cell_lm.nn.counter import Counter, mix
+from cell_lm.nn.layout import AttentionLayout, Segments, cell_of_gene
+from cell_lm.objectives import contrastive, reconstruction, thinning
 from cell_lm.objectives import divide_and_conquer as engine_module
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.objectives.masked import choose_hidden, choose_read
+from cell_lm.objectives.thinning import THIN_SITE
+from made_reference import dense_residuals, made_reference
 
 ATTENTIONS = ("full", "latent", "performer")
 SEED, STEP = 3, 5
@@ -35,7 +39,12 @@ Configs = Callable[..., EncoderConfig]
 def build(
     config: EncoderConfig, vocabulary: Vocabulary, dtype: torch.dtype = torch.float64, **objectives: Any
 ) -> CellLM:
-    model = CellLM(config, vocabulary, ObjectivesConfig.model_validate(objectives), seed=1).to(dtype)
+    """A model with a reference, in which every part has its share: halves of the counts of half of the genes."""
+    settings = {"contrastive": {"gene_fraction": 0.5}} | objectives
+    model = CellLM(config, vocabulary, ObjectivesConfig.model_validate(settings), seed=1)
+    if model.encoder.readout.path is not None:
+        model.set_reference(made_reference(len(vocabulary), config.reference_genes, config.width))
+    model.to(dtype)
     with torch.no_grad():
         for parameter in model.parameters():  # some start at zero, where much of what is tested would vanish
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
@@ -58,6 +67,43 @@ def divided(model: CellLM, batch: CellBatch, budget: int, **step: Any) -> tuple[
     return losses.total, gradients(model)
 
 
+def halves(batch: CellBatch) -> list[CellBatch]:
+    """Both halves of the counts, by the definition of thinning, a gene at a time in Python."""
+    keys = mix(Counter.of(SEED, STEP, batch.slots, 0).rows(cell_of_gene(batch), batch.genes) ^ THIN_SITE).tolist()
+    cell = np.repeat(np.arange(len(batch)), batch.lengths)
+    whole = np.rint(np.expm1(batch.values.numpy().astype(float)) * batch.depths.numpy()[cell] / PER_CELL).clip(1)
+    first = np.array([heads(key, int(n)) for key, n in zip(keys, whole, strict=True)], float)
+    found = []
+    for counts in (first, whole - first):
+        total = np.bincount(cell, counts, len(batch))
+        counts = np.where((total == 0)[cell], whole, counts)
+        part = batch.keep(torch.from_numpy(counts > 0))
+        left, owner = torch.from_numpy(counts[counts > 0]).float(), cell_of_gene(part)
+        depths = torch.zeros(len(batch)).index_add(0, owner, left)
+        values = torch.log1p(left * (PER_CELL / depths)[owner])
+        found.append(replace(part, values=values, bins=values.round().long().clamp(max=5), depths=depths))
+    return found
+
+
+def heads(key: int, tosses: int) -> int:
+    """How many of so many tosses of a coin are heads: the tosses are the low 63 bits of one hash after the other."""
+    if tosses > 252:
+        first, second = ((scramble(key ^ word) >> 11) & (2**53 - 1) for word in (1, 2))
+        radius = math.sqrt(-2 * math.log1p(-first / 2**53))
+        drawn = tosses / 2 + math.sqrt(tosses) / 2 * radius * math.cos(2 * math.pi * second / 2**53)
+        return min(max(round(drawn), 0), tosses)
+    bits = "".join(f"{scramble(key ^ word) % 2**63:063b}"[::-1] for word in (1, 2, 3, 4))
+    return bits[:tosses].count("1")
+
+
+def scramble(x: int) -> int:
+    """SplitMix64's output function, of whole numbers."""
+    x = (x + 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
+
+
 def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     """All cells and views in one graph, the losses by their definitions, gradients by autograd."""
     objectives = model.objectives
@@ -65,11 +111,13 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     model.redraw_features(SEED, STEP)
     share = objectives.contrastive.gene_fraction
     counters = [Counter.of(SEED, STEP, batch.slots, view) for view in range(2)]
-    both = concatenate([batch.keep(choose_read(batch, counter, share)) for counter in counters])
+    parts = halves(batch) if objectives.contrastive.thinning else [batch, batch]
+    parts = [part.keep(choose_read(part, each, share)) for part, each in zip(parts, counters, strict=True)]
+    both, other = concatenate(parts), concatenate(parts[::-1])
     cells = len(batch)
     view = torch.arange(2).repeat_interleave(cells)
     hidden = choose_hidden(both, Counter.of(SEED, STEP, both.slots, 0), objectives.masked.rate)
-    output = model(both, hidden=hidden, counter=Counter.of(SEED, STEP, both.slots, view))
+    output = model(both, hidden=hidden, counter=Counter.of(SEED, STEP, both.slots, view), reconstruct=True)
     masked = F.cross_entropy(output.expression, both.bins[hidden])
     known = both.malignancy >= 0
     malignancy = F.binary_cross_entropy_with_logits(
@@ -78,8 +126,13 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     logits = output.projection @ output.projection.T / objectives.contrastive.temperature
     logits = logits.masked_fill(torch.eye(2 * cells, dtype=torch.bool), -torch.inf)
     nce = F.cross_entropy(logits, torch.arange(2 * cells).roll(cells))
-    weights = objectives.masked.weight, objectives.discrimination.weight, objectives.contrastive.weight
-    loss = weights[0] * masked + weights[1] * malignancy + weights[2] * nce
+    reference = model.reference
+    assert reference is not None
+    target = torch.from_numpy(dense_residuals(other, model.encoder.readout.path.profile.numpy(), reference.genes))
+    predicted = output.residuals[:, : len(reference.genes)]
+    reconstruction = F.mse_loss(predicted, target.to(predicted))
+    loss = objectives.masked.weight * masked + objectives.discrimination.weight * malignancy
+    loss = loss + objectives.contrastive.weight * nce + objectives.reconstruction.weight * reconstruction
     loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach()), gradients(model)
 
@@ -109,6 +162,17 @@ def test_the_gradient_equals_the_end_to_end_one_for_any_chunking(
     assert error(gradient, expected) <= bound
 
 
+@pytest.mark.parametrize("changes", [{"thinning": False}, {"gene_fraction": 1.0}, {"weight": 0.0}])
+def test_with_other_views_too_the_gradient_equals_the_end_to_end_one(
+    changes: dict[str, object], make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    model, batch = build(make_config("latent"), vocabulary, contrastive={"gene_fraction": 0.5} | changes), make_batch()
+    loss, gradient = divided(model, batch, 100)
+    expected_loss, expected = end_to_end(model, batch)
+    assert loss == pytest.approx(expected_loss, rel=1e-11)
+    assert error(gradient, expected) <= 1e-12
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 @pytest.mark.parametrize("keep", [1, 2, 100])
 def test_keeping_graphs_of_the_first_pass_changes_no_gradient_and_saves_forward_passes(
@@ -136,12 +200,12 @@ def test_equal_chunking_gives_equal_bits(
     assert torch.equal(first[1], second[1])
 
 
-@pytest.mark.parametrize("off", ["masked", "discrimination", "contrastive"])
+@pytest.mark.parametrize("off", ["masked", "discrimination", "contrastive", "reconstruction"])
 def test_each_objective_can_be_off(off: str, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary) -> None:
     model, batch = build(make_config(), vocabulary, **{off: {"weight": 0.0}}), make_batch()
     engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
     losses = engine.step(batch, STEP)
-    values = {"masked": losses.masked, "discrimination": losses.discrimination, "contrastive": losses.contrastive}
+    values = {name: getattr(losses, name) for name in ("masked", "discrimination", "contrastive", "reconstruction")}
     assert math.isnan(values.pop(off))
     assert losses.total == pytest.approx(sum(values.values()))
     whole = gradients(model)
@@ -153,6 +217,7 @@ def test_weights_scale_and_accumulation_are_linear(
 ) -> None:
     batch, config = make_batch(), make_config()
     weights = {"masked": {"weight": 0.7}, "discrimination": {"weight": 0.2}, "contrastive": {"weight": 1.3}}
+    weights["reconstruction"] = {"weight": 0.4}
     model = build(config, vocabulary, **weights)
     once = divided(model, batch, 200)[1]
     assert error(once, end_to_end(model, batch)[1]) <= 1e-12
@@ -172,14 +237,12 @@ def test_cells_of_unknown_malignancy_do_not_count(
     make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
     model, batch = build(make_config(), vocabulary), make_batch()
-    unknown = CellBatch(
-        batch.genes, batch.bins, batch.values, batch.offsets, torch.full_like(batch.malignancy, -1), batch.slots
-    )
+    unknown = replace(batch, malignancy=torch.full_like(batch.malignancy, -1))
     engine = DivideAndConquer(model, model.objectives, seed=SEED, token_budget=100)
     losses = engine.step(unknown, STEP)
     assert losses.labelled_cells == 0
     assert losses.discrimination != losses.discrimination
-    assert losses.total == pytest.approx(losses.masked + losses.contrastive)
+    assert losses.total == pytest.approx(losses.masked + losses.contrastive + losses.reconstruction)
     assert all(p.grad is None or not p.grad.any() for p in model.malignancy_head.parameters())
 
 
@@ -203,7 +266,8 @@ def test_evaluation_gives_the_losses_of_the_step_and_no_gradient(
     losses = engine.evaluate(batch, STEP)
     assert all(p.grad is None for p in model.parameters())
     stepped = engine.step(batch, STEP)
-    for name in ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "masked_genes"):
+    names = ("total", "masked", "discrimination", "contrastive", "reconstruction", "masked_accuracy", "masked_genes")
+    for name in names:
         assert getattr(losses, name) == pytest.approx(getattr(stepped, name), rel=1e-12)
 
 
@@ -434,9 +498,66 @@ def gradients_of_other_chunks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
     yield
 
 
+@contextmanager
+def counts_divided_anew_in_the_replay(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole, calls = engine_module.divide_counts, [0]
+
+    def divided_anew(batch: CellBatch, counter: Counter) -> Tensor:
+        calls[0] += 1
+        return whole(batch, Counter(counter.cells ^ calls[0]))
+
+    monkeypatch.setattr(engine_module, "divide_counts", divided_anew)
+    yield
+
+
+@contextmanager
+def the_target_of_the_own_view(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = engine_module.reconstruction_loss
+
+    def of_own(predicted: Tensor, residuals: Tensor, used: Tensor) -> Tensor:
+        return whole(predicted, residuals.roll(len(residuals) // 2, 0), used)
+
+    monkeypatch.setattr(engine_module, "reconstruction_loss", of_own)
+    yield
+
+
+@contextmanager
+def both_views_the_same_half(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = engine_module.divide_counts
+
+    def one_half(batch: CellBatch, counter: Counter) -> Tensor:
+        return whole(batch, counter)[:1].expand(2, -1)
+
+    monkeypatch.setattr(engine_module, "divide_counts", one_half)
+    yield
+
+
+@contextmanager
+def halves_at_the_depth_of_the_cell(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = engine_module.with_counts
+
+    def too_deep(batch: CellBatch, counts: Tensor, bins: int) -> CellBatch:
+        return replace(whole(batch, counts, bins), depths=batch.depths)
+
+    monkeypatch.setattr(engine_module, "with_counts", too_deep)
+    yield
+
+
+@contextmanager
+def rows_without_a_gene_in_the_error(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    whole = engine_module.reconstruction_loss
+    monkeypatch.setattr(engine_module, "reconstruction_loss", lambda x, y, used: whole(x, y, torch.ones_like(used)))
+    yield
+
+
 @pytest.mark.parametrize(
     ("mutant", "attention"),
     [
+        (counts_divided_anew_in_the_replay, "latent"),
+        (the_target_of_the_own_view, "latent"),
+        (both_views_the_same_half, "latent"),
+        (halves_at_the_depth_of_the_cell, "latent"),
+        (rows_without_a_gene_in_the_error, "latent"),
         (dropout_that_draws, "full"),
         (negatives_of_the_chunk_only, "full"),
         (losses_normalised_by_the_chunk, "full"),
@@ -465,3 +586,6 @@ def test_a_mutant_of_the_counter_changes_the_counter() -> None:
     """Guards the guard: the mutants patch names that the encoder really uses."""
     assert encoder_module.dropout is counter_module.dropout
     assert engine_module.info_nce is contrastive.info_nce
+    assert engine_module.divide_counts is thinning.divide_counts
+    assert engine_module.with_counts is thinning.with_counts
+    assert engine_module.reconstruction_loss is reconstruction.reconstruction_loss

@@ -136,7 +136,7 @@ def test_nothing_is_said_about_states_that_nobody_asked_for() -> None:
 
 
 def test_discrimination_alone_without_labels_is_refused() -> None:
-    only = {"masked": {"weight": 0.0}, "contrastive": {"weight": 0.0}}
+    only = {name: {"weight": 0.0} for name in ("masked", "contrastive", "reconstruction")}
     with pytest.raises(ConfigError, match="the only objective"):
         Batches([toy_cells(malignancy="one")], toy_config(objectives=only), ranks())
 

@@ -112,7 +112,7 @@ def test_a_file_that_is_not_there_stops_a_run_before_anything_is_written(tmp_pat
 def test_a_setting_that_a_run_was_begun_without_changes_no_hash_at_its_default_and_the_run_goes_on(
     tmp_path: Path,
 ) -> None:
-    settings = {"gene_vectors": "coexpression"}
+    settings = {"gene_vectors": "components"}
     frozen = toy_config(**settings, freeze_gene_vectors=True)
     assert KIND.hash(toy_config(**settings)) == KIND.hash(toy_config()) != KIND.hash(frozen)
     run(tmp_path / "run", stop=after(6), **settings)

@@ -12,16 +12,16 @@ from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import ConfigError, ModelError
 from cell_lm.genes import GeneVectors
 from cell_lm.genes import vectors as packaged
+from cell_lm.genes.coexpression import coexpression_vectors
+from cell_lm.genes.reference import compute_reference, gene_loadings
 from cell_lm.genes.vocabulary import Vocabulary
-from cell_lm.model import CellLM
 from cell_lm.pretraining.start import (
     SPREAD,
     describe_vectors,
     fresh_model,
     join_vectors,
     read_vectors,
-    start_from_coexpression,
-    start_gene_vectors,
+    start_model,
 )
 
 Batches = Callable[..., CellBatch]
@@ -47,26 +47,66 @@ def started(config: PretrainConfig, vocabulary: Vocabulary, batch: CellBatch) ->
     model = fresh_model(config, vocabulary)
     table = model.encoder.embedding.genes.weight
     before = table.detach().numpy().copy()
-    said = start_gene_vectors(model, config, read_vectors(config, vocabulary), lambda _: batch)
+    said = start_model(model, config, read_vectors(config, vocabulary), lambda _: batch)
     return before, table.detach().numpy(), said
 
 
 def test_expressed_genes_get_coexpression_vectors_and_the_others_keep_theirs(
     make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
 ) -> None:
-    model, batch = CellLM(make_config(), vocabulary), make_batch(cells=60)
-    table = model.encoder.embedding.genes.weight
-    before = table.detach().clone()
-    changed = start_from_coexpression(model, batch, seed=0)
-    expressed = torch.unique(batch.genes)
-    assert changed == len(expressed)
-    assert torch.equal(torch.nonzero((table != before).any(1)).squeeze(1), expressed)
-    assert np.isclose(float(table[expressed].detach().std()), SPREAD, rtol=0.05)
-    again = CellLM(make_config(), vocabulary)
-    start_from_coexpression(again, batch, seed=0)
-    assert torch.equal(again.encoder.embedding.genes.weight, table)
-    whole = started(run_config(make_config(), "coexpression"), vocabulary, batch)[1]
-    assert np.array_equal(whole, table.detach().numpy())
+    batch, config = make_batch(cells=60), run_config(make_config(), "coexpression")
+    before, after, _ = started(config, vocabulary, batch)
+    expressed = np.unique(batch.genes)
+    assert np.array_equal(np.flatnonzero((after != before).any(axis=1)), expressed)
+    assert np.isclose(after[expressed].std(), SPREAD, rtol=0.05)
+    assert np.array_equal(started(config, vocabulary, batch)[1], after)
+    vectors, known = coexpression_vectors(batch.expression(len(vocabulary)), make_config().gene_width, seed=0)
+    assert np.array_equal(np.flatnonzero(known), expressed)
+    assert np.allclose(after[expressed], SPREAD * vectors[expressed], atol=1e-7)
+
+
+@pytest.mark.parametrize("linear_path", [True, False])
+def test_expressed_genes_get_the_loadings_of_the_components_and_the_model_their_reference(
+    linear_path: bool, make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    batch = make_batch(cells=60)
+    encoder = make_config(linear_path=linear_path, gene_width=48)  # wider than the components: the rest is 0
+    config = run_config(encoder, "components")
+    model = fresh_model(config, vocabulary)
+    before = model.encoder.embedding.genes.weight.detach().numpy().copy()
+    said = start_model(model, config, None, lambda _: batch)
+    after = model.encoder.embedding.genes.weight.detach().numpy()
+    counts = batch.counts(len(vocabulary))
+    expected = compute_reference(counts, encoder.reference_genes, encoder.width, seed=config.training.seed)
+    loadings = gene_loadings(counts, expected)
+    known = loadings.any(axis=1)
+    assert set(np.flatnonzero(known)) <= set(np.unique(batch.genes))
+    assert known.sum() > 100
+    assert np.allclose(after[known, :32] / SPREAD, loadings[known] / loadings[known].std(), rtol=1e-3, atol=1e-5)
+    assert not after[known, 32:].any()
+    assert np.array_equal(after[~known], before[~known])
+    assert f"{known.sum():,} of {len(vocabulary):,}" in said
+    assert "components" in said
+    found = model.reference
+    assert (found is not None) == linear_path
+    if found is not None:
+        for name in ("genes", "components", "centre", "spread", "profile"):
+            assert np.array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_a_fresh_head_is_the_best_linear_reconstruction_from_cls(
+    make_batch: Batches, make_config: Configs, vocabulary: Vocabulary
+) -> None:
+    """At the start residuals are predicted as what the components keep of them."""
+    batch, config = make_batch(cells=60), run_config(make_config(), "components")
+    model = fresh_model(config, vocabulary).eval()
+    start_model(model, config, None, lambda _: batch)
+    with torch.no_grad():
+        hidden = torch.zeros(batch.tokens, dtype=torch.bool)
+        predicted = model(batch, hidden=hidden, counter=None, reconstruct=True).residuals
+    path = model.encoder.readout.path
+    dense, loadings = path.dense(batch), path.components
+    assert torch.allclose(predicted, dense @ loadings @ loadings.T, atol=1e-3)
 
 
 @pytest.mark.parametrize("width", [8, 24, 40])
@@ -119,7 +159,7 @@ def test_without_the_packaged_file_the_error_names_the_command(
 @pytest.mark.parametrize(
     ("what", "found"),
     [
-        ("netwrok", r"'netwrok' is none of network, .*Did you mean network"),
+        ("netwrok", r"'netwrok' is none of components, network, .*Did you mean network"),
         ("a/file", "Name a file that cell-lm genes"),
     ],
 )
@@ -131,14 +171,14 @@ def test_what_is_neither_a_word_nor_a_file_is_refused(
 
 
 def test_random_changes_nothing_and_needs_no_cells(make_config: Configs, vocabulary: Vocabulary) -> None:
-    config = run_config(make_config(), "random", freeze=True)
+    config = run_config(make_config(linear_path=False), "random", freeze=True)
     model = fresh_model(config, vocabulary)
     before = model.encoder.embedding.genes.weight.detach().clone()
 
     def no_cells(_: int) -> CellBatch:
         raise AssertionError
 
-    said = start_gene_vectors(model, config, read_vectors(config, vocabulary), no_cells)
+    said = start_model(model, config, read_vectors(config, vocabulary), no_cells)
     assert torch.equal(model.encoder.embedding.genes.weight, before)
     assert said == f"gene vectors: all {len(vocabulary):,} start at random; all are frozen"
     assert describe_vectors(config) is None

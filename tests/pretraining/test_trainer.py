@@ -133,4 +133,5 @@ def test_bfloat16_runs_the_encoder_in_half_precision_and_keeps_the_weights_in_fu
     half, full = (rows(tmp_path / name, "valid")[-1]["total"] for name in ("half", "full"))
     assert half != full
     assert half == pytest.approx(full, rel=0.1)
-    assert {x.dtype.name for x in tensors(tmp_path / "half", 12).values()} == {"float32"}
+    saved = tensors(tmp_path / "half", 12)
+    assert {x.dtype.name for name, x in saved.items() if not name.endswith("readout.path.genes")} == {"float32"}

@@ -17,9 +17,11 @@ from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.errors import GeneError, InputError, ModelError
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
+from cell_lm.nn import linear_path
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.attribution import METHODS, Attributions, Method, attribute
 from cell_lm.tasks.attribution.explained import pieces
+from typed_cells import with_reference
 
 Explain = Callable[..., Attributions]
 
@@ -27,9 +29,9 @@ Explain = Callable[..., Attributions]
 def classifier_of(attention: str, reference: CellData) -> CellTypeClassifier:
     shape = {"width": 32, "layers": 2, "heads": 2, "head_width": 16, "feedforward": 64, "gene_width": 32}
     config = EncoderConfig.model_validate(
-        shape | {"attention": attention, "latents": 8, "features": 32, "max_genes": 60}
+        shape | {"attention": attention, "latents": 8, "features": 32, "max_genes": 60, "reference_genes": 300}
     )
-    model = CellLM(config, Vocabulary.human()).eval()
+    model = with_reference(CellLM(config, Vocabulary.human()))
     return CellTypeClassifier(model).fit(reference, "cell_type")
 
 
@@ -99,10 +101,12 @@ def kept_short(cells: CellData, genes: int) -> CellData:
 def score_without(
     classifier: CellTypeClassifier, cell: CellData, genes: NDArray[np.int64], target: NDArray[np.int64]
 ) -> float:
-    """The score of a cell from those genes' tokens alone, by the ordinary forward pass and the head."""
+    """The score of a cell from those genes' tokens alone, at its own depth, by forward pass and head."""
     config = classifier.model.config
     batch = Tokeniser(config.bins, config.max_genes)(cell, np.arange(1))
-    with torch.no_grad():
+    with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+        depths = classifier.model.encoder.readout.path.residuals(batch, None).depths
+        patch.setattr(linear_path, "_sum_by_cell", lambda *_: depths)
         kept = batch.keep(torch.from_numpy(np.isin(batch.genes.numpy(), genes)))
         cls = classifier.model.encoder(kept, hidden=None, counter=None, only_cls=True).cls.numpy()
     log = np.log(classifier.head_.probabilities(cls))[0]

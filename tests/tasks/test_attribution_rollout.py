@@ -28,7 +28,7 @@ def sharp_model(attention: str, reads: int = 1) -> CellLM:
     """An encoder of two layers that attends unevenly, and of whose branches none is silent."""
     shape = {"width": WIDTH, "layers": 2, "heads": HEADS, "head_width": HEAD_WIDTH, "feedforward": 64, "gene_width": 32}
     config = EncoderConfig.model_validate(
-        shape | {"attention": attention, "latents": 4, "cross_attentions": reads, "max_genes": 40}
+        shape | {"attention": attention, "latents": 4, "cross_attentions": reads, "max_genes": 40, "linear_path": False}
     )
     model = CellLM(config, Vocabulary.human()).eval()
     generator = torch.Generator().manual_seed(5)

@@ -20,12 +20,14 @@ from cell_lm.prepare import PrepareSettings, prepare, read_columns
 from cell_lm.tasks import (
     CellTypeClassifier,
     Classifier,
+    ColumnEstimator,
     Estimator,
     GeneLogisticBaseline,
     NotFittedError,
     PCALogisticBaseline,
 )
-from cell_lm.tasks.estimator import Fitted, Progress, Target, checked
+from cell_lm.tasks.column_estimator import Target
+from cell_lm.tasks.estimator import Fitted, Progress, checked
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +180,7 @@ def test_precision_is_used_saved_and_loaded(model, reference_cells, query_cells,
     assert "device" not in json.loads((tmp_path / "ann" / "estimator.json").read_text())["params"]
 
 
-class MeanRegressor(Estimator):
+class MeanRegressor(ColumnEstimator):
     """Learns a number a cell, and predicts its mean: what a task of another kind has to write."""
 
     mean_: float

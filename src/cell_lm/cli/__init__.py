@@ -22,7 +22,21 @@ from typing import Annotated
 import typer
 
 from cell_lm._version import __version__
-from cell_lm.cli import annotate, check, demo, download, embed, genes, inspect, prepare, pretrain, report
+from cell_lm.cli import (
+    adapt,
+    annotate,
+    check,
+    demo,
+    download,
+    embed,
+    genes,
+    inspect,
+    prepare,
+    pretrain,
+    report,
+    response,
+    sensitivity,
+)
 from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
@@ -44,10 +58,14 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm inspect store                          [dim]# what is in it[/dim]
   cell-lm pretrain a.h5ad b.h5ad --out run       [dim]# a model of your own cells[/dim]
   cell-lm genes similar CD3D                     [dim]# nearest gene vectors[/dim]
-  cell-lm embed my.h5ad --model run              [dim]# adds obsm X_cell_lm[/dim]
+  cell-lm adapt my.h5ad --model small --out mine [dim]# a ready model, fit to your cells[/dim]
+  cell-lm embed my.h5ad --model mine             [dim]# adds obsm X_cell_lm[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv
+  cell-lm sensitivity fit my.h5ad --label response --out sens      [dim]# some cells labelled[/dim]
+  cell-lm response fit lines.h5ad --responses gdsc2.csv --expression rma --out gdsc2
+  cell-lm response predict my.h5ad --model gdsc2 [dim]# drugs for each line, with intervals[/dim]
 
 [dim]Results go to standard output; notes and progress to standard error.
 See cell-lm VERB --help for the options of a verb.[/dim]"""
@@ -84,7 +102,8 @@ def build_app() -> typer.Typer:
         rich_markup_mode="rich",
     )
     app.callback()(_root)
-    for verb in (demo, download, check, prepare, inspect, genes, pretrain, embed, annotate, report):
+    before = (demo, download, check, prepare, inspect, genes, pretrain, adapt, embed, annotate)
+    for verb in (*before, sensitivity, response, report):
         verb.register(app)
     return app
 

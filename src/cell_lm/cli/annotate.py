@@ -56,7 +56,6 @@ def fit(
     label: Annotated[
         str, typer.Option(metavar="COLUMN", help="Column of obs that holds the cell types.", show_default=False)
     ],
-    model: Model,
     out: Annotated[
         Path,
         typer.Option(
@@ -67,6 +66,7 @@ def fit(
             rich_help_panel=WRITING,
         ),
     ],
+    model: Model = "small",
     groups: Annotated[
         str | None,
         typer.Option(

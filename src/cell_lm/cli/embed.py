@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 def embed(
     context: typer.Context,
     cells: CellsOrStore,
-    model: Model,
+    model: Model = "small",
     out: Annotated[
         Path | None,
         typer.Option(

@@ -88,7 +88,7 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="FOLDER",
-        help="Run folder of cell-lm pretrain, a model folder, or the name of a repository on the Hugging Face hub.",
-        show_default=False,
+        help="Packaged model (small), run folder of cell-lm pretrain, model folder, or repository on the Hugging Face "
+        "hub.",
     ),
 ]

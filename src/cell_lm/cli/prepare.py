@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -15,6 +15,7 @@ from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
     from cell_lm.data.read_options import ReadOptions
+    from cell_lm.data.scale.logarithms import Expression
     from cell_lm.data.store import Manifest
     from cell_lm.data.store.manifest import SourceRecord
 
@@ -128,7 +129,7 @@ def prepare(
     says = messages(context)
     settings = PrepareSettings(
         layer=read.layer,
-        scale=read.scale,
+        scale=cast("Expression", read.scale),  # the option of this verb has no z-scores
         gene_column=read.gene_column,
         min_overlap=read.min_overlap,
         min_genes=read.min_genes,

@@ -36,8 +36,9 @@ class CellData:
         Name of the file, for messages and reports.
     X : csr_matrix
         float32 [cells, vocabulary], canonical: sorted, no duplicates, no stored zeros, no empty row. Counts; or, for
-        ``log1p`` input, the inverse of the logarithm, which is proportional to the counts within each cell.
-    scale : {"counts", "log1p"}
+        ``log1p`` input, the inverse of the logarithm, which is proportional to the counts within each cell. For
+        ``scaled`` input the z-scores, which may be negative.
+    scale : {"counts", "log1p", "log2", "log10", "linear", "scaled"}
         Scale of the input.
     obs : DataFrame
         The user's ``obs``, unchanged, one row per cell.

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cell_lm.data.scale.logarithms import Z_SCORED
+from cell_lm.errors import CountsError
 from cell_lm.genes import Vocabulary
 
 
@@ -101,6 +103,18 @@ Dataset: TypeAlias = Cells | CellsInFile | Sharded
 def in_file(part: Part) -> TypeGuard[CellsInFile]:
     """Return whether the cells are read on demand."""
     return hasattr(part, "read")
+
+
+def z_scored(dataset: object) -> bool:
+    """Return whether the values of a dataset are z-scores rather than counts."""
+    return getattr(dataset, "scale", "counts") == Z_SCORED
+
+
+def refuse_z_scores(dataset: object, *, where: str) -> None:
+    """Raise :class:`~cell_lm.errors.CountsError` for cells that only drug sensitivity can read."""
+    if z_scored(dataset):
+        fix = "Give raw counts, or a logarithm of them; z-scores are read by drug sensitivity alone"
+        raise CountsError("it was read as z-scores, from which no expression comes back", where=where, fix=fix)
 
 
 def parts_of(dataset: Dataset) -> Sequence[Part]:

@@ -27,7 +27,8 @@ class ReadOptions:
     scale: Scale = "counts"
     """What the matrix holds: ``"counts"``; ``"log1p"`` (natural), ``"log2"`` or ``"log10"`` of 1 + counts scaled per
     cell to any total; ``"linear"`` for what was scaled, estimated or corrected, and not logged. All give the same
-    tokens for the same cells, where their counts come back."""
+    tokens for the same cells, where their counts come back. ``"scaled"`` is z-scored by gene, for drug sensitivity
+    only: no expression of a cell comes back from it."""
     gene_column: str | None = None
     """Column of ``var`` with gene symbols or Ensembl ids; None: ``var_names``."""
     min_overlap: int | None = None
@@ -81,7 +82,8 @@ class ReadKeywords(TypedDict, total=False):
     layer: str | None
     """Which matrix: ``X`` (None), the name of a layer, or ``"raw"``."""
     scale: Scale
-    """What the matrix holds: ``"counts"``, ``"log1p"``, ``"log2"``, ``"log10"`` or ``"linear"``."""
+    """What the matrix holds: ``"counts"``, ``"log1p"``, ``"log2"``, ``"log10"`` or ``"linear"``; ``"scaled"`` (z-scored
+    by gene) for drug sensitivity only."""
     gene_column: str | None
     """Column of ``var`` with gene symbols or Ensembl ids; None: ``var_names``."""
     min_overlap: int | None

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from cell_lm.data.backed import BackedCells, ReadCells
 from cell_lm.data.cells import CellData
+from cell_lm.data.protocol import z_scored
 from cell_lm.data.store import Shard, Store
 from cell_lm.genes import Vocabulary
 
@@ -60,6 +61,11 @@ class CellView:
     def vocabulary(self) -> Vocabulary:
         """Vocabulary of the genes."""
         return self.dataset.vocabulary
+
+    @property
+    def z_scored(self) -> bool:
+        """Whether the values are z-scores of each gene over the cells rather than counts."""
+        return z_scored(self.dataset)
 
     @property
     def genes(self) -> NDArray[np.int64]:

@@ -16,12 +16,14 @@ import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from cell_lm.config import PretrainConfig
+from cell_lm.config import AdaptConfig, PretrainConfig
 from cell_lm.data.cells import CellData
 from cell_lm.evaluation.saved_splits import Splits, cells_hash
 from cell_lm.evaluation.splits import Split, leave_one_group_out, refuse_leakage
 from cell_lm.model import CellLM
+from cell_lm.model_folder import packaged_models
 from cell_lm.pretraining import RunResult, pretrain
+from cell_lm.pretraining.adapt import adapt
 from cell_lm.pretraining.run import initial_model
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.baselines import (
@@ -37,7 +39,7 @@ LABEL, DONOR, DATASET = "cell_type", "donor", "dataset"
 MARK = ".cell-lm-demo"
 """An empty file that marks the folder of a demo."""
 METHOD = "cell-lm: frozen encoder, linear head"
-UNTRAINED = "the same encoder before pretraining"
+UNTRAINED = "the same encoder before these steps"
 FEW = 20
 """A type with fewer training cells in a fold is listed as rare."""
 
@@ -111,18 +113,30 @@ def run_fold(
         mark.touch()
         return False
 
-    run = pretrain(seen, config, out, stop=after_step)
+    start = start_of(seen, config)
+    config = config.model_copy(update={"encoder": start.config})
+    run = pretrain(seen, config, out, initial=start, stop=after_step)
     if run.interrupted:
         raise KeyboardInterrupt
     seed = config.training.seed
     ours = CellTypeClassifier(CellLM.from_pretrained(out), seed=seed)
     predicted = {}
-    for name, method in _methods(ours, initial_model(seen, config), seed):
+    for name, method in _methods(ours, start, seed):
         probabilities = method.fit(cells[split.train], LABEL, groups=DONOR).predict_proba(cells[split.test])
         predicted[name] = method.classes_[probabilities.to_numpy().argmax(axis=1)]
         if method is ours:
             confidence = probabilities.to_numpy().max(axis=1)
     return Fold(split, run, ours, predicted, confidence)
+
+
+def start_of(cells: Sequence[CellData], config: PretrainConfig) -> CellLM:
+    """Return the model that a fold begins from: the packaged one of the preset, its linear path adapted to the cells.
+
+    A preset without a packaged model begins from the components of the cells alone.
+    """
+    if config.preset not in packaged_models():
+        return initial_model(cells, config)
+    return adapt(CellLM.from_pretrained(config.preset), cells, AdaptConfig(seed=config.training.seed))
 
 
 def _methods(ours: CellTypeClassifier, untrained: CellLM, seed: int) -> Iterator[tuple[str, Classifier]]:

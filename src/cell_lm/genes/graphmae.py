@@ -67,7 +67,7 @@ class GraphMAE(nn.Module):
     def __init__(self, inputs: int, config: GraphMAEConfig) -> None:
         super().__init__()
         self.config = config
-        with _quietly():
+        with quietly():
             self.mask = nn.Parameter(torch.zeros(inputs))
             self.describe = nn.Linear(inputs, config.hidden)
             nn.init.orthogonal_(self.describe.weight)
@@ -149,7 +149,7 @@ def _drop(nodes: Tensor, rate: float, generator: torch.Generator | None) -> Tens
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Suppress the warnings of torch while torch_geometric is imported."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

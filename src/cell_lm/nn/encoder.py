@@ -1,15 +1,18 @@
 """The encoder: from packed cells to one CLS vector per cell, and the states of the genes with hidden expression.
 
 No positions (the genes of a cell are a set) and no operation across cells, so a cell's embedding does not depend on its
-batch. There are two kinds: in :class:`TokenEncoder` all genes attend to each other (exactly, or by random features); in
-:class:`LatentEncoder` a few latents attend to the genes and to each other, and hidden genes to the latents.
+batch. There are two kinds of transformer: in :class:`TokenEncoder` all genes attend to each other (exactly, or by
+random features); in :class:`LatentEncoder` a few latents attend to the genes and to each other, and hidden genes to the
+latents. CLS is the sum of the linear path (:mod:`cell_lm.nn.linear_path`) and a correction that the transformer
+computes, 0 before the first step.
 
 Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M hidden genes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -19,11 +22,13 @@ from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data.loading.batch import CellBatch, concatenate, to_device
+from cell_lm.nn.attended import attended_genes
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding
 from cell_lm.nn.layout import AttentionLayout, HiddenGenes, Segments, cell_of_gene
 from cell_lm.nn.linear import Linear
+from cell_lm.nn.linear_path import LinearPath
 from cell_lm.nn.presence import Presence
 
 SITES_PER_LAYER = 8
@@ -94,11 +99,13 @@ class FeedForward(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, with pre-norm residual connections and dropout on both branches."""
 
-    def __init__(self, config: EncoderConfig, attention: Projections, site: int) -> None:
+    def __init__(
+        self, config: EncoderConfig, attention: Projections, site: int, *, feedforward: int | None = None
+    ) -> None:
         super().__init__()
         self.norm_attention, self.norm_forward = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
         self.attention = attention
-        self.forward_block = FeedForward(config.width, config.feedforward)
+        self.forward_block = FeedForward(config.width, feedforward or config.feedforward)
         self.site, self.rate = site, config.dropout
 
     def add(self, x: Tensor, branch: Tensor, keys: Tensor | None, site: int) -> Tensor:
@@ -108,13 +115,117 @@ class Layer(nn.Module):
     def start_at_zero(self, *, attention: bool) -> Self:
         """Initialise the branches to add nothing: the last linear layer of each is zero."""
         for linear in [self.forward_block.out, *([self.attention.out] if attention else [])]:
-            nn.init.zeros_(linear.weight)
-            nn.init.zeros_(linear.bias)
+            _start_at_zero(linear)
         return self
 
     def feed_forward(self, x: Tensor, keys: Tensor | None) -> Tensor:
         """Add the feed-forward branch."""
         return self.add(x, self.forward_block(self.norm_forward(x)), keys, 1)
+
+
+def _start_at_zero(linear: nn.Linear) -> None:
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What the transformer reads: some genes of each cell, their hidden ones and presences, and the linear part of CLS.
+
+    Attributes
+    ----------
+    batch : CellBatch
+        The genes that attention reads.
+    masked : HiddenGenes | None
+        The hidden genes among them: all hidden genes of the cells.
+    presence : Tensor | None
+        [V, T'] of these genes.
+    linear : Tensor | None
+        [C, width], or [V, C, width] with presences: the linear path; None without one.
+    """
+
+    batch: CellBatch
+    masked: HiddenGenes | None
+    presence: Tensor | None
+    linear: Tensor | None
+
+
+class Readout(nn.Module):
+    """CLS from its state in the transformer and the linear path, and the choice of the genes that attention reads.
+
+    With a linear path, CLS = y + FeedForward(y), where y is the linear path plus a linear function of the normalised
+    state; both terms beside the linear path are 0 at the start. Without one, CLS is the normalised state.
+    """
+
+    def __init__(self, config: EncoderConfig, genes: int) -> None:
+        super().__init__()
+        self.most, self._refines = config.attended_genes, True
+        self.path = LinearPath(genes, config.reference_genes, config.width) if config.linear_path else None
+        if self.path is not None:
+            self.to_state = Linear(config.width, config.width)
+            self.correction = Linear(config.width, config.width)
+            self.norm = nn.LayerNorm(config.width)
+            self.refinement = FeedForward(config.width, config.feedforward)
+            _start_at_zero(self.correction)
+            _start_at_zero(self.refinement.out)
+
+    def read(self, batch: CellBatch, hidden: Tensor | None, presence: Tensor | None) -> _Input:
+        """Compute the linear path, and choose the genes that attention reads."""
+        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
+        linear, score = None, batch.values if masked is None else batch.values.masked_fill(masked.mask, 0.0)
+        if self.path is not None:
+            found = self.path.residuals(batch, None if masked is None else masked.mask)
+            linear, score = self.path(batch, found, presence), found.residual.abs()
+        chosen = attended_genes(batch, score, masked, self.most)
+        if chosen is None:
+            return _Input(batch, masked, presence, linear)
+        if presence is not None:
+            presence = presence.index_select(1, chosen.index)
+        return _Input(chosen.of(batch), None if masked is None else masked.among(chosen.index), presence, linear)
+
+    def without_transformer(self, batch: CellBatch, hidden: Tensor | None, presence: Tensor | None) -> Tensor:
+        """Return CLS from the linear path alone, [C, width], or [V, C, width] with presences."""
+        assert self.path is not None
+        hidden = None if hidden is None else hidden.to(batch.genes.device)
+        return self.refine(self.path(batch, self.path.residuals(batch, hidden), presence))
+
+    def state(self, linear: Tensor) -> Tensor:
+        """Return what the linear path adds to the state of CLS before the first layer, [..., width]."""
+        added: Tensor = self.to_state(linear)
+        return added
+
+    def forward(self, normalised: Tensor, linear: Tensor | None) -> Tensor:
+        """Return CLS from its normalised state, [..., width]."""
+        if linear is None or self.path is None or self.path.is_empty:
+            return normalised
+        y = linear + self.correction(normalised)
+        return self.refine(y) if self._refines else y
+
+    @property
+    def corrects(self) -> bool:
+        """Whether the transformer has any part in CLS."""
+        return (
+            self.path is None or self.path.is_empty or bool(self.correction.weight.any() or self.correction.bias.any())
+        )
+
+    @property
+    def is_all_of_cls(self) -> bool:
+        """Whether CLS needs no transformer: it has no part in CLS yet, and no gradient is asked; waits for a GPU."""
+        return not torch.is_grad_enabled() and self._refines and not self.corrects
+
+    @contextmanager
+    def unrefined(self) -> Iterator[None]:
+        """Leave out :meth:`refine` inside this context."""
+        self._refines = False
+        try:
+            yield
+        finally:
+            self._refines = True
+
+    def refine(self, y: Tensor) -> Tensor:
+        """Add the feed-forward block, which adaptation trains; [..., width]."""
+        refined: Tensor = y + self.refinement(self.norm(y))
+        return refined
 
 
 class TokenLayer(Layer):
@@ -149,6 +260,7 @@ class TokenEncoder(nn.Module):
             TokenLayer(config, self._attention(config), 1 + SITES_PER_LAYER * i) for i in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
+        self.readout = Readout(config, genes)
         self.genes, self.rate = genes, config.dropout
 
     @staticmethod
@@ -180,15 +292,22 @@ class TokenEncoder(nn.Module):
         presence: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
+        if only_cls and counter is None and self.readout.is_all_of_cls:
+            return Encoded(self.readout.without_transformer(batch, hidden, presence), None)
+        read = self.readout.read(batch, hidden, presence)
+        batch, masked, presence = read.batch, read.masked, read.presence
+        linear = None if read.linear is None else read.linear.flatten(0, -2)
         variants = None if presence is None else len(presence)
         if presence is not None:
             batch = concatenate([batch] * len(presence))
         cells, device = len(batch), batch.genes.device
         order, cell = self._order(batch), cell_of_gene(batch)
         weights = None if presence is None else Presence.of(presence.reshape(1, -1), batch.offsets).with_cls(order)
-        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
         embedded = self.embedding(batch, None if masked is None else masked.mask)
-        x = torch.cat([embedded, self.cls.expand(cells, -1)]).index_select(0, order)
+        cls_state = self.cls.expand(cells, -1)
+        if linear is not None:
+            cls_state = cls_state + self.readout.state(linear)
+        x = torch.cat([embedded, cls_state]).index_select(0, order)
         keys = self._keys(batch, counter, cell, order)
         x = dropout(x, keys, 0, self.rate)
         first = to_device(batch.offsets[:-1] + np.arange(cells), device)
@@ -198,18 +317,20 @@ class TokenEncoder(nn.Module):
             x = layer(x, keys, layout, None, weights)
         if only_cls or masked is None:
             from_cls = AttentionLayout(Segments.equal(cells, 1, device), rows)
-            cls = self.norm(self.layers[-1](x, keys, from_cls, first, weights))
+            cls = self.readout(self.norm(self.layers[-1](x, keys, from_cls, first, weights)), linear)
             return Encoded(cls if variants is None else cls.unflatten(0, (variants, -1)), None)
         x = self.layers[-1](x, keys, layout, None, weights)
         row_of_gene = masked.index + cell.index_select(0, masked.index) + 1
-        return Encoded(self.norm(x.index_select(0, first)), self.norm(x.index_select(0, row_of_gene)))
+        cls = self.readout(self.norm(x.index_select(0, first)), linear)
+        return Encoded(cls, self.norm(x.index_select(0, row_of_gene)))
 
 
 class CrossAttentionLayer(Layer):
     """Rows of one kind attend to rows of another kind of the same cell."""
 
-    def __init__(self, config: EncoderConfig, site: int) -> None:
-        super().__init__(config, FullAttention(config.width, config.heads, config.head_width), site)
+    def __init__(self, config: EncoderConfig, site: int, *, feedforward: int | None = None) -> None:
+        attention = FullAttention(config.width, config.heads, config.head_width)
+        super().__init__(config, attention, site, feedforward=feedforward)
         self.norm_context = nn.LayerNorm(config.width)
 
     def forward(
@@ -256,8 +377,9 @@ class LatentEncoder(nn.Module):
             LatentLayer(config, LatentAttention(*shape), next(sites)).start_at_zero(attention=True)
             for _ in range(config.layers)
         )
-        self.decoder = CrossAttentionLayer(config, next(sites)).start_at_zero(attention=True)
+        self.decoder = CrossAttentionLayer(config, next(sites), feedforward=config.width).start_at_zero(attention=True)
         self.norm = nn.LayerNorm(config.width)
+        self.readout = Readout(config, genes)
         self.genes, self.rate = genes, config.dropout
 
     @staticmethod
@@ -275,27 +397,35 @@ class LatentEncoder(nn.Module):
         presence: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
+        if only_cls and counter is None and self.readout.is_all_of_cls:
+            return Encoded(self.readout.without_transformer(batch, hidden, presence), None)
+        read = self.readout.read(batch, hidden, presence)
+        batch, masked, presence, linear = read.batch, read.masked, read.presence, read.linear
         cells, device, (count, width) = len(batch), batch.genes.device, self.latents.shape
         weights = None if presence is None else Presence.of(presence, batch.offsets)
         variants = 1 if presence is None else len(presence)  # the genes are embedded once for all of them
-        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
+        if linear is not None and presence is not None:
+            linear = linear.transpose(0, 1).flatten(0, 1)
         gene_keys, latent_keys = self._keys(batch, counter)
         embedded = self.embedding(batch, None if masked is None else masked.mask)
         genes = dropout(embedded, gene_keys, 0, self.rate)
         latents = Segments.equal(cells, variants * count, device)
         layout = AttentionLayout(latents, Segments.of(batch.lengths, device))
         x = self.latents.expand(cells * variants, -1, -1)
+        if linear is not None:
+            x = torch.cat([x[:, :1] + self.readout.state(linear)[:, None], x[:, 1:]], dim=1)
         for i, layer in enumerate(self.layers):
             if str(i) in self.cross_attentions:
                 rows = self.cross_attentions[str(i)](x.reshape(-1, width), genes, latent_keys, layout, weights)
                 x = rows.view(cells * variants, count, width)
-            queries = 1 if i == len(self.layers) - 1 and (only_cls or hidden is None) else None
+            queries = 1 if i == len(self.layers) - 1 and (only_cls or masked is None) else None
             x = layer(x, latent_keys, queries)
         if only_cls or masked is None:
-            cls = self.norm(x[:, 0])
+            cls = self.readout(self.norm(x[:, 0]), linear)
             return Encoded(cls if presence is None else cls.unflatten(0, (cells, variants)).transpose(0, 1), None)
         decoding = AttentionLayout(Segments.of(masked.lengths, device), latents)
-        return Encoded(self.norm(x[:, 0]), self._decode(batch.genes, masked.index, gene_keys, x, decoding))
+        cls = self.readout(self.norm(x[:, 0]), linear)
+        return Encoded(cls, self._decode(batch.genes, masked.index, gene_keys, x, decoding))
 
     def _keys(self, batch: CellBatch, counter: Counter | None) -> tuple[Tensor | None, Tensor | None]:
         if counter is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -26,6 +27,31 @@ class MalignancyHead(nn.Module):
         """Return the logits, [C]."""
         logit: Tensor = self.logit(cls)
         return logit.squeeze(-1).clone()  # FSDP registers hooks on outputs, and warns of views
+
+
+class ResidualHead(Linear):
+    """From CLS to the residuals of the reference genes, [C, width] to [C, genes]."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights; without a reference there are none, of which PyTorch would warn."""
+        if self.out_features:
+            super().reset_parameters()
+
+    @torch.no_grad()
+    def set_reference(self, components: Tensor, centre: Tensor, scale: Tensor) -> None:
+        """Start as the inverse of the linear path: the best linear reconstruction from its components.
+
+        Parameters
+        ----------
+        components
+            [genes, width], orthonormal columns.
+        centre
+            [width]: what was subtracted from the components.
+        scale
+            What they were divided by.
+        """
+        self.weight.copy_(components * scale)
+        self.bias.copy_(components @ centre)
 
 
 class ProjectionHead(nn.Module):

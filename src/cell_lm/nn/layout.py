@@ -217,3 +217,7 @@ class HiddenGenes:
         mask = hidden if hidden.device == device else to_device(on_host, device)
         lengths = np.diff(np.searchsorted(index, batch.offsets))
         return cls(mask, to_device(index, device), lengths)
+
+    def among(self, genes: Tensor) -> HiddenGenes:
+        """Return them among some genes of the batch, given by index, ascending; all hidden ones are among those."""
+        return HiddenGenes(self.mask.index_select(0, genes), torch.searchsorted(genes, self.index), self.lengths)

@@ -25,7 +25,7 @@ The idea is the paper's (CellLM, section 3.3) and that of GradCache (Gao et al. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -53,6 +53,8 @@ from cell_lm.objectives.ranks import (
     sum_over_ranks,
     world_size,
 )
+from cell_lm.objectives.reconstruction import reconstruction_loss
+from cell_lm.objectives.thinning import divide_counts, with_counts
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Losses:
     """Mean cross-entropy per cell of known malignancy."""
     contrastive: float
     """Mean InfoNCE per view."""
+    reconstruction: float
+    """Mean squared error per view and reference gene."""
     masked_accuracy: float
     """Fraction of hidden genes whose bin was predicted correctly."""
     discrimination_accuracy: float
@@ -125,7 +129,8 @@ class _FirstPass:
 
 def _zero(output: Output) -> Tensor:
     """Return zero that depends on every parameter, so that all ranks reduce the gradients of the same ones."""
-    return 0.0 * (output.cls.sum() + output.projection.sum() + output.malignancy.sum() + output.expression.sum())
+    parts = output.cls, output.projection, output.malignancy, output.expression, output.residuals
+    return 0.0 * torch.stack([part.sum() for part in parts]).sum()
 
 
 class DivideAndConquer:
@@ -165,7 +170,10 @@ class DivideAndConquer:
         self.model, self.objectives = model, objectives
         self.seed, self.token_budget, self.keep = seed, token_budget, keep
         self.autocast, self.group = autocast, group
-        self.views = 2 if objectives.contrastive.weight else 1
+        self.contrasts = bool(objectives.contrastive.weight)
+        self._path = model.encoder.readout.path
+        self._reconstruct = bool(objectives.reconstruction.weight) and self._path is not None
+        self.views = 2 if self.contrasts or self._reconstruct else 1
         self._only_cls = not objectives.masked.weight
 
     def step(self, batch: CellBatch, step: int, *, loss_scale: float = 1.0, synchronise: bool = True) -> Losses:
@@ -187,7 +195,7 @@ class DivideAndConquer:
         chunks = self._divide(batch)
         first = self._first_pass(chunks, step)
         contrastive, gradients = self._conquer(first.projections)
-        sums = self._zeros(torch.float64, 4)
+        sums = self._zeros(torch.float64, 5)
         for left in reversed(range(len(chunks))):  # the kept graphs first: they are freed
             chunk, gradient = chunks[left], gradients[left]
             views, output = first.kept.pop() if first.kept else self._encode(chunk, step)
@@ -212,7 +220,7 @@ class DivideAndConquer:
         are restored afterwards.
         """
         one = _Counts(1, 1, 1)
-        counts, sums = self._zeros(torch.int64, 3), self._zeros(torch.float64, 4)
+        counts, sums = self._zeros(torch.int64, 3), self._zeros(torch.float64, 5)
         projections: list[Tensor] = []
         with self.model.features_of(self.seed, 0):
             for chunk in self._divide(batch):
@@ -243,12 +251,12 @@ class DivideAndConquer:
         for left, chunk in zip(range(len(chunks), 0, -1), chunks, strict=True):
             views = self._make_views(chunk, step)
             counts += views.counts()
-            if self.views == 1:
+            if not self.contrasts:
                 projections.append(self.model.no_projection())
                 continue
             keep = left <= self.keep
             with torch.set_grad_enabled(keep):
-                output = self._forward(views, only_cls=self._only_cls or not keep)
+                output = self._forward(views, only_cls=self._only_cls or not keep, reconstruct=keep)
             projections.append(output.projection.detach())
             if keep:
                 kept.append((views, output))
@@ -256,46 +264,63 @@ class DivideAndConquer:
 
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
         chunk = chunk.to(self.model.device)
-        kept_genes, hidden = self._choose(chunk, step)
-        tokens = [chunk.kept(row) for row in kept_genes]
-        parts = [chunk if len(kept) == chunk.tokens else chunk.take(kept) for kept in tokens]
-        batch = concatenate(parts)
+        counts = self._divide_counts(chunk, step)
+        counted, kept_genes, hidden = self._choose(chunk, step, counts)
+        tokens = [chunk.kept(row, among) for row, among in zip(kept_genes, counted, strict=True)]
+        whole = [chunk] * self.views
+        if counts is not None:
+            whole = [with_counts(chunk, row, self.model.config.bins) for row in counts]
+        parts = zip(whole, tokens, strict=True)
+        batch = concatenate([part if len(kept) == part.tokens else part.take(kept) for part, kept in parts])
         view = torch.arange(self.views, device=chunk.slots.device).repeat_interleave(len(chunk))
         counter = Counter.of(self.seed, step, batch.slots, view)
         masks = np.concatenate([row[kept] for row, kept in zip(hidden, tokens, strict=True)])
         return _Views(batch, counter, torch.from_numpy(masks))
 
-    def _choose(self, chunk: CellBatch, step: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which genes of a chunk each view keeps, and which it hides, bool [views, T] on the CPU."""
+    def _divide_counts(self, chunk: CellBatch, step: int) -> Tensor | None:
+        """Return the counts of both views, [2, T]; None if both have all counts."""
+        if self.views == 1 or not self.objectives.contrastive.thinning:
+            return None
+        return divide_counts(chunk, Counter.of(self.seed, step, chunk.slots, 0))
+
+    def _choose(self, chunk: CellBatch, step: int, counts: Tensor | None) -> Iterator[NDArray[np.bool_]]:
+        """Return which genes each view has counts of, which it keeps, and which it hides, bool [views, T] on the CPU.
+
+        All are copied from the device at once.
+        """
         masking, fraction = self.objectives.masked, self.objectives.contrastive.gene_fraction
         counters = [Counter.of(self.seed, step, chunk.slots, view) for view in range(self.views)]
-        masks = []
-        if self.views == 2 and fraction < 1.0:
-            masks += [choose_read(chunk, counter, fraction) for counter in counters]
-        drawn = len(masks)
-        if masking.weight:
-            hiding = counters if masking.per_view else counters[:1]
-            masks += [choose_hidden(chunk, counter, masking.rate) for counter in hiding]
+        counted = [] if counts is None else list(counts > 0)
+        read = [choose_read(chunk, each, fraction) for each in counters] if self.views == 2 and fraction < 1.0 else []
+        hiding = (counters if masking.per_view else counters[:1]) if masking.weight else []
+        hidden = [choose_hidden(chunk, each, masking.rate) for each in hiding]
+        masks = [*counted, *read, *hidden]
         found = torch.stack(masks).cpu().numpy() if masks else np.zeros((0, chunk.tokens), bool)
-        shape = (self.views, chunk.tokens)
-        kept = found[:drawn] if drawn else np.ones(shape, bool)
-        return kept, np.broadcast_to(found[drawn:] if masking.weight else False, shape)
+        parts = np.split(found, np.cumsum([len(counted), len(read)]))
+        for part, default in zip(parts, (True, True, False), strict=True):
+            yield np.broadcast_to(part if len(part) else default, (self.views, chunk.tokens))
 
-    def _forward(self, views: _Views, *, only_cls: bool) -> Output:
+    def _forward(self, views: _Views, *, only_cls: bool, reconstruct: bool) -> Output:
         with self.autocast():
-            output: Output = self.model(views.batch, hidden=views.hidden, counter=views.counter, only_cls=only_cls)
+            output: Output = self.model(
+                views.batch,
+                hidden=views.hidden,
+                counter=views.counter,
+                only_cls=only_cls,
+                reconstruct=reconstruct and self._reconstruct,
+            )
         return output
 
     def _encode(self, chunk: CellBatch, step: int) -> tuple[_Views, Output]:
         views = self._make_views(chunk, step)
-        return views, self._forward(views, only_cls=self._only_cls)
+        return views, self._forward(views, only_cls=self._only_cls, reconstruct=True)
 
     def _conquer(self, projections: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor | None]]:
         """Return the contrastive loss over all ranks, and its gradient by the embeddings of each chunk of this one.
 
         The input is the embeddings of the two views of each chunk, concatenated by view.
         """
-        if self.views == 1:
+        if not self.contrasts:
             return self._zeros(torch.float64, 1)[0] * torch.nan, [None] * len(projections)
         no_cell = self.model.no_projection()  # a rank can be empty
         pairs = [projection.chunk(2) for projection in projections]
@@ -315,15 +340,23 @@ class DivideAndConquer:
         return loss, [torch.cat(views) for views in by_chunk]
 
     def _local_losses(self, output: Output, views: _Views, counts: _Counts) -> tuple[Tensor, Tensor]:
-        """Return a chunk's part of the weighted loss, and its sums: masked, correct, discrimination, correct."""
+        """Return a chunk's part of the weighted loss, and its sums.
+
+        The sums are masked, masked correct, discrimination, discrimination correct, reconstruction.
+        """
         loss = output.projection.new_zeros(())
-        sums = [loss] * 4
+        sums = [loss] * 5
         if self.objectives.masked.weight and counts.masked:
             sums[0], sums[1] = masked_loss(output.expression, views.targets())
             loss = loss + self.objectives.masked.weight / counts.masked * sums[0]
         if self.objectives.discrimination.weight and counts.labelled:
             sums[2], sums[3] = discrimination_loss(output.malignancy, views.batch.malignancy)
             loss = loss + self.objectives.discrimination.weight / counts.labelled * sums[2]
+        if self._reconstruct and self._path is not None:
+            with torch.no_grad():
+                first, second = self._path.dense(views.batch).chunk(2)
+            sums[4] = reconstruction_loss(output.residuals, torch.cat([second, first]), self._path.genes >= 0)
+            loss = loss + self.objectives.reconstruction.weight / counts.views * sums[4]
         return loss, torch.stack([part.detach().double() for part in sums])
 
     def _losses(self, contrastive: Tensor, sums: Tensor, counts: _Counts) -> Losses:
@@ -331,20 +364,23 @@ class DivideAndConquer:
         nan, numbers = float("nan"), sums.tolist()
         masked, masked_right = (x / counts.masked if counts.masked else nan for x in numbers[:2])
         labelled = bool(weights.discrimination.weight and counts.labelled)
-        discrimination, discrimination_right = (x / counts.labelled if labelled else nan for x in numbers[2:])
+        discrimination, discrimination_right = (x / counts.labelled if labelled else nan for x in numbers[2:4])
+        reconstruction = numbers[4] / counts.views if self._reconstruct and counts.views else nan
         terms = [
             (weights.masked.weight, masked),
             (weights.discrimination.weight, discrimination),
             (weights.contrastive.weight, float(contrastive)),
+            (weights.reconstruction.weight, reconstruction),
         ]
         # an objective without genes or cells adds nothing; a loss that is itself NaN must stay visible
-        counted = [bool(counts.masked), labelled, self.views == 2]
+        counted = [bool(counts.masked), labelled, self.contrasts, self._reconstruct]
         total = sum(weight * term for (weight, term), on in zip(terms, counted, strict=True) if weight and on)
         return Losses(
             total,
             masked,
             discrimination,
             float(contrastive),
+            reconstruction,
             masked_right,
             discrimination_right,
             counts.masked,

@@ -10,15 +10,32 @@ from __future__ import annotations
 from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
 from cell_lm.pl.genes import gene_map, gene_neighbours
+from cell_lm.pl.response import (
+    drug_map,
+    response_agreement,
+    response_learning_curve,
+    response_per_drug,
+    response_ranking,
+)
 from cell_lm.pl.results import confusion, coverage, training
+from cell_lm.pl.sensitivity import sensitivity, sensitivity_reliability, sensitivity_scores, sensitivity_signature
 
 __all__ = [
     "confusion",
     "coverage",
     "deletion_curve",
+    "drug_map",
     "embedding",
     "gene_attribution",
     "gene_map",
     "gene_neighbours",
+    "response_agreement",
+    "response_learning_curve",
+    "response_per_drug",
+    "response_ranking",
+    "sensitivity",
+    "sensitivity_reliability",
+    "sensitivity_scores",
+    "sensitivity_signature",
     "training",
 ]

@@ -18,6 +18,7 @@ CURVES = {
     "discrimination": ("Tumour or normal: loss", False),
     "discrimination_accuracy": ("Tumour or normal: right cells", True),
     "contrastive": ("Two views of a cell: contrastive loss", False),
+    "reconstruction": ("Other view from CLS: squared error", False),
     "learning_rate": ("Learning rate", False),
     "norm": ("Gradient norm", False),
     "cells_per_second": ("Cells per second", False),

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from cell_lm.config import parse
 from cell_lm.data.obs.columns import as_text, find_column
 from cell_lm.data.obs.malignancy import MALIGNANCY_WORDS, MalignancyColumn
-from cell_lm.data.scale.check import Scale
+from cell_lm.data.scale.logarithms import Expression
 from cell_lm.data.store.layout import LABELS
 from cell_lm.errors import ConfigError
 from cell_lm.reading import read_toml, reason
@@ -145,7 +145,7 @@ class FileRules(Mapping):
     name: str
     """Name of the file or folder, or its path as given, with ``*`` and ``?``."""
     layer: str | None = None
-    scale: Scale | None = None
+    scale: Expression | None = None
     gene_column: str | None = None
 
     def fits(self, path: Path) -> bool:

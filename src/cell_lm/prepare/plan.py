@@ -16,7 +16,7 @@ from cell_lm.data.formats.sample_sheet import MALIGNANCY, SampleSheet
 from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.obs.columns import find_column
 from cell_lm.data.read_options import ReadOptions
-from cell_lm.data.scale.check import Scale
+from cell_lm.data.scale.logarithms import Expression
 from cell_lm.errors import ConfigError
 from cell_lm.prepare.columns import Columns, MalignancyRule, Mapping
 from cell_lm.reading import refuse_irregular
@@ -32,7 +32,7 @@ class PrepareSettings(BaseModel):
 
     layer: str | None = None
     """Matrix of a file: X by default, the name of a layer, or ``raw``."""
-    scale: Scale = "counts"
+    scale: Expression = "counts"
     """Scale of the matrix: ``counts``, or the natural ``log1p`` of scaled counts."""
     gene_column: str | None = None
     """Column of ``var`` that holds gene symbols or Ensembl ids; default: the names of the genes."""

@@ -123,7 +123,7 @@ class _Probe:
         """
         rounds = [(self.seconds(cells), self.seconds(cells, keep=1)) for _ in range(_ROUNDS)]
         both, replay = (min(column) for column in zip(*rounds, strict=True))
-        return max(0.0, both - replay) if self.engine.views == 2 else 0.0, replay
+        return max(0.0, both - replay) if self.engine.contrasts else 0.0, replay
 
     def memory(self, cells: CellBatch) -> tuple[int, int]:
         """Return the bytes of a graph of all cells, and the peak of a step in one chunk.
@@ -194,7 +194,7 @@ def measure(
         bytes_per_gene=max(graph, peak - gradients) / cells.tokens,
         first_seconds_per_gene=first / cells.tokens,
         replay_seconds_per_gene=replay / cells.tokens,
-        contrast_seconds=_contrast_seconds(model) if probe.engine.views == 2 else 0.0,
+        contrast_seconds=_contrast_seconds(model) if probe.engine.contrasts else 0.0,
     )
 
 

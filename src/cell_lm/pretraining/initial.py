@@ -152,6 +152,8 @@ def copy_weights(model: CellLM, initial: InitialModel) -> str:
     given, own = dict(initial.model.named_parameters()), dict(model.named_parameters())
     shapes = [{name: x.shape for name, x in part.items() if name.startswith(_HEAD)} for part in (given, own)]
     kept = [name for name in own if shapes[0] == shapes[1] or not name.startswith(_HEAD)]
+    if initial.model.reference is not None:
+        model.set_reference(initial.model.reference)  # and the residual head of a fresh model: first of all
     with torch.no_grad():
         for name in kept:
             own[name].copy_(given[name])

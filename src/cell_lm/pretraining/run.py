@@ -28,7 +28,7 @@ from cell_lm.pretraining.initial import (
     refuse_initial,
 )
 from cell_lm.pretraining.plan import adopt, is_settled, plan, settle
-from cell_lm.pretraining.start import describe_vectors, fresh_model, read_vectors, start_gene_vectors
+from cell_lm.pretraining.start import describe_vectors, fresh_model, read_vectors, start_model
 from cell_lm.pretraining.step import PretrainStep, loop_settings
 from cell_lm.terminal import refuse_other_than_flag
 
@@ -111,9 +111,7 @@ def initial_model(datasets: Sequence[Dataset], config: PretrainConfig) -> CellLM
     """Return the model that :func:`pretrain` starts from, before its first step."""
     vocabulary = datasets[0].vocabulary
     model = fresh_model(config, vocabulary)
-    start_gene_vectors(
-        model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).training_subset
-    )
+    start_model(model, config, read_vectors(config, vocabulary), Batches(datasets, config, Ranks()).training_subset)
     return model.eval()
 
 
@@ -179,7 +177,8 @@ class _Pretraining:
         """Return the step, with the initial weights in its model unless a checkpoint has the weights."""
         if session.start is None:
             session.note(self._start())
-            self.ranks.broadcast(self.model.encoder.embedding.genes.weight)
+            for tensor in (self.model.encoder.embedding.genes.weight, *self.model.encoder.buffers()):
+                self.ranks.broadcast(tensor)
         if self.config.training.sharding == "full":
             shard(self.model, self.ranks.device, self.ranks.size)
         return PretrainStep(self.model, self.batches, self.config, self.ranks.device)
@@ -189,7 +188,7 @@ class _Pretraining:
         if self.recorded_initial is not None:
             initial = self.initial or load_recorded(self.recorded_initial)
             return copy_weights(self.model, initial)
-        return start_gene_vectors(self.model, self.config, self.vectors, self.batches.training_subset)
+        return start_model(self.model, self.config, self.vectors, self.batches.training_subset)
 
     def export(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the model folder."""

@@ -1,4 +1,4 @@
-"""Initial weights, above all gene vectors: from gene networks, co-expression of the training cells, or random.
+"""Initial weights: the reference of the linear path, and gene vectors from it, gene networks, co-expression, or random.
 
 Initial gene vectors are projected to the model's ``gene_width`` by principal components, and scaled to the standard
 deviation of the random vectors that they replace. Genes without one keep their random vectors.
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cell_lm.config import GENE_VECTORS, PretrainConfig
 from cell_lm.data.loading.batch import CellBatch
@@ -21,6 +22,7 @@ from cell_lm.errors import ConfigError
 from cell_lm.files import JSON, sha256
 from cell_lm.genes.alignment import principal_components
 from cell_lm.genes.coexpression import coexpression_vectors
+from cell_lm.genes.reference import Reference, compute_reference, gene_loadings
 from cell_lm.genes.vectors import GeneVectors, packaged_path
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
@@ -82,10 +84,10 @@ def describe_vectors(config: PretrainConfig) -> JSON:
     return None if path is None else {"name": path.name, "hash": sha256(path)}
 
 
-def start_gene_vectors(
+def start_model(
     model: CellLM, config: PretrainConfig, vectors: GeneVectors | None, sample: Callable[[int], CellBatch]
 ) -> str:
-    """Set the initial gene vectors of a fresh model; return a line that says for how many genes.
+    """Set reference and gene vectors of a fresh model; return a line that says where they are from.
 
     Parameters
     ----------
@@ -101,29 +103,18 @@ def start_gene_vectors(
     what, seed = config.training.gene_vectors, config.training.seed
     width, genes = model.config.gene_width, len(model.vocabulary)
     parts: list[Known] = []
+    if model.config.linear_path or what == "components":
+        counts = sample(MOST_CELLS).counts(genes)
+        reference = compute_reference(counts, model.config.reference_genes, model.config.width, seed=seed)
+        model.set_reference(reference)
+        if what == "components":
+            parts.append(_component_vectors(counts, reference, width))
     if vectors is not None:
         parts.append((vectors.project(width), vectors.known))
     if "coexpression" in what and config.training.gene_vectors_file is None:
         parts.append(_coexpression(sample(MOST_CELLS), genes, width, seed))
     known = _put(model, *(parts[0] if len(parts) == 1 else join_vectors(parts, width))) if parts else 0
     return _account(config, vectors, known, genes)
-
-
-def start_from_coexpression(model: CellLM, cells: CellBatch, *, seed: int) -> int:
-    """Replace the random gene vectors of a model by co-expression vectors; return for how many genes.
-
-    Genes that no cell expresses keep their random vectors.
-
-    Parameters
-    ----------
-    model
-        Fresh.
-    cells
-        Training cells; the held-out ones must not be among them.
-    seed
-        Random seed of the decomposition.
-    """
-    return _put(model, *_coexpression(cells, len(model.vocabulary), model.config.gene_width, seed))
 
 
 def join_vectors(parts: list[Known], width: int) -> Known:
@@ -155,6 +146,15 @@ def join_vectors(parts: list[Known], width: int) -> Known:
 
 def _coexpression(cells: CellBatch, genes: int, width: int, seed: int) -> Known:
     return coexpression_vectors(cells.expression(genes), width, seed=seed)
+
+
+def _component_vectors(counts: sparse.csr_matrix[np.float32], reference: Reference, width: int) -> Known:
+    """Return the loadings of the expressed genes at a width, scaled to standard deviation 1."""
+    loadings = gene_loadings(counts, reference)[:, :width]
+    known: NDArray[np.bool_] = np.any(loadings, axis=1)
+    vectors = np.zeros((len(loadings), width), np.float32)
+    vectors[:, : loadings.shape[1]] = loadings / max(float(loadings[known].std()), 1e-6)
+    return vectors, known
 
 
 def _put(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> int:

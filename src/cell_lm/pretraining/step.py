@@ -17,7 +17,15 @@ from cell_lm.objectives.divide_and_conquer import DivideAndConquer, Losses
 from cell_lm.pretraining.batches import Batches
 from cell_lm.pretraining.plan import chosen
 
-LOGGED = ("total", "masked", "discrimination", "contrastive", "masked_accuracy", "discrimination_accuracy")
+LOGGED = (
+    "total",
+    "masked",
+    "discrimination",
+    "contrastive",
+    "reconstruction",
+    "masked_accuracy",
+    "discrimination_accuracy",
+)
 """Names of the losses that are metrics of the run."""
 VALIDATION_STEP = 0
 """Every validation uses the masks and dropout of this step, so that only the weights differ."""
@@ -103,16 +111,20 @@ def average(parts: Sequence[Losses], objectives: ObjectivesConfig) -> Losses:
     masked = _mean([part.masked for part in parts], genes)
     discrimination = _mean([part.discrimination for part in parts], labelled)
     contrastive = _mean([part.contrastive for part in parts], cells)
+    on = [0 if math.isnan(part.reconstruction) else part.cells for part in parts]
+    reconstruction = _mean([part.reconstruction for part in parts], on)
     terms = [
         (objectives.masked.weight, masked, sum(genes)),
         (objectives.discrimination.weight, discrimination, sum(labelled)),
         (objectives.contrastive.weight, contrastive, sum(cells)),
+        (objectives.reconstruction.weight, reconstruction, sum(on)),
     ]
     return Losses(
         total=sum(weight * term for weight, term, count in terms if weight and count),
         masked=masked,
         discrimination=discrimination,
         contrastive=contrastive,
+        reconstruction=reconstruction,
         masked_accuracy=_mean([part.masked_accuracy for part in parts], genes),
         discrimination_accuracy=_mean([part.discrimination_accuracy for part in parts], labelled),
         masked_genes=sum(genes),

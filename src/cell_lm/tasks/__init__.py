@@ -9,17 +9,23 @@ from cell_lm.tasks.baselines import (
     PCALogisticBaseline,
 )
 from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.column_estimator import ColumnEstimator
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
 from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
 from cell_lm.tasks.reference import Coverage, Reference
+from cell_lm.tasks.response.regressor import DrugResponseRegressor
+from cell_lm.tasks.sensitivity import DrugSensitivityClassifier, SeparationWarning
 
 __all__ = [
     "CACHE",
     "CellTypeClassifier",
     "CentroidBaseline",
     "Classifier",
+    "ColumnEstimator",
     "Coverage",
     "CoverageWarning",
+    "DrugResponseRegressor",
+    "DrugSensitivityClassifier",
     "EmbeddingCache",
     "Estimator",
     "GeneLogisticBaseline",
@@ -28,5 +34,6 @@ __all__ = [
     "NotFittedError",
     "PCALogisticBaseline",
     "Reference",
+    "SeparationWarning",
     "embed_cells",
 ]

@@ -18,11 +18,12 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
 from cell_lm.files import JSON
-from cell_lm.tasks.estimator import Arrays, Estimator, Fitted, Progress, Target
+from cell_lm.tasks.column_estimator import ColumnEstimator, Target
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.terminal import refuse_uncallable
 
 
-class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
+class Classifier(ClassifierMixin, ColumnEstimator):  # type: ignore[misc]
     """Assigns each cell one of the labels of the fit.
 
     Labels may be text, categories, integers or booleans; they become text.
@@ -137,6 +138,9 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def _learn(self, cells: CellView, values: NDArray[Any], groups: NDArray[np.object_] | None, run: Progress) -> None:
         self._learn_labels(cells, values, groups, run)
+        self._set_classes(values)
+
+    def _set_classes(self, values: NDArray[Any]) -> None:
         classes, sizes = np.unique(values, return_counts=True)
         self.classes_ = classes.astype(object)
         self.cells_per_class_ = {str(name): int(size) for name, size in zip(classes, sizes, strict=True)}

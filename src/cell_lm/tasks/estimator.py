@@ -1,8 +1,10 @@
-"""Base class of all tasks: reads cells in any format, learns a column of ``obs``, and is saved as a folder.
+"""Base class of all tasks: reads cells in any format, and is saved as a folder.
 
 It follows the conventions of scikit-learn: the constructor only stores its parameters, so that ``get_params``,
 ``set_params`` and ``clone`` work; ``fit`` sets attributes that end in ``_``. The subclass depends on what is learned:
-:class:`~cell_lm.tasks.classifier.Classifier` for labels.
+:class:`~cell_lm.tasks.column_estimator.ColumnEstimator` for a column of ``obs``, with
+:class:`~cell_lm.tasks.classifier.Classifier` for labels; :class:`~cell_lm.tasks.response.DrugResponseRegressor` for
+responses of pairs of line and drug.
 """
 
 from __future__ import annotations
@@ -14,14 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias, Unpack
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 
-from cell_lm.data.obs.columns import refuse_no_name
-from cell_lm.data.obs.labels import read_groups
 from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.protocol import refuse_z_scores
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import GeneError, ModelError
@@ -51,13 +51,6 @@ class NotFittedError(ModelError, SklearnNotFittedError):  # type: ignore[misc]
     """The estimator has to be fitted first."""
 
 
-class Target(NamedTuple):
-    """Values to learn: one per cell, and which are known, bool [cells]."""
-
-    values: NDArray[Any]
-    known: NDArray[np.bool_]
-
-
 class Fitted(NamedTuple):
     """Result of a fit as it is saved: plain values and arrays."""
 
@@ -66,7 +59,7 @@ class Fitted(NamedTuple):
 
 
 class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
-    """Learns a column of ``obs`` from cells.
+    """Learns from cells, and predicts for others.
 
     ``data`` of every method may be an AnnData, the path of a file of cells or of a store, or cells that have been read
     (:func:`cell_lm.data.read_cells`, :func:`cell_lm.data.backed.open_backed`, :class:`cell_lm.data.Store`). It is only
@@ -85,19 +78,13 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     unsaved: ClassVar[tuple[str, ...]] = ()
     """Parameters that are not part of ``estimator.json``: the model, which is a folder, and those that depend on the
     machine."""
+    reads_z_scores: ClassVar[bool] = False
+    """Whether it can read cells that are z-scored by gene."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if not cls.__name__.startswith("_"):
             Estimator.kinds.setdefault(cls.__name__, cls)
-
-    @abstractmethod
-    def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
-        """Read a column; :class:`InputError` if it cannot be used to fit (or to evaluate)."""
-
-    @abstractmethod
-    def _learn(self, cells: CellView, values: NDArray[Any], groups: NDArray[np.object_] | None, run: Progress) -> None:
-        """Learn from cells that all have a value; attributes are set last, so that a failed fit changes nothing."""
 
     @abstractmethod
     def _fitted(self) -> Fitted:
@@ -111,56 +98,6 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def vocabulary(self) -> Vocabulary | None:
         """Vocabulary to align AnnData and files to; None: the human protein-coding genes."""
         return None
-
-    def fit(
-        self,
-        data: Data,
-        label: str,
-        *,
-        groups: str | None = None,
-        progress: Progress = None,
-        **how: Unpack[ReadKeywords],
-    ) -> Self:
-        """Learn from labelled cells.
-
-        Parameters
-        ----------
-        data
-            The reference.
-        label
-            Column of ``obs`` to learn. Cells without a value are left out.
-        groups
-            Column of ``obs`` with the donors or samples. Give it if there is one: hyperparameters are then tuned by
-            leaving out whole donors, since the cells to predict will come from other donors.
-        progress
-            Called with the number of cells completed since the last call.
-        **how
-            How the cells are read: ``layer``, ``scale``, ``gene_column``, ``min_overlap``, ``min_genes``, or ``read=``
-            with a :class:`cell_lm.data.ReadOptions`.
-
-        Raises
-        ------
-        InputError
-            No such column, no value at all, a single label; a labelled cell without donor, or a single donor; or the
-            cells cannot be read.
-        """
-        refuse_uncallable(progress)
-        opened = Opened(data, read_options(**how))
-        self._columns(opened.obs(_named(label, groups)), label, groups, opened.name)  # before the slow steps
-        cells = opened.cells(self.vocabulary)
-        target, donors = self._columns(cells.obs(_named(label, groups)), label, groups, cells.name)
-        self._refuse_other_vocabulary(cells, self.vocabulary)
-        self._learn(cells[target.known], target.values[target.known], donors, progress)
-        self.reference_ = Reference(
-            name=cells.name,
-            label=label,
-            groups=groups,
-            cells=int(target.known.sum()),
-            unlabelled=int((~target.known).sum()),
-            genes=cells.genes,
-            vocabulary=cells.vocabulary.hash,
-        )
-        return self
 
     def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
         """Return how many genes of the reference these cells have."""
@@ -233,7 +170,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def __getattr__(self, name: str) -> Any:
         if name.endswith("_") and not name.startswith("_"):
-            fix = "Call fit(data, label) first"
+            fix = "Call fit first"
             raise NotFittedError("it has not been fitted", where=type(self).__name__, fix=fix)
         raise AttributeError(f"'{type(self).__name__}' object has no attribute '{name}'")
 
@@ -245,12 +182,6 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         """Return whether the estimator is fitted."""
         return "reference_" in vars(self)
 
-    def _columns(
-        self, obs: pd.DataFrame, label: str, groups: str | None, where: str
-    ) -> tuple[Target, NDArray[np.object_] | None]:
-        target = self._read_target(obs, label, where=where, training=True)
-        return target, None if groups is None else read_groups(obs, groups, target.known, where=where)
-
     def _open(self, data: Data, how: ReadKeywords, progress: Progress = None) -> CellView:
         """Read cells to predict; they must be aligned to the vocabulary of the fit."""
         refuse_uncallable(progress)
@@ -258,7 +189,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         return self._ready(Opened(data, read_options(**how)))
 
     def _ready(self, opened: Opened) -> CellView:
-        cells = opened.cells(self.vocabulary)
+        cells = self._usable(opened.cells(self.vocabulary))
         if cells.vocabulary.hash != self.reference_.vocabulary:
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
@@ -268,17 +199,15 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             warnings.warn(f"{cells.name}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=4)
         return cells
 
+    def _usable(self, cells: CellView) -> CellView:
+        if not self.reads_z_scores:
+            refuse_z_scores(cells.dataset, where=cells.name)
+        return cells
+
     def _refuse_other_vocabulary(self, cells: CellView, vocabulary: Vocabulary | None) -> None:
         if vocabulary is not None and cells.vocabulary.hash != vocabulary.hash:
             found = f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's"
             raise GeneError(found, where=cells.name, fix="Read them with vocabulary=model.vocabulary")
-
-
-def _named(*columns: str | None) -> list[str]:
-    named = [column for column in columns if column is not None]
-    for column in named:
-        refuse_no_name(column, axis="obs", where="label or groups")
-    return named
 
 
 def _short(value: object) -> str:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from cell_lm.config import Precision
 from cell_lm.data.cells import CellData
+from cell_lm.data.protocol import refuse_z_scores
 from cell_lm.data.store import row_hashes
 from cell_lm.data.view import CellView
 from cell_lm.engine.device import choose_device
@@ -216,6 +217,7 @@ def embed_cells(
     """
     refuse_uncallable(progress)
     view = cells if isinstance(cells, CellView) else CellView.of(cells)
+    refuse_z_scores(view.dataset, where=view.name)
     if view.vocabulary.hash != model.vocabulary.hash:
         found = f"the cells are aligned to a vocabulary of {len(view.vocabulary):,} genes that is not the model's"
         raise GeneError(found, where=view.name, fix="Read them with vocabulary=model.vocabulary")

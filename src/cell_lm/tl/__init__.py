@@ -4,8 +4,21 @@ Everything is computed before anything is written: an error leaves the AnnData u
 """
 
 from cell_lm.tasks.features import weights_hash
+from cell_lm.tl.adaptation import adapt
 from cell_lm.tl.annotation import annotate, embed
 from cell_lm.tl.attribution import deletion_curve, gene_attribution
+from cell_lm.tl.sensitivity import sensitivity, sensitivity_summary, sensitivity_transfer
 from cell_lm.tl.shared import Shown
 
-__all__ = ["Shown", "annotate", "deletion_curve", "embed", "gene_attribution", "weights_hash"]
+__all__ = [
+    "Shown",
+    "adapt",
+    "annotate",
+    "deletion_curve",
+    "embed",
+    "gene_attribution",
+    "sensitivity",
+    "sensitivity_summary",
+    "sensitivity_transfer",
+    "weights_hash",
+]

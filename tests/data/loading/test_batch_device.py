@@ -10,7 +10,7 @@ from torch import Tensor
 from cell_lm.data.loading.batch import CellBatch, to_device
 
 Batches = Callable[..., CellBatch]
-PINNED = ("genes", "bins", "values", "malignancy", "slots")
+PINNED = ("genes", "bins", "values", "malignancy", "slots", "depths")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_batch_goes_to_a_gpu_from_pinned_memory_without_waiting(
 ) -> None:
     batch = make_batch()
     moved = batch.to(torch.device("cuda"))
-    assert moves == [("pin", True)] * 5 + [("cuda", True)] * 5
+    assert moves == [("pin", True)] * 6 + [("cuda", True)] * 6
     assert moved.offsets is batch.offsets
     for name in PINNED:
         assert torch.equal(getattr(moved, name), getattr(batch, name))

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
+PER_CELL = 10_000.0
+"""Total that the counts of a cell are scaled to before the logarithm."""
+
 
 @dataclass(frozen=True)
 class CellBatch:
@@ -35,6 +38,9 @@ class CellBatch:
     slots : Tensor
         int64 [C]: the position of each cell in the global batch. Dropout and masking are functions of it, so a cell
         keeps its slot when the batch is cut into chunks or spread over ranks.
+    depths : Tensor
+        float32 [C]: sequencing depth, the total of the counts of each cell over the vocabulary. A cell whose expression
+        is not whole counts has a nominal depth (:mod:`cell_lm.data.loading.tokeniser`).
     """
 
     genes: Tensor
@@ -43,6 +49,7 @@ class CellBatch:
     offsets: NDArray[np.int64]
     malignancy: Tensor
     slots: Tensor
+    depths: Tensor
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -71,6 +78,7 @@ class CellBatch:
             self.offsets[start : stop + 1] - first,
             self.malignancy[start:stop],
             self.slots[start:stop],
+            self.depths[start:stop],
         )
 
     def expression(self, genes: int) -> sparse.csr_matrix[np.float32]:
@@ -78,21 +86,47 @@ class CellBatch:
         values, columns = self.values.cpu().numpy(), self.genes.cpu().numpy()
         return sparse.csr_matrix((values, columns, self.offsets), shape=(len(self), genes))
 
+    def counts(self, genes: int) -> sparse.csr_matrix[np.float32]:
+        """Return the counts as a sparse matrix, float32 [C, genes]; on the CPU."""
+        matrix, depths = self.expression(genes), self.depths.cpu().numpy()
+        matrix.data = np.expm1(matrix.data) * np.repeat(depths / np.float32(PER_CELL), self.lengths)
+        return matrix
+
+    def rows(self, cells: NDArray[np.integer[Any]]) -> CellBatch:
+        """Return the cells at given positions, in this order; on the CPU."""
+        cells = np.asarray(cells, np.int64)
+        lengths = self.lengths[cells]
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        tokens = np.arange(offsets[-1]) + np.repeat(self.offsets[cells] - offsets[:-1], lengths)
+        of_token, of_cell = torch.from_numpy(tokens), torch.from_numpy(cells)
+        genes, bins, values = (part.index_select(0, of_token) for part in (self.genes, self.bins, self.values))
+        cell_parts = (part.index_select(0, of_cell) for part in (self.malignancy, self.slots, self.depths))
+        return CellBatch(genes, bins, values, offsets, *cell_parts)
+
     def keep(self, genes: Tensor) -> CellBatch:
         """Return the same cells with only some of their genes, given as bool [T]; a cell that keeps none keeps all."""
         return self.take(self.kept(genes.cpu().numpy()))
 
-    def kept(self, genes: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the tokens that :meth:`keep` keeps, in order; on the CPU."""
+    def kept(self, genes: NDArray[np.bool_], among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Return the tokens that :meth:`keep` keeps, in order; on the CPU.
+
+        With ``among``, bool [T], only those are there to be kept.
+        """
         cell = np.repeat(np.arange(len(self)), self.lengths)
+        genes = genes if among is None else genes & among
         left = np.bincount(cell[genes], minlength=len(self))
-        return np.flatnonzero(genes | (left == 0)[cell])
+        found = genes | (left == 0)[cell]
+        return np.flatnonzero(found if among is None else found & among)
 
     def take(self, tokens: NDArray[np.int64]) -> CellBatch:
         """Return the same cells with only the given tokens, in ascending order."""
         index, offsets = to_device(tokens, self.genes.device), np.searchsorted(tokens, self.offsets)
         genes, bins, values = (part.index_select(0, index) for part in (self.genes, self.bins, self.values))
         return replace(self, genes=genes, bins=bins, values=values, offsets=offsets)
+
+    def with_expression(self, values: Tensor, bins: Tensor, depths: Tensor) -> CellBatch:
+        """Return the same genes with other values and bins, [T], at other depths, [C]."""
+        return replace(self, values=values, bins=bins, depths=depths)
 
     def chunks(self, token_budget: int) -> Iterator[CellBatch]:
         """Cut into runs of consecutive cells of at most ``token_budget`` genes; a longer cell is a chunk of its own."""
@@ -124,6 +158,7 @@ class CellBatch:
             offsets=self.offsets,
             malignancy=change(self.malignancy),
             slots=change(self.slots),
+            depths=change(self.depths),
         )
 
 
@@ -144,4 +179,5 @@ def concatenate(batches: Sequence[CellBatch]) -> CellBatch:
         np.concatenate([np.zeros(1, np.int64), *offsets]),
         torch.cat([batch.malignancy for batch in batches]),
         torch.cat([batch.slots for batch in batches]),
+        torch.cat([batch.depths for batch in batches]),
     )

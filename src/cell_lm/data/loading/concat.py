@@ -13,7 +13,7 @@ from cell_lm.data import protocol
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.data.loading.readahead import ReadAhead
 from cell_lm.data.loading.tokeniser import Part, Tokeniser
-from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of
+from cell_lm.data.protocol import Cells, CellsInFile, Dataset, in_file, parts_of, refuse_z_scores
 from cell_lm.errors import InputError
 
 
@@ -52,6 +52,8 @@ class ConcatCells:
     def __init__(self, datasets: Sequence[Dataset], tokeniser: Tokeniser) -> None:
         if not datasets:
             raise InputError("there are no datasets", fix="Give at least one")
+        for dataset in datasets:
+            refuse_z_scores(dataset, where=dataset.name)
         for other in datasets[1:]:
             if other.vocabulary.hash != datasets[0].vocabulary.hash:
                 found = f"its vocabulary ({len(other.vocabulary):,} genes) is not that of {datasets[0].name}"

@@ -8,9 +8,10 @@ from typing import Protocol
 import numpy as np
 from scipy import sparse
 
+from cell_lm.data.loading.batch import PER_CELL
 from cell_lm.data.loading.concat import ConcatCells
 from cell_lm.data.loading.sampler import random_subset
-from cell_lm.data.loading.tokeniser import PER_CELL, Tokeniser
+from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.protocol import Dataset
 
 MOST_CELLS = 20_000

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from cell_lm.data.compiled import compiled
-from cell_lm.data.loading.batch import CellBatch
+from cell_lm.data.loading.batch import PER_CELL, CellBatch
 from cell_lm.data.protocol import Cells
 from cell_lm.errors import ConfigError, InputError
 
-PER_CELL = 10_000.0
-"""Total that the counts of a cell are scaled to before the logarithm."""
+NOMINAL_DEPTH = 4_000.0
+"""Depth of a cell whose expression is not whole counts (TPM, corrected counts): a usual depth of droplet data."""
 _COMMON, _COUNTED = 32, 64
 """Counts below these have a table: of logarithms, and of how often they occur in a cell."""
 
@@ -71,6 +71,7 @@ class Tokeniser:
         """
         parts = list(parts)
         lengths, malignancy = np.zeros(n_cells, np.int64), np.empty(n_cells, np.int64)
+        depths = np.empty(n_cells, np.float32)
         for cells, rows, positions in parts:
             if len(rows) and not 0 <= rows.min() <= rows.max() < len(cells):
                 raise IndexError(f"rows {rows.min()} to {rows.max()} of the {len(cells)} cells of {cells.name}")
@@ -83,11 +84,14 @@ class Tokeniser:
             X = cells.X
             limits, whole = (self.max_genes, self.bins, len(cells.vocabulary)), X.data.dtype.kind in "iu"
             bounds, tokens_of = (offsets[positions], offsets[positions + 1]), (genes, bins, values)
-            bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, whole, *limits, *tokens_of)
+            found = np.empty(len(rows), np.float32)
+            bad = _fill(X.data, X.indices, X.indptr, rows, *bounds, whole, *limits, *tokens_of, found)
             if bad >= 0:
                 _refuse_row(cells, int(rows[bad]))
+            depths[positions] = found
         tokens = torch.from_numpy(genes), torch.from_numpy(bins), torch.from_numpy(values)
-        return CellBatch(*tokens, offsets, torch.from_numpy(malignancy), torch.arange(n_cells))
+        of_cells = torch.from_numpy(malignancy), torch.arange(n_cells), torch.from_numpy(depths)
+        return CellBatch(*tokens, offsets, *of_cells)
 
 
 def _refuse_row(cells: Cells, row: int) -> None:
@@ -111,8 +115,9 @@ def _fill(
     genes: NDArray[np.int64],
     bins: NDArray[np.int64],
     values: NDArray[np.float32],
+    depths: NDArray[np.float32],
 ) -> int:
-    """Write the tokens of each row between its bounds; return the position of the first row that is damaged, or -1.
+    """Write the tokens of each row between its bounds, and its depth; return the first damaged row's position, or -1.
 
     The logarithms of the most common counts are computed once per cell.
     """
@@ -129,7 +134,7 @@ def _fill(
             common[n] = math.log1p(n * scale)
             common_bins[n] = min(int(np.rint(common[n])), n_bins - 1)
         threshold, ties = _threshold(data[first:last], max_genes)
-        at, highest = starts[c], np.uint64(0)
+        at, highest, counts = starts[c], np.uint64(0), True
         for k in range(first, last):  # the next gene overwrites one that is not kept: no branch to mispredict
             count, gene = data[k], np.int64(indices[k])
             level = np.int64(count)
@@ -140,6 +145,7 @@ def _fill(
                 if not value >= 0.0:
                     return c
                 values[at], bins[at] = value, np.int64(min(np.rint(value), n_bins - 1))
+                counts &= whole or level == count
             genes[at] = gene
             highest = max(highest, np.uint64(gene))
             if threshold < 0:
@@ -152,6 +158,7 @@ def _fill(
                 break
         if at != stops[c] or highest >= np.uint64(n_genes):
             return c
+        depths[c] = total if counts else NOMINAL_DEPTH
     return -1
 
 

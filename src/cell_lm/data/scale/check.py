@@ -9,6 +9,9 @@ proved if its inverse gives integer multiples of one number in each cell, or one
 still works after a selection of genes. If neither holds but nothing contradicts it, the stated scale is accepted, and
 the report says so. A ``log1p`` of base 2 or 10 is recognised if the counts can be recovered. ``linear`` is data that
 was scaled, estimated or corrected, but not log-transformed.
+
+``scaled`` is data z-scored by gene: some entries are negative, and over the cells the means of most genes are near 0
+and their standard deviations near 1 (not exactly, as the cells may be a part of those that were scaled).
 """
 
 from __future__ import annotations
@@ -23,9 +26,10 @@ import pandas as pd
 from scipy import sparse
 
 from cell_lm.data.formats.source import Matrix
-from cell_lm.data.scale.logarithms import BASES, Guess, guess_blocks
+from cell_lm.data.scale.logarithms import BASES, Z_SCORED, Guess, guess_blocks
 from cell_lm.data.scale.logarithms import Scale as Scale
 from cell_lm.data.scale.scan import FRACTIONAL, INFINITE, NAN, NEGATIVE, SMALL, Findings, Scan
+from cell_lm.data.scale.z_scores import Moments
 from cell_lm.errors import CountsError
 from cell_lm.remedies import option
 
@@ -43,7 +47,7 @@ class ScaleReport:
 
     Attributes
     ----------
-    scale : {"counts", "log1p", "log2", "log10", "linear"}
+    scale : {"counts", "log1p", "log2", "log10", "linear", "scaled"}
         The scale stated by the user, and not contradicted.
     entries : int
         Entries scanned: all stored ones of a sparse matrix, all of a dense one.
@@ -78,7 +82,7 @@ def check_scale(
     X
         [cells, genes]; CSR, CSC or dense, of any real dtype; only read.
     stated
-        ``counts``, ``log1p``, ``log2``, ``log10`` or ``linear``.
+        ``counts``, ``log1p``, ``log2``, ``log10``, ``linear`` or ``scaled``.
     where
         File and layer, for messages.
     cells, genes
@@ -114,17 +118,21 @@ class ScaleCheck:
         genes: Sequence[object] | None = None,
         elsewhere: Sequence[str] = (),
     ) -> None:
-        self.stated, self._scan = stated, Scan()
+        self.stated, self._scan, self._moments = stated, Scan(), Moments()
         self._where, self._cells, self._genes, self._elsewhere = where, cells, genes, tuple(elsewhere)
 
     def add(self, X: Matrix) -> None:
         """Scan further cells; the block is only read."""
         self._scan.add(X)
+        if self.stated == Z_SCORED:
+            self._moments.add(X)
 
     @property
     def spoilt(self) -> bool:
         """Whether the scanned blocks are certain to be refused, so that the scan can stop."""
         tally = self._scan.findings().tally
+        if self.stated == Z_SCORED:
+            return bool(tally[[NAN, INFINITE]].any())
         return bool(tally[[NAN, INFINITE, NEGATIVE]].any() or (self.stated == "counts" and tally[FRACTIONAL]))
 
     def report(self, again: Callable[[], Iterable[Matrix]]) -> ScaleReport:
@@ -142,6 +150,8 @@ class ScaleCheck:
         """
         case = _Case(self._scan.findings(), self._where, self._cells, self._genes, self._elsewhere, again)
         case.refuse_broken_entries()
+        if self.stated == Z_SCORED:
+            return _check_z_scores(case, self._moments)
         return _check_counts(case) if self.stated == "counts" else _check_scaled(case, self.stated)
 
 
@@ -194,7 +204,7 @@ class _Case:
 def _check_counts(case: _Case) -> ScaleReport:
     scan = case.scan
     if scan.tally[NEGATIVE]:
-        case.refuse(_scaled(case))
+        case.refuse(_scaled(case), "" if case.few(NEGATIVE) else _Z_SCORES)
     if scan.tally[FRACTIONAL]:
         _refuse_fractions(case)
     if scan.largest > LARGEST_COUNT:
@@ -202,6 +212,24 @@ def _check_counts(case: _Case) -> ScaleReport:
     _refuse_rounded(case)
     evidence = f"counts: {scan.entries:,} entries, all whole and non-negative, the largest {scan.largest:,.0f}"
     return ScaleReport("counts", scan.entries, scan.largest, evidence)
+
+
+_Z_SCORES = f"If it is z-scored by gene, drug sensitivity can read it: say {option('scale', Z_SCORED)}"
+
+
+def _check_z_scores(case: _Case, moments: Moments) -> ScaleReport:
+    scan, said = case.scan, f'said to be z-scored (scale="{Z_SCORED}")'
+    if not scan.tally[NEGATIVE]:
+        fix = f"Leave {option('scale')} out if these are counts, or name their scale"
+        case.refuse(f"{said}, but no entry is negative, {scan.span}", fix)
+    if case.few(NEGATIVE) and scan.tally[NEGATIVE] < 0.05 * moments.rows * moments.genes:
+        found = f"{said}, but only {case.count(NEGATIVE)} negative, {scan.span}"
+        case.refuse(found, "Z-score every gene over the cells first (scanpy.pp.scale)")
+    if not moments.are_z_scores:
+        found = f"{said}, but the median gene has mean {moments.mean:.2g} and standard deviation {moments.spread:.2g}"
+        case.refuse(found, "Z-score every gene over the cells first (scanpy.pp.scale)")
+    evidence = f"{Z_SCORED}: the median gene has mean {moments.mean:.2f} and standard deviation {moments.spread:.2f}"
+    return ScaleReport(Z_SCORED, scan.entries, scan.largest, evidence)
 
 
 def _scaled(case: _Case) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,14 @@ from cell_lm.remedies import option
 _MIXED, _UNIFORM, _WHOLE = 0, 1, 2
 _LOGS = {None: "", math.e: "natural log1p of ", 2.0: "log2(x + 1) of ", 10.0: "log10(x + 1) of "}
 
-Scale = Literal["counts", "log1p", "log2", "log10", "linear"]
-"""What a matrix may hold: raw counts; a logarithm of 1 + counts scaled to one total in each cell (natural, of base 2 or
-10); or expression that was scaled, estimated or corrected, not logged (TPM, counts per 10,000)."""
+Expression = Literal["counts", "log1p", "log2", "log10", "linear"]
+"""Scales from which the expression within a cell can be recovered: raw counts; a logarithm of 1 + counts scaled to one
+total in each cell (natural, of base 2 or 10); or expression that was scaled, estimated or corrected, not logged (TPM,
+counts per 10,000)."""
+Scale = Literal["counts", "log1p", "log2", "log10", "linear", "scaled"]
+"""What a matrix may hold: one of :data:`Expression`; or z-scores of each gene over the cells (``scaled``), which only
+some tasks can read."""
+Z_SCORED: Final = "scaled"
 BASES: dict[str, float | None] = {"log1p": math.e, "log2": 2.0, "log10": 10.0, "linear": None}
 """Scale to the base of its logarithm; None: no logarithm."""
 SCALES = {base: scale for scale, base in BASES.items()}
@@ -125,9 +130,9 @@ def to_linear(X: sparse.csr_matrix[Any], scale: Scale) -> sparse.csr_matrix[Any]
         [cells, genes]; only read.
     scale
         The stated scale. A ``log1p`` cell whose counts are recovered with base 2 or 10, and not with the natural base,
-        is inverted with that base. ``counts`` are returned unchanged.
+        is inverted with that base. ``counts`` and z-scores are returned unchanged.
     """
-    if scale == "counts":
+    if scale in ("counts", Z_SCORED):
         return X
     values, bases = _floats(X.data), _every(BASES[scale], X)
     if scale == "log1p":

@@ -43,7 +43,10 @@ def refuse_without_attention(model: nn.Module) -> None:
 
 @torch.no_grad()
 def attention_rollout(explained: Explained, batch: CellBatch) -> NDArray[np.float64]:
-    """Return each gene's fraction of CLS, float64 [T]; the remainder to 1 is that of CLS or the latents."""
+    """Return each gene's fraction of CLS, float64 [T]; the remainder to 1 is that of CLS or the latents.
+
+    Genes that attention does not read have 0, and the linear path is not followed.
+    """
     refuse_without_attention(explained.model)
     shares = np.zeros(batch.tokens)
     for number in range(len(batch)):
@@ -51,8 +54,11 @@ def attention_rollout(explained: Explained, batch: CellBatch) -> NDArray[np.floa
         if cell.tokens:
             with _watched(explained.model.encoder, latent=explained.latent) as layers:
                 explained.model.encoder(cell, hidden=None, counter=None, only_cls=True)
-            genes = _genes(layers, cell.tokens)
-            shares[batch.offsets[number] : batch.offsets[number + 1]] = genes.double().cpu().numpy()
+            read = (
+                torch.isin(cell.genes, explained.model.encoder.readout.read(cell, None, None).batch.genes).cpu().numpy()
+            )
+            genes = _genes(layers, int(read.sum()))
+            shares[batch.offsets[number] : batch.offsets[number + 1]][read] = genes.double().cpu().numpy()
     return shares
 
 

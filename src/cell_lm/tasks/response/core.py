@@ -1,0 +1,284 @@
+"""The whole model on arrays: lines from their vectors, lines with measured drugs, and drugs never measured.
+
+:class:`~cell_lm.tasks.response.regressor.DrugResponseRegressor` reads files and names around it; benchmarks call it
+directly. All matrices are [lines, drugs], responses in their own unit unless said to be standardised (per drug).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.tasks.response.conformal import REVEALED, calibrate, conformal_factor, factor_for
+from cell_lm.tasks.response.drugs import LEAST_DRUGS, TREES, DrugModel, Structures
+from cell_lm.tasks.response.gaussian import condition, fit_covariance
+from cell_lm.tasks.response.impute import DrugScale, drug_scale, soft_impute
+from cell_lm.tasks.response.lines import RIDGES, LineModel, fit_lines, left_out_predictions, line_folds
+
+Floats = NDArray[np.float64]
+Progress = Callable[[int], None] | None
+
+DRUG_FOLDS = 5
+LEAST_LINES = 10
+"""Fewest lines for a fit."""
+
+
+class Predicted(NamedTuple):
+    """Predicted responses, float64 [lines, drugs] each."""
+
+    mean: Floats
+    """In the unit of the responses."""
+    half: Floats
+    """Half the width of the interval; 0 for a pair that was measured."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColdDrugs:
+    """What predicts drugs that were never measured.
+
+    Attributes
+    ----------
+    model : DrugModel
+        Of the drugs with a structure.
+    columns : ndarray
+        int64: their columns.
+    known_line, new_line : float
+        Conformal factors over drugs, for lines of the fit and for new ones.
+    """
+
+    model: DrugModel
+    columns: NDArray[np.int64]
+    known_line: float
+    new_line: float
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseModel:
+    """A fitted model.
+
+    Attributes
+    ----------
+    scale : DrugScale
+        Mean and spread of each drug.
+    lines : LineModel
+        From vectors to standardised responses.
+    left_out : ndarray
+        Standardised prediction for each line of the fit from a model that was fitted without it.
+    residuals : ndarray
+        Standardised measured responses minus ``left_out``; NaN where not measured.
+    covariance : ndarray
+        Of the residuals, between drugs.
+    factors : dict
+        Conformal factor by number of measured drugs.
+    cold : ColdDrugs or None
+        For drugs never measured, if there are enough structures.
+    """
+
+    scale: DrugScale
+    lines: LineModel
+    left_out: Floats
+    residuals: Floats
+    covariance: Floats
+    factors: Mapping[int, float]
+    cold: ColdDrugs | None = None
+
+    def predict(self, features: Floats, measured: Floats | None = None) -> Predicted:
+        """Predict new lines.
+
+        Parameters
+        ----------
+        features
+            Vectors of the lines [lines, features]; NaN: missing.
+        measured
+            Their measured responses [lines, drugs], NaN where there is none; None: none at all.
+        """
+        expected = self.lines.predict(features)
+        nothing = np.full(expected.shape, np.nan)
+        given = nothing if measured is None else self.scale.standardise(measured) - expected
+        return self._conditioned(expected, given)
+
+    def predict_known(self, rows: NDArray[np.int64] | None = None, more: Floats | None = None) -> Predicted:
+        """Predict lines of the fit, given all that was measured in them.
+
+        Parameters
+        ----------
+        rows
+            Which lines; None: all.
+        more
+            Further measured responses of these lines, which replace those of the fit; NaN where there is none.
+        """
+        chosen = np.arange(len(self.left_out)) if rows is None else rows
+        given = self.residuals[chosen]
+        if more is not None:
+            given = np.where(np.isfinite(more), self.scale.standardise(more) - self.left_out[chosen], given)
+        return self._conditioned(self.left_out[chosen], given)
+
+    def predict_drugs(self, known: Predicted, new: Structures, *, new_lines: bool) -> Predicted:
+        """Predict drugs that were never measured, in lines whose responses to the known drugs are given.
+
+        Parameters
+        ----------
+        known
+            Of :meth:`predict` or :meth:`predict_known`.
+        new
+            Structures of the new drugs.
+        new_lines
+            Whether the lines are not among those of the fit, for the width of the intervals.
+        """
+        if self.cold is None:
+            raise ValueError("no structures were known in the fit")
+        standardised = self.scale.standardise(known.mean)
+        mean, spread = cold_prediction(self.cold.model, standardised, self.cold.columns, new)
+        factor = self.cold.new_line if new_lines else self.cold.known_line
+        return Predicted(mean, np.broadcast_to(factor * spread, mean.shape).copy())
+
+    def _conditioned(self, expected: Floats, given: Floats) -> Predicted:
+        mean, half = np.empty_like(expected), np.empty_like(expected)
+        for row in range(len(expected)):
+            found = condition(self.covariance, given[row])
+            factor = factor_for(dict(self.factors), int(np.isfinite(given[row]).sum()))
+            mean[row] = expected[row] + found.mean
+            half[row] = factor * found.spread
+        return Predicted(self.scale.restore(mean), half * self.scale.spread)
+
+
+def cold_prediction(
+    model: DrugModel, standardised: Floats, columns: NDArray[np.int64], new: Structures
+) -> tuple[Floats, Floats]:
+    """Return mean [lines, new drugs] and spread [new drugs] of drugs never measured.
+
+    Parameters
+    ----------
+    model
+        Of the drugs in ``columns``.
+    standardised
+        Responses of the lines to all known drugs, without gaps.
+    columns
+        The drugs of ``model``.
+    new
+        Structures of the new drugs.
+    """
+    level = standardised.mean(axis=1, keepdims=True)
+    profile = (standardised[:, columns] - level) @ model.weights(new).T
+    spread = model.spread(new)
+    return model.mean(new) + spread * (level + profile), spread
+
+
+def fit_response_model(
+    features: Floats,
+    responses: Floats,
+    *,
+    structures: Structures | None = None,
+    with_structure: NDArray[np.bool_] | None = None,
+    members: int = 4,
+    folds: int = 5,
+    confidence: float = 0.9,
+    parts: tuple[str, ...] = RIDGES,
+    trees: int = TREES,
+    graphs: bool = False,
+    seed: int = 0,
+    progress: Progress = None,
+) -> ResponseModel:
+    """Fit all parts.
+
+    Parameters
+    ----------
+    features
+        Vectors of the lines [lines, features].
+    responses
+        [lines, drugs], NaN where not measured; every drug and every line has at least one.
+    structures, with_structure
+        Structures of the drugs that have one, and which these are, bool [drugs].
+    members
+        Networks in the ensemble; 0: none.
+    folds
+        Folds in which lines are left out for residuals and intervals.
+    confidence
+        Of the intervals.
+    parts
+        The ridges to fit, for comparisons.
+    trees
+        Trees in each forest.
+    graphs
+        Train the graph encoder of molecules, where graphs are known.
+    seed
+        Seed of folds, networks and forests.
+    progress
+        Called with 1 after every part: ``folds`` + 3 in all.
+    """
+    scale = drug_scale(responses)
+    left_out = scale.standardise(
+        left_out_predictions(features, responses, folds=folds, seed=seed, parts=parts, progress=progress)
+    )
+    standardised = scale.standardise(responses)
+    residuals = standardised - left_out
+    lines = fit_lines(features, standardised, members=members, seed=seed, parts=parts)
+    _tell(progress)
+    covariance, factors = _calibrated(residuals, confidence, seed)
+    _tell(progress)
+    cold = None
+    if structures is not None and with_structure is not None and len(structures) >= LEAST_DRUGS:
+        cold = _fit_cold(
+            responses, left_out, scale, structures, np.flatnonzero(with_structure), confidence, trees, seed
+        )
+        if graphs:
+            cold.model.learn_graphs()
+    _tell(progress)
+    return ResponseModel(scale, lines, left_out, residuals, covariance, factors, cold)
+
+
+def _calibrated(residuals: Floats, confidence: float, seed: int) -> tuple[Floats, dict[int, float]]:
+    """Return the covariance of all lines, and factors from two halves, each judged by the covariance of the other."""
+    half = line_folds(len(residuals), 2, seed + 1)
+    covariances = [(half == side, fit_covariance(residuals[half != side])) for side in (0, 1)]
+    factors = calibrate(residuals, covariances, confidence=confidence, seed=seed, revealed=REVEALED)
+    return fit_covariance(residuals), factors or {0: 1.96}
+
+
+def _fit_cold(
+    responses: Floats,
+    left_out: Floats,
+    scale: DrugScale,
+    structures: Structures,
+    columns: NDArray[np.int64],
+    confidence: float,
+    trees: int,
+    seed: int,
+) -> ColdDrugs:
+    """Fit the model of new drugs; its factors come from drugs left out in folds."""
+    number = line_folds(len(columns), min(DRUG_FOLDS, len(columns) // 2), seed)
+    scores: dict[bool, list[Floats]] = {False: [], True: []}
+    for fold in range(int(number.max()) + 1):
+        rest, test = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
+        filled = soft_impute(scale.standardise(responses)[:, columns[rest]])
+        model = _drug_model(structures[rest], scale, columns[rest], filled, trees, seed)
+        for new_line, known in ((False, filled), (True, left_out[:, columns[rest]])):
+            mean, spread = cold_prediction(model, known, np.arange(len(rest)), structures[test])
+            scores[new_line].append(np.abs(responses[:, columns[test]] - mean) / spread)
+    filled = soft_impute(scale.standardise(responses))
+    whole = _drug_model(structures, scale, columns, filled[:, columns], trees, seed)
+    factors = [_over_drugs(np.hstack(scores[new_line]), confidence) for new_line in (False, True)]
+    return ColdDrugs(whole, columns, *factors)
+
+
+def _drug_model(
+    structures: Structures, scale: DrugScale, columns: NDArray[np.int64], filled: Floats, trees: int, seed: int
+) -> DrugModel:
+    profiles = (filled - filled.mean(axis=1, keepdims=True)).T
+    return DrugModel(structures, scale.mean[columns], scale.spread[columns], profiles, trees=trees, seed=seed)
+
+
+def _over_drugs(scores: Floats, confidence: float) -> float:
+    """Return the conformal factor with drugs as the exchangeable unit."""
+    seen = np.isfinite(scores)
+    drugs = np.broadcast_to(np.arange(scores.shape[1]), scores.shape)
+    return conformal_factor(scores[seen], drugs[seen], confidence)
+
+
+def _tell(progress: Progress) -> None:
+    if progress is not None:
+        progress(1)

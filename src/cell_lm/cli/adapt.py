@@ -12,7 +12,7 @@ import typer
 from cell_lm.cli import run_options as run
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import messages
-from cell_lm.cli.options import WRITING, Device, Force, Model, NoVerify
+from cell_lm.cli.options import Device, Force, Model, NoVerify, output
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -44,12 +44,7 @@ def adapt(
         ),
     ],
     *,
-    out: Annotated[
-        Path,
-        typer.Option(
-            readable=False, metavar="FOLDER", help="Model folder to write.", show_default=False, rich_help_panel=WRITING
-        ),
-    ],
+    out: Annotated[Path, output("FOLDER", "Model folder to write.")],
     model: Model = "small",
     read: ReadOptions,
     settings: run.Settings = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,8 +9,21 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
-from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import COMPUTING, WRITING, CellsOrStore, Device, Fitted, Force, Model, NoVerify, Precision
+from cell_lm.cli.console import Messages, messages, show_coverage
+from cell_lm.cli.options import (
+    COMPUTING,
+    CellsOrStore,
+    ClassifierFolder,
+    Device,
+    Fitted,
+    Force,
+    Model,
+    NoVerify,
+    Precision,
+    Seed,
+    column,
+    output,
+)
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -53,30 +65,17 @@ def register(app: typer.Typer) -> None:
 def fit(
     context: typer.Context,
     cells: CellsOrStore,
-    label: Annotated[
-        str, typer.Option(metavar="COLUMN", help="Column of obs that holds the cell types.", show_default=False)
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            readable=False,
-            metavar="FOLDER",
-            help="Folder of the classifier to write.",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
-    ],
+    label: Annotated[str, column("Column of obs that holds the cell types.")],
+    out: ClassifierFolder,
     model: Model = "small",
     groups: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of obs, such as the donor, whose groups stay in one fold when cross-validation tunes the "
-            "classifier. \\[default: cells are split one by one]",
-            show_default=False,
+        column(
+            "Column of obs, such as the donor, whose groups stay in one fold when cross-validation tunes the "
+            "classifier. \\[default: cells are split one by one]"
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
+    seed: Seed = 0,
     *,
     read: ReadOptions,
     device: Device = "auto",
@@ -86,17 +85,15 @@ def fit(
 ) -> int:
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
-    from cell_lm.cli.outputs import refuse_output_folder
+    from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.data.opening import is_store, open_data
     from cell_lm.data.store import Store
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
-    from cell_lm.tasks import folder
     from cell_lm.tasks.annotation import CellTypeClassifier
 
-    says, names = messages(context), {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
-    refuse = partial(refuse_output_folder, kind="an estimator", mark=folder.MANIFEST, names=names)
-    refuse(out, force=force, inputs=(cells, model))
+    says = messages(context)
+    refuse_estimator_folder(out, force=force, inputs=(cells, model))
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
@@ -105,7 +102,7 @@ def fit(
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, label, groups=groups, progress=done)
-    refuse(out, force=force, inputs=(cells, model))  # another program may have made it meanwhile
+    refuse_estimator_folder(out, force=force, inputs=(cells, model))  # another program may have made it meanwhile
     classifier.save(out)
     _show_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -127,22 +124,13 @@ def predict(
     cells: CellsOrStore,
     model: Fitted,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE.h5ad",
-            help="File to write. \\[default: my.annotated.h5ad next to my.h5ad]",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
+        Path | None, output("FILE.h5ad", "File to write. \\[default: my.annotated.h5ad next to my.h5ad]")
     ] = None,
     truth: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of obs with the true cell types, to score the predicted ones against. Score only cells that "
-            "the classifier was not fitted on.",
-            show_default=False,
+        column(
+            "Column of obs with the true cell types, to score the predicted ones against. Score only cells that the "
+            "classifier was not fitted on."
         ),
     ] = None,
     *,
@@ -182,8 +170,7 @@ def predict(
     _show_types(adata, says)
     if labels is not None:
         _show_scores(adata, labels, says)
-    for line in coverage(adata.uns["cell_lm_annotation"]):
-        says.result(line)
+    show_coverage(adata.uns["cell_lm_annotation"], says)
     warn_of(adata.uns["cell_lm_annotation"], says)
     says.result(f"written: {copy} (obs {LABEL}, {CONFIDENCE})")
     return 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import WRITING, Cells, Device, Fitted, Force
+from cell_lm.cli.console import Messages, messages, show_coverage
+from cell_lm.cli.options import Cells, Device, Fitted, Force, column, output
 from cell_lm.cli.read_options import reads_cells
 from cell_lm.errors import InputError
 
@@ -36,16 +36,7 @@ def explain(
     context: typer.Context,
     cells: Cells,
     model: Fitted,
-    out: Annotated[
-        Path,
-        typer.Option(
-            readable=False,
-            metavar="FILE.csv",
-            help="Table to write: label, gene, attribution, expressed, cells.",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
-    ],
+    out: Annotated[Path, output("FILE.csv", "Table to write: label, gene, attribution, expressed, cells.")],
     method: Annotated[
         Literal["integrated_gradients", "gradient", "occlusion", "attention"],
         typer.Option(help="How to measure the contribution of a gene; occlusion needs one forward pass per gene."),
@@ -60,11 +51,7 @@ def explain(
     ] = None,
     groupby: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of obs; average over the cells of each label in it. \\[default: the predicted type]",
-            show_default=False,
-        ),
+        column("Column of obs; average over the cells of each label in it. \\[default: the predicted type]"),
     ] = None,
     n_cells: Annotated[
         int, typer.Option("--cells", min=1, metavar="N", help="Explain at most so many cells of each label.")
@@ -112,8 +99,7 @@ def explain(
     about = adata.uns["cell_lm_attribution"]
     if method == "integrated_gradients":
         says.result(f"attributions miss the difference of the scores by {about['gap']:.1e} of it")
-    for line in coverage(about):
-        says.result(line)
+    show_coverage(about, says)
     says.result(f"written: {out} ({len(table):,} rows)")
     return 0
 

@@ -16,6 +16,7 @@ from cell_lm.data import ReadOptions, Store, from_anndata, read_anndata
 from cell_lm.data.cautions import empty_droplets, selected_genes
 from cell_lm.data.formats.writable import check_writable, make_writable
 from cell_lm.data.h5ad_writer import write_h5ad
+from cell_lm.data.obs.columns import obs_column
 from cell_lm.data.opening import is_store, refuse_models
 from cell_lm.data.view import store_obs
 from cell_lm.errors import CellLMError, InputError
@@ -53,6 +54,17 @@ def read_file_or_store(
         found = f"{options} given for a store, whose cells were read by cell-lm prepare"
         raise InputError(found, where=str(path), fix="Leave it out, or prepare the store again with it")
     return Store.open(path, vocabulary=vocabulary, verify=verify)
+
+
+def read_cells_in_groups(
+    path: Path, vocabulary: Vocabulary | None, read: ReadOptions, groupby: str | None, says: Messages
+) -> AnnData | Store:
+    """Read a file or a store, and refuse it at once if it lacks the column ``groupby``."""
+    says.note(f"reading {path}")
+    data = read_file_or_store(path, vocabulary, read)
+    if groupby is not None:
+        obs_column(obs_of(data, groupby), groupby, where=str(path))
+    return data
 
 
 def obs_of(data: AnnData | Store, column: str) -> pd.DataFrame:

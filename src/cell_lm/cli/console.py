@@ -126,13 +126,13 @@ def messages(context: typer.Context) -> Messages:
     return context.find_object(Messages) or Messages()
 
 
-def coverage(about: Mapping[str, Any]) -> Iterator[str]:
-    """Yield one line on the genes a result is based on, from its record in ``uns``; nothing for cells of a store."""
+def show_coverage(about: Mapping[str, Any], says: Messages) -> None:
+    """Print the genes a result is based on, from its record in ``uns``; nothing for cells of a store."""
     if "genes_found" not in about:
         return
     found, fraction = int(about["genes_found"]), float(about["coverage"])
     used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
-    yield f"{used}, {found:,} ({fraction:.1%}) of the vocabulary"
+    says.result(f"{used}, {found:,} ({fraction:.1%}) of the vocabulary")
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

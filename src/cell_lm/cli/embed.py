@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import coverage, messages
-from cell_lm.cli.options import WRITING, CellsOrStore, Device, Force, Model, NoVerify, Precision
+from cell_lm.cli.console import messages, show_coverage
+from cell_lm.cli.options import WRITING, CellsOrStore, Device, Force, Model, NoVerify, Precision, output
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
@@ -39,14 +39,7 @@ def embed(
     cells: CellsOrStore,
     model: Model = "small",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE.h5ad",
-            help="File to write. \\[default: my.cell_lm.h5ad next to my.h5ad]",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
+        Path | None, output("FILE.h5ad", "File to write. \\[default: my.cell_lm.h5ad next to my.h5ad]")
     ] = None,
     key: Annotated[
         str, typer.Option(metavar="KEY", help="Key of the embedding in obsm.", rich_help_panel=WRITING)
@@ -80,8 +73,7 @@ def embed(
     about = adata.uns[key.removeprefix("X_")]
     says.result(f"embedded {adata.n_obs:,} cells: obsm {key}, {adata.obsm[key].shape[1]} numbers a cell")
     says.note(f"on {about['device']}, in {about['precision']}")
-    for line in coverage(about):
-        says.result(line)
+    show_coverage(about, says)
     warn_of(about, says)
     says.result(f"written: {copy}")
     says.note("next:")

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 READING, WRITING, COMPUTING = "What is read", "What is written", "How it is computed"
+
+
+def column(text: str, panel: str | None = None) -> Any:
+    """Return an option that names a column."""
+    return typer.Option(metavar="COLUMN", help=text, show_default=False, rich_help_panel=panel)
+
+
+def source(metavar: str, text: str, panel: str | None = None) -> Any:
+    """Return an option that names a file or folder to read."""
+    return typer.Option(readable=False, metavar=metavar, help=text, show_default=False, rich_help_panel=panel)
+
+
+def output(metavar: str, text: str) -> Any:
+    """Return an option that names a file or folder to write."""
+    return source(metavar, text, WRITING)
+
 
 Cells = Annotated[
     Path,
@@ -73,16 +89,11 @@ Force = Annotated[
     typer.Option("--force", help="Replace an output that already exists.", rich_help_panel=WRITING),
 ]
 
-Fitted = Annotated[
-    Path,
-    typer.Option(
-        "--model",
-        readable=False,
-        metavar="FOLDER",
-        help="Classifier that cell-lm annotate fit wrote.",
-        show_default=False,
-    ),
-]
+ClassifierFolder = Annotated[Path, output("FOLDER", "Folder of the classifier to write.")]
+
+Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")]
+
+Fitted = Annotated[Path, source("FOLDER", "Classifier that cell-lm annotate fit wrote.")]
 
 Model = Annotated[
     str,

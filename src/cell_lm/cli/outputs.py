@@ -92,6 +92,14 @@ def refuse_output_folder(
     refuse_to_replace(path, kind=kind, mark=mark, names=names)
 
 
+def refuse_estimator_folder(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = ()) -> None:
+    """Refuse a path for the folder of an estimator; see :func:`refuse_output_folder`."""
+    from cell_lm.tasks import folder
+
+    names = {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
+    refuse_output_folder(path, force=force, inputs=inputs, kind="an estimator", mark=folder.MANIFEST, names=names)
+
+
 def refuse_key(key: str, *, option: str = "--key") -> None:
     """Refuse a key that cannot be read back from an h5ad file.
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_type_hints
 
 import typer
 
@@ -36,8 +36,10 @@ Scale = Annotated[
     ),
 ]
 
+AnyScale: TypeAlias = Literal["counts", "log1p", "log2", "log10", "linear", "scaled"]
+
 ScaleOrZScores = Annotated[
-    Literal["counts", "log1p", "log2", "log10", "linear", "scaled"],
+    AnyScale,
     typer.Option(
         "--scale",
         "--input",

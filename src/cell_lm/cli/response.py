@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import COMPUTING, WRITING, Device, Force, Precision
-from cell_lm.cli.response_options import LineReader, Lines, TableReader, reads_lines, reads_responses
+from cell_lm.cli.options import COMPUTING, Device, Force, Precision, Seed, output
+from cell_lm.cli.response_options import (
+    Confidence,
+    Encoder,
+    Expression,
+    Folds,
+    Graphs,
+    LineReader,
+    Lines,
+    LineVectors,
+    MaybeLines,
+    Measured,
+    Networks,
+    NewDrugs,
+    Regressor,
+    RegressorFolder,
+    Responses,
+    TableReader,
+    reads_lines,
+    reads_responses,
+)
+from cell_lm.cli.response_shown import show_fit, show_ranking, show_scores, unit
 from cell_lm.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from cell_lm.data.response import ResponseTable
-    from cell_lm.evaluation.regression import ResponseScores
     from cell_lm.tasks.response import DrugResponseRegressor
 
 _FIT = """[bold]Examples[/bold]
@@ -38,53 +56,6 @@ _RANK = """[bold]Examples[/bold]
 
   cell-lm response rank new.h5ad --model gdsc2 --for-line biopsy7    [dim]# drugs for a line[/dim]
   cell-lm response rank --model gdsc2 --for-drug Trametinib          [dim]# lines of the fit for a drug[/dim]"""
-
-Responses = Annotated[
-    Path,
-    typer.Option(
-        readable=False,
-        metavar="FILE",
-        help="Table of responses: csv, tsv, xlsx or parquet; GDSC's and PRISM's own files are known.",
-        show_default=False,
-    ),
-]
-Measured = Annotated[
-    Path | None,
-    typer.Option(
-        readable=False,
-        metavar="FILE",
-        help="Table of responses that were measured in these lines; they sharpen the others.",
-        show_default=False,
-    ),
-]
-NewDrugs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--new-drug",
-        metavar="NAME=SMILES",
-        help="A drug that was never measured; may be repeated.",
-        show_default=False,
-    ),
-]
-Regressor = Annotated[
-    Path,
-    typer.Option(
-        "--model", readable=False, metavar="FOLDER", help="What cell-lm response fit wrote.", show_default=False
-    ),
-]
-MaybeLines = Annotated[
-    Path | None,
-    typer.Argument(
-        readable=False,
-        metavar="[LINES]",
-        help="Expression of the lines. \\[default: the lines of the fit]",
-        show_default=False,
-    ),
-]
-
-
-def _out(what: str) -> object:
-    return typer.Option(readable=False, metavar="FILE.csv", help=what, show_default=False, rich_help_panel=WRITING)
 
 
 def register(app: typer.Typer) -> None:
@@ -107,43 +78,15 @@ def fit(
     context: typer.Context,
     lines: Lines,
     responses: Responses,
-    expression: Annotated[
-        Literal["rma", "log2_tpm", "counts"],
-        typer.Option(
-            help="What the expression matrix holds: RMA (log2 of intensities), log2 of 1 + TPM, or counts; it is "
-            "checked.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            readable=False, metavar="FOLDER", help="Folder to write.", show_default=False, rich_help_panel=WRITING
-        ),
-    ],
-    cells: Annotated[
-        Literal["genes", "cell_lm", "both"],
-        typer.Option(help="Vector of a line: its genes, the embedding of an encoder (--encoder), or both."),
-    ] = "genes",
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER", help="Run or model folder of the encoder, for cell_lm and both.", show_default=False
-        ),
-    ] = None,
-    networks: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Networks in the neural part; 0: closed forms only.")
-    ] = 4,
-    graphs: Annotated[
-        bool, typer.Option("--graphs", help="Train the graph encoder of molecules, for the mean of new drugs.")
-    ] = False,
-    folds: Annotated[
-        int, typer.Option(min=2, metavar="N", help="Folds in which lines are left out, for the intervals.")
-    ] = 5,
-    confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.999, metavar="P", help="Probability that an interval holds the response.")
-    ] = 0.9,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
+    expression: Expression,
+    out: RegressorFolder,
+    cells: LineVectors = "genes",
+    encoder: Encoder = None,
+    networks: Networks = 4,
+    graphs: Graphs = False,
+    folds: Folds = 5,
+    confidence: Confidence = 0.9,
+    seed: Seed = 0,
     *,
     table: TableReader,
     how: LineReader,
@@ -153,21 +96,17 @@ def fit(
 ) -> int:
     """Read table and expression, fit, save the folder."""
     keep_large_blocks()
-    from cell_lm.cli.outputs import refuse_output_folder
+    from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.model import CellLM
-    from cell_lm.tasks import folder
     from cell_lm.tasks.response import DrugResponseRegressor
 
-    says, names = messages(context), {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
-    refuse = partial(refuse_output_folder, kind="an estimator", mark=folder.MANIFEST, names=names)
-    inputs = (lines, responses, encoder)
-    refuse(out, force=force, inputs=inputs)
+    says, inputs = messages(context), (lines, responses, encoder)
+    refuse_estimator_folder(out, force=force, inputs=inputs)
     if (cells == "genes") != (encoder is None):
         fix = "Name an encoder for --cells cell_lm or both, and none for genes"
         raise ConfigError(f"--cells {cells} with {'no' if encoder is None else 'an'} --encoder", fix=fix)
     says.note(f"reading {responses}")
-    measured = table.read(responses)
-    _show_table(measured, says)
+    measured = table.read_and_tell(responses, says)
     regressor = DrugResponseRegressor(
         None if encoder is None else CellLM.from_pretrained(encoder),
         cells=cells,
@@ -183,29 +122,13 @@ def fit(
     says.note(f"reading {lines}")
     with says.progress("fitting", regressor.parts) as done:
         regressor.fit(lines, measured, line_column=how.line_column, progress=done, read=how.read)
-    refuse(out, force=force, inputs=inputs)  # another program may have made it meanwhile
+    refuse_estimator_folder(out, force=force, inputs=inputs)  # another program may have made it meanwhile
     regressor.save(out)
-    _show_fit(regressor, measured, says)
+    show_fit(regressor, measured, says)
     says.result(f"written: {out}")
     says.note("next:")
     says.note(f"cell-lm response predict my.h5ad --model {out}", indent=2)
     return 0
-
-
-def _show_table(table: ResponseTable, says: Messages) -> None:
-    for remark in table.remarks:
-        says.note(remark, indent=2)
-
-
-def _show_fit(regressor: DrugResponseRegressor, table: ResponseTable, says: Messages) -> None:
-    lines, without = len(regressor.lines_), len(table.lines) - len(regressor.lines_)
-    left_out = f" ({without:,} lines of the table without expression were left out)" if without else ""
-    says.result(f"fitted on {lines:,} lines and {len(regressor.drugs_):,} drugs{left_out}")
-    cold = regressor.model_.cold
-    if cold is None:
-        says.result("new drugs cannot be predicted: too few drugs have a SMILES (--smiles)")
-    else:
-        says.result(f"new drugs are predicted by the structure of {len(cold.columns):,} drugs")
 
 
 @reads_responses()
@@ -214,7 +137,9 @@ def predict(
     context: typer.Context,
     model: Regressor,
     lines: MaybeLines = None,
-    out: Annotated[Path | None, _out("Table to write. \\[default: my.response.csv next to my.h5ad]")] = None,
+    out: Annotated[
+        Path | None, output("FILE.csv", "Table to write. \\[default: my.response.csv next to my.h5ad]")
+    ] = None,
     drugs: Annotated[
         list[str] | None,
         typer.Option("--only", metavar="DRUG", help="A drug of the fit; may be repeated. \\[default: all]"),
@@ -236,18 +161,15 @@ def predict(
     copy = out or (Path("lines_of_the_fit.response.csv") if lines is None else lines.with_suffix(".response.csv"))
     refuse_output_file(copy, force=force, inputs=(lines, model, measured), suffix=".csv")
     regressor = _load(model, device)
-    found = _predict(regressor, lines, drugs, new_drugs, measured, table, how, says)
+    given = None if measured is None else table.read_and_tell(measured, says)
+    says.note("predicting")
+    found = regressor.predict(lines, drugs=drugs or None, **_asked(new_drugs, given, how))
     write_csv(found, copy, replace=force)
     rows = [[str(name), f"{number:,}"] for name, number in found["known"].value_counts().items()]
     says.table(["what was known", "pairs"], rows, numbers=1)
-    says.result(_unit(regressor))
+    says.result(unit(regressor))
     says.result(f"written: {copy} ({len(found):,} pairs)")
     return 0
-
-
-def _unit(regressor: DrugResponseRegressor) -> str:
-    unit = "ln of the IC50 in µM" if regressor.unit_ == "ln_ic50" else "area under the dose-response curve"
-    return f"response: {unit}; low and high: {regressor.confidence:.0%} interval"
 
 
 def _load(path: Path, device: str) -> DrugResponseRegressor:
@@ -258,28 +180,14 @@ def _load(path: Path, device: str) -> DrugResponseRegressor:
     return regressor
 
 
-def _predict(
-    regressor: DrugResponseRegressor,
-    lines: Path | None,
-    drugs: list[str] | None,
-    new_drugs: list[str] | None,
-    measured: Path | None,
-    table: TableReader,
-    how: LineReader,
-    says: Messages,
-) -> pd.DataFrame:
-    given = None if measured is None else table.read(measured)
-    if given is not None:
-        _show_table(given, says)
-    says.note("predicting")
-    return regressor.predict(
-        lines,
-        drugs=drugs or None,
-        new_drugs=_new_drugs(new_drugs),
-        measured=given,
-        line_column=how.line_column,
-        read=how.read,
-    )
+def _asked(new_drugs: list[str] | None, measured: ResponseTable | None, how: LineReader) -> dict[str, Any]:
+    """Return what is passed to the regressor along with the lines."""
+    return {
+        "new_drugs": _new_drugs(new_drugs),
+        "measured": measured,
+        "line_column": how.line_column,
+        "read": how.read,
+    }
 
 
 def _new_drugs(words: list[str] | None) -> dict[str, str] | None:
@@ -304,7 +212,9 @@ def evaluate(
     unseen_lines: Annotated[
         bool, typer.Option("--unseen-lines", help="Refuse lines of the fit, so that the scores are those of new lines.")
     ] = False,
-    out: Annotated[Path | None, _out("Table of predicted and measured responses to write. \\[default: none]")] = None,
+    out: Annotated[
+        Path | None, output("FILE.csv", "Table of predicted and measured responses to write. \\[default: none]")
+    ] = None,
     *,
     table: TableReader,
     how: LineReader,
@@ -314,36 +224,17 @@ def evaluate(
     """Predict the measured pairs, show how well they agree."""
     keep_large_blocks()
     from cell_lm.cli.outputs import refuse_output_file
-    from cell_lm.files import write_csv
 
     says = messages(context)
     if out is not None:
         refuse_output_file(out, force=force, inputs=(lines, model, responses), suffix=".csv")
-    regressor, measured = _load(model, device), table.read(responses)
-    _show_table(measured, says)
+    regressor, measured = _load(model, device), table.read_and_tell(responses, says)
     scores, pairs = regressor.compare(
         lines, measured, line_column=how.line_column, unseen_lines=unseen_lines, read=how.read
     )
-    _show_scores(scores, pairs, regressor, says)
-    if out is not None:
-        write_csv(pairs, out, replace=force)
-        says.result(f"written: {out} ({len(pairs):,} pairs)")
+    show_scores(scores, pairs, regressor, says)
+    _write(pairs, out, "pairs", says, force=force)
     return 0
-
-
-def _show_scores(scores: ResponseScores, pairs: pd.DataFrame, regressor: DrugResponseRegressor, says: Messages) -> None:
-    inside = pairs["truth"].between(pairs["low"], pairs["high"])[pairs["low"].notna()].mean()
-    rows = [
-        ["Pearson over all pairs (drug means alone reach most of it)", f"{scores.pearson:.3f}"],
-        [f"Pearson within drugs, mean of {scores.drugs:,}", f"{scores.pearson_per_drug:.3f}"],
-        ["Pearson after mean effects are subtracted", f"{scores.normalised_pearson:.3f}"],
-        ["Spearman over all pairs", f"{scores.spearman:.3f}"],
-        ["RMSE", f"{scores.rmse:.3f}"],
-        [f"inside the {regressor.confidence:.0%} interval", f"{inside:.1%}"],
-    ]
-    says.table(["score", "value"], rows, numbers=1)
-    kinds = ", ".join(f"{number:,} {name}" for name, number in pairs["known"].value_counts().items())
-    says.result(f"{len(pairs):,} pairs: {kinds}")
 
 
 @reads_responses()
@@ -361,7 +252,7 @@ def rank(
     new_drugs: NewDrugs = None,
     measured: Measured = None,
     top: Annotated[int, typer.Option(min=1, metavar="N", help="Rows to show.", rich_help_panel=COMPUTING)] = 20,
-    out: Annotated[Path | None, _out("Table to write, of all rows. \\[default: none]")] = None,
+    out: Annotated[Path | None, output("FILE.csv", "Table to write, of all rows. \\[default: none]")] = None,
     *,
     table: TableReader,
     how: LineReader,
@@ -371,7 +262,6 @@ def rank(
     """Rank, show the first rows."""
     keep_large_blocks()
     from cell_lm.cli.outputs import refuse_output_file
-    from cell_lm.files import write_csv
 
     says = messages(context)
     if (for_line is None) == (for_drug is None):
@@ -380,32 +270,17 @@ def rank(
         refuse_output_file(out, force=force, inputs=(lines, model, measured), suffix=".csv")
     regressor, given = _load(model, device), None if measured is None else table.read(measured)
     ranking = regressor.rank_lines if for_line is None else regressor.rank_drugs
-    found = ranking(
-        lines,
-        str(for_drug or for_line),
-        new_drugs=_new_drugs(new_drugs),
-        measured=given,
-        line_column=how.line_column,
-        read=how.read,
-    )
+    found = ranking(lines, str(for_drug or for_line), **_asked(new_drugs, given, how))
     axis = "line" if for_line is None else "drug"
-    rows = [
-        [
-            str(row[axis]),
-            f"{row['response']:.2f}",
-            _bounds(row["low"], row["high"]),
-            f"{row['score']:+.2f}",
-            row["known"],
-        ]
-        for _, row in found.head(top).iterrows()
-    ]
-    says.table([axis, "response", "interval", "score", "known"], rows)
-    says.result(f"{_unit(regressor)}; score: standard deviations from the mean of the drug")
-    if out is not None:
-        write_csv(found, out, replace=force)
-        says.result(f"written: {out} ({len(found):,} rows)")
+    show_ranking(found.head(top), axis, regressor, says)
+    _write(found, out, "rows", says, force=force)
     return 0
 
 
-def _bounds(low: float, high: float) -> str:
-    return "measured" if low != low else f"{low:.2f} to {high:.2f}"
+def _write(table: pd.DataFrame, path: Path | None, rows: str, says: Messages, *, force: bool) -> None:
+    """Write a table where a file was named for it."""
+    from cell_lm.files import write_csv
+
+    if path is not None:
+        write_csv(table, path, replace=force)
+        says.result(f"written: {path} ({len(table):,} {rows})")

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
-from cell_lm.cli.console import Messages, coverage, messages
-from cell_lm.cli.options import COMPUTING, WRITING, Cells, CellsOrStore, Device, Force
+from cell_lm.cli.console import Messages, messages
+from cell_lm.cli.options import COMPUTING, Cells, CellsOrStore, ClassifierFolder, Device, Force, Seed
 from cell_lm.cli.read_options import reads_cells
-from cell_lm.cli.sensitivity_shown import KEY, show_genes, show_groups, show_scores
+from cell_lm.cli.sensitivity_options import (
+    Copy,
+    Encoder,
+    Fitted,
+    GroupBy,
+    Groups,
+    Label,
+    LabelTable,
+    Prior,
+    SelfTraining,
+    Sensitive,
+    Truth,
+    Unlabelled,
+)
+from cell_lm.cli.sensitivity_shown import show_copy, show_genes, show_groups, show_scores
 from cell_lm.cli.sensitivity_transfer import EXAMPLES, transfer
 
 if TYPE_CHECKING:
@@ -32,17 +44,6 @@ _PREDICT = """[bold]Examples[/bold]
 _EVALUATE = """[bold]Examples[/bold]
 
   cell-lm sensitivity evaluate test.h5ad --model sens --truth response"""
-
-Fitted = Annotated[
-    Path,
-    typer.Option(
-        "--model",
-        readable=False,
-        metavar="FOLDER",
-        help="Classifier that cell-lm sensitivity fit wrote.",
-        show_default=False,
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -66,73 +67,16 @@ def register(app: typer.Typer) -> None:
 def fit(
     context: typer.Context,
     cells: Cells,
-    out: Annotated[
-        Path,
-        typer.Option(
-            readable=False,
-            metavar="FOLDER",
-            help="Folder of the classifier to write.",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
-    ],
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of obs with two labels; cells with a blank are learned from as unlabelled.",
-            show_default=False,
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE.csv",
-            help="Table with the name of a cell and its label in its first two columns, instead of --label.",
-            show_default=False,
-        ),
-    ] = None,
-    sensitive: Annotated[str, typer.Option(metavar="LABEL", help="The label of sensitive cells.")] = "sensitive",
-    prior: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            max=0.999,
-            metavar="P",
-            help="Fraction of sensitive cells among all cells. \\[default: estimated]",
-            show_default=False,
-        ),
-    ] = None,
-    unlabelled: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="CELLS",
-            help="Further cells without labels to learn from, best those to be predicted.",
-            show_default=False,
-        ),
-    ] = None,
-    groups: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of obs, such as the donor, whose groups stay together when labelled cells are left out.",
-            show_default=False,
-        ),
-    ] = None,
-    self_training: Annotated[
-        bool, typer.Option("--self-training/--no-self-training", help="Learn from unlabelled cells, too.")
-    ] = True,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Encoder whose embedding is used beside the genes: a run or a model. \\[default: the genes alone]",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
+    out: ClassifierFolder,
+    label: Label = None,
+    labels: LabelTable = None,
+    sensitive: Sensitive = "sensitive",
+    prior: Prior = None,
+    unlabelled: Unlabelled = None,
+    groups: Groups = None,
+    self_training: SelfTraining = True,
+    model: Encoder = None,
+    seed: Seed = 0,
     *,
     read: ReadOptions,
     device: Device = "auto",
@@ -141,16 +85,14 @@ def fit(
     """Read the cells, fit, save the folder."""
     keep_large_blocks()
     from cell_lm.cli.cells_file import naming, read_cells_file
-    from cell_lm.cli.outputs import refuse_output_folder
+    from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.cli.sensitivity_labels import label_column
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
-    from cell_lm.tasks import folder
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
-    says, names = messages(context), {folder.MANIFEST, folder.ARRAYS, folder.MODEL}
-    refuse = partial(refuse_output_folder, kind="an estimator", mark=folder.MANIFEST, names=names)
-    refuse(out, force=force, inputs=(cells, labels, unlabelled, model))
+    says, inputs = messages(context), (cells, labels, unlabelled, model)
+    refuse_estimator_folder(out, force=force, inputs=inputs)
     choose_device(device)
     encoder = None if model is None else CellLM.from_pretrained(model)
     classifier = DrugSensitivityClassifier(
@@ -161,7 +103,7 @@ def fit(
     column = label_column(adata, label, labels)
     with naming(cells), says.progress("fitting", adata.n_obs) as done:
         classifier.fit(adata, column, groups=groups, unlabelled=unlabelled, progress=done, read=read)
-    refuse(out, force=force, inputs=(cells, labels, unlabelled, model))  # it may have been made meanwhile
+    refuse_estimator_folder(out, force=force, inputs=inputs)  # another program may have made it meanwhile
     classifier.save(out)
     _show_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -185,20 +127,8 @@ def predict(
     context: typer.Context,
     cells: CellsOrStore,
     model: Fitted,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            readable=False,
-            metavar="FILE.h5ad",
-            help="File to write. \\[default: my.sensitivity.h5ad next to my.h5ad]",
-            show_default=False,
-            rich_help_panel=WRITING,
-        ),
-    ] = None,
-    groupby: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN", help="Column of obs with clusters or samples to summarise.", show_default=False),
-    ] = None,
+    out: Copy = None,
+    groupby: GroupBy = None,
     *,
     read: ReadOptions,
     force: Force = False,
@@ -206,26 +136,20 @@ def predict(
     """Read the cells, call them, write the copy, show the summary."""
     keep_large_blocks()
     from cell_lm import tl
-    from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, write_cells_file
+    from cell_lm.cli.cells_file import naming, read_cells_in_groups, write_cells_file
     from cell_lm.cli.outputs import refuse_output_file
-    from cell_lm.data.obs.columns import obs_column
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
     says, copy = messages(context), out or cells.with_suffix(".sensitivity.h5ad")
     refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     classifier = DrugSensitivityClassifier.load(model)
-    says.note(f"reading {cells}")
-    data = read_file_or_store(cells, classifier.vocabulary, read)
-    if groupby is not None:
-        obs_column(obs_of(data, groupby), groupby, where=str(cells))
+    data = read_cells_in_groups(cells, classifier.vocabulary, read, groupby, says)
     with naming(cells), says.progress("calling", len(data)) as done:
         made = tl.sensitivity(data, classifier, read=read, progress=done)
     adata: AnnData = data if made is None else made
     write_cells_file(adata, copy, says, force=force)
     show_groups(adata, groupby, says)
-    for line in coverage(adata.uns[KEY]):
-        says.result(line)
-    says.result(f"written: {copy} (obs {KEY}, {KEY}_score, {KEY}_call, {KEY}_uncertain)")
+    show_copy(adata, copy, says)
     return 0
 
 
@@ -234,10 +158,7 @@ def evaluate(
     context: typer.Context,
     cells: CellsOrStore,
     model: Fitted,
-    truth: Annotated[
-        str,
-        typer.Option(metavar="COLUMN", help="Column of obs with the known response.", show_default=False),
-    ],
+    truth: Truth,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON.", rich_help_panel=COMPUTING)
     ] = False,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cell_lm.cli.console import Messages
+from cell_lm.cli.console import Messages, show_coverage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,12 @@ def show_groups(adata: AnnData, groupby: str | None, says: Messages) -> None:
         ]
         says.table([groupby, "cells", "sensitive", "fraction", "95 %", "uncertain"], rows, numbers=5)
     says.result(f"{sensitive:,} of {adata.n_obs:,} cells called sensitive, {int(doubt.sum()):,} calls uncertain")
+
+
+def show_copy(adata: AnnData, path: Path, says: Messages) -> None:
+    """Print the genes that the calls are based on, and where they were written."""
+    show_coverage(adata.uns[KEY], says)
+    says.result(f"written: {path} (obs {KEY}, {KEY}_score, {KEY}_call, {KEY}_uncertain)")
 
 
 def show_scores(scores: SensitivityScores, says: Messages) -> None:

@@ -10,9 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from cell_lm.errors import InputError
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panel, panels
 from cell_lm.plots import attribution_figures
-from cell_lm.plots.style import drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,15 +65,11 @@ def gene_attribution(
         raise InputError(found, where=f"adata.uns['{key}']", fix=f"There is {', '.join(there)}")
     if ax is not None and len(wanted) != 1:
         raise InputError(f"one ax for {len(wanted)} labels", where="pl.gene_attribution", fix="Name one label")
-    shown = is_shown(show, ax)
-    with drawing():
-        across = min(4, len(wanted))
-        down = -(-len(wanted) // across)
-        figure = None if ax else new_figure(2.7 * across, down * (0.8 + 0.17 * genes), shown)
-        drawn = [ax] if ax else [figure.add_subplot(down, across, i + 1) for i in range(len(wanted))] if figure else []
+    across = min(4, len(wanted))
+    height = -(-len(wanted) // across) * (0.8 + 0.17 * genes)
+    with panels(ax, 2.7 * across, height, number=len(wanted), across=across, show=show, save=save) as drawn:
         for axes, label in zip(drawn, wanted, strict=True):
             attribution_figures.draw_gene_attribution(axes, table, label, genes=genes)
-    finish(drawn[0], shown, save)
     return drawn[0] if ax else drawn
 
 
@@ -103,11 +98,8 @@ def deletion_curve(
         There is no curve.
     """
     table = _table(adata, key, "deletion_curve")
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(7.4, 3.4, shown).add_subplot()
+    with panel(ax, 7.4, 3.4, show=show, save=save) as axes:
         attribution_figures.draw_deletion_curves(axes, table)
-    finish(axes, shown, save)
     return axes
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from matplotlib import get_backend
@@ -32,6 +34,50 @@ def new_figure(width: float, height: float, shown: bool) -> Figure:
     from matplotlib import pyplot
 
     return pyplot.figure(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def panels(
+    ax: Axes | None,
+    width: float,
+    height: float,
+    *,
+    number: int,
+    across: int,
+    show: bool | None,
+    save: str | Path | None,
+) -> Iterator[list[Axes]]:
+    """Yield the axes to draw on, in the style of the report; then save the figure and show it.
+
+    Parameters
+    ----------
+    ax
+        Draw on these. None: on a new figure.
+    width, height
+        Size of the new figure in inches.
+    number, across
+        Number of its panels, in all and in a row.
+    show, save
+        As in the whole module.
+    """
+    shown = is_shown(show, ax)
+    with drawing():
+        if ax is not None:
+            drawn = [ax]
+        else:
+            figure = new_figure(width, height, shown)
+            drawn = [figure.add_subplot(-(-number // across), across, place + 1) for place in range(number)]
+        yield drawn
+    finish(drawn[0], shown, save)
+
+
+@contextmanager
+def panel(
+    ax: Axes | None, width: float, height: float, *, show: bool | None, save: str | Path | None
+) -> Iterator[Axes]:
+    """Yield a single axes to draw on; see :func:`panels`."""
+    with panels(ax, width, height, number=1, across=1, show=show, save=save) as (axes,):
+        yield axes
 
 
 def finish(ax: Axes, shown: bool, save: str | Path | None) -> None:

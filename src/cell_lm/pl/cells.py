@@ -15,10 +15,10 @@ from scipy import sparse
 
 from cell_lm.data.obs.columns import find_column
 from cell_lm.errors import InputError
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panels
 from cell_lm.plots import figures
 from cell_lm.plots.projection import Projection, project
-from cell_lm.plots.style import as_categories, category_colours, drawing
+from cell_lm.plots.style import as_categories, category_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -83,16 +83,11 @@ def embedding(
             f"one ax for {len(columns)} columns", where="pl.embedding", fix="Leave out ax, or name one column"
         )
     coordinates, method = _map(adata, basis, seed)
-    shown = is_shown(show, ax)
-    with drawing():
-        width, height = figures.map_size(coordinates, 4.6)
-        figure = None if ax else new_figure((width + 1.9) * len(columns), height + 0.3, shown)
-        drawn = (
-            [ax] if ax else [figure.add_subplot(1, len(columns), i + 1) for i in range(len(columns))] if figure else []
-        )
+    width, height = figures.map_size(coordinates, 4.6)
+    number = len(columns)
+    with panels(ax, (width + 1.9) * number, height + 0.3, number=number, across=number, show=show, save=save) as drawn:
         for axes, column in zip(drawn, values, strict=True):
             _draw_column(axes, coordinates, method, column, palette or _scanpy_colours(adata, column), on_map)
-    finish(drawn[0], shown, save)
     return drawn[0] if isinstance(color, str) else drawn
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from cell_lm.errors import InputError
 from cell_lm.genes.alignment import principal_components
 from cell_lm.genes.vectors import GeneVectors
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panel
 from cell_lm.plots import figures, gene_figures
 from cell_lm.plots.projection import FEWEST_CELLS, project
-from cell_lm.plots.style import category_colours, drawing
+from cell_lm.plots.style import category_colours
 
 COMPONENTS = 50
 """Principal components that the map is made from."""
@@ -52,12 +52,9 @@ def gene_neighbours(
     """
     vectors = GeneVectors.packaged() if vectors is None else vectors
     table, symbol = vectors.similar(gene, k), vectors.vocabulary.symbols[vectors.position(gene)]
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(4.6, 0.8 + 0.24 * len(table), shown).add_subplot()
+    with panel(ax, 4.6, 0.8 + 0.24 * len(table), show=show, save=save) as axes:
         gene_figures.draw_neighbours(axes, table["gene"].tolist(), table["cosine"].to_numpy())
         axes.set_title(f"nearest to {symbol}").set_parse_math(False)
-    finish(axes, shown, save)
     return axes
 
 
@@ -109,10 +106,8 @@ def gene_map(
     coordinates, kind = _coordinates(vectors.directions[everything], seed)
     place = np.searchsorted(np.sort(everything), rows)
     given = coordinates[np.argsort(everything)][place]
-    shown = is_shown(show, ax)
-    with drawing():
-        width, height = figures.map_size(coordinates, 4.8)
-        axes = ax or new_figure(width + 1.7, height + 0.3, shown).add_subplot()
+    width, height = figures.map_size(coordinates, 4.8)
+    with panel(ax, width + 1.7, height + 0.3, show=show, save=save) as axes:
         if len(everything) > len(rows):
             gene_figures.draw_background(axes, coordinates)
         figures.draw_map(axes, given, sets, category_colours(sets), name=kind, legend=isinstance(genes, Mapping))
@@ -120,7 +115,6 @@ def gene_map(
             gene_figures.draw_gene_names(axes, given, [vectors.vocabulary.symbols[row] for row in rows])
         if left_out:
             axes.set_title(f"left out, without a vector: {left_out:,}")
-    finish(axes, shown, save)
     return axes
 
 

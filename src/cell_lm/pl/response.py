@@ -10,9 +10,8 @@ from matplotlib.axes import Axes
 
 from cell_lm.errors import InputError
 from cell_lm.evaluation.regression import LEAST, pearson
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panel
 from cell_lm.plots import response_figures as figures
-from cell_lm.plots.style import drawing
 from cell_lm.tasks.response.regressor import DrugResponseRegressor
 
 _UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the curve"}
@@ -44,12 +43,9 @@ def response_agreement(
     """
     _need(table, "response", "truth")
     truth, predicted = (table[name].to_numpy(np.float64) for name in ("truth", "response"))
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(4.6, 4.4, shown).add_subplot()
+    with panel(ax, 4.6, 4.4, show=show, save=save) as axes:
         figures.draw_agreement(axes, truth, predicted, unit=_UNITS.get(unit, unit))
         axes.set_title(f"Pearson {pearson(truth, predicted):.3f} over {len(table):,} pairs")
-    finish(axes, shown, save)
     return axes
 
 
@@ -79,12 +75,10 @@ def response_per_drug(
     found = {drug: value for drug, value in found.items() if not np.isnan(value)}
     if not found:
         raise InputError("no drug has three lines", where="response_per_drug", fix="Pass more pairs")
-    values, shown = np.array(list(found.values())), is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(6.4, 3.2, shown).add_subplot()
+    values = np.array(list(found.values()))
+    with panel(ax, 6.4, 3.2, show=show, save=save) as axes:
         figures.draw_strip(axes, values, list(found), label="correlation within the drug")
         axes.set_title(f"mean {values.mean():.3f} over {len(values):,} drugs")
-    finish(axes, shown, save)
     return axes
 
 
@@ -118,14 +112,11 @@ def response_ranking(
     _need(table, "line", "drug", "response", "low", "high")
     axis, first = "drug" if table["line"].nunique() == 1 else "line", table.head(top)
     values, low, high = (first[name].to_numpy(np.float64) for name in ("response", "low", "high"))
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(5.6, 1.0 + 0.22 * len(first), shown).add_subplot()
+    with panel(ax, 5.6, 1.0 + 0.22 * len(first), show=show, save=save) as axes:
         label = f"response, {_UNITS.get(unit, unit)}"
         figures.draw_ranking(axes, list(first[axis].astype(str)), values, low, high, label=label)
         other = table["line" if axis == "drug" else "drug"].iloc[0]
         axes.set_title(f"{'drugs for' if axis == 'drug' else 'lines for'} {other}")
-    finish(axes, shown, save)
     return axes
 
 
@@ -147,12 +138,9 @@ def response_learning_curve(
         The table lacks a column, or has no rows.
     """
     _need(curve, "measured", "per_drug")
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(4.6, 3.2, shown).add_subplot()
+    with panel(ax, 4.6, 3.2, show=show, save=save) as axes:
         figures.draw_learning_curve(axes, curve["measured"].to_numpy(), curve["per_drug"].to_numpy())
         axes.set_title("unseen lines with measured drugs")
-    finish(axes, shown, save)
     return axes
 
 
@@ -182,13 +170,10 @@ def drug_map(
     profiles = profiles - profiles.mean(axis=1, keepdims=True)
     _, singular, axes_of_drugs = np.linalg.svd(profiles - profiles.mean(axis=0), full_matrices=False)
     places = axes_of_drugs[:2].T * singular[:2]
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(6.0, 4.8, shown).add_subplot()
+    with panel(ax, 6.0, 4.8, show=show, save=save) as axes:
         unit = _UNITS.get(regressor.unit_, regressor.unit_)
         figures.draw_drug_map(axes, places, model.scale.mean, list(map(str, regressor.drugs_)), unit=unit)
         axes.set_title(f"{len(regressor.drugs_):,} drugs by their profile over lines")
-    finish(axes, shown, save)
     return axes
 
 

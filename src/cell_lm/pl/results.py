@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores
 from cell_lm.evaluation.labels import Labels
 from cell_lm.genes.audit import AuditSummary, GeneAudit
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panel, panels
 from cell_lm.plots import figures
 from cell_lm.plots import history as log
 from cell_lm.plots.history import CURVES, read_history
-from cell_lm.plots.style import drawing
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,12 +42,9 @@ def confusion(
         As :func:`cell_lm.evaluation.annotation_metrics.annotation_scores`.
     """
     scores: AnnotationScores = annotation_scores(truth, predicted)
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(*figures.confusion_size(scores), shown).add_subplot()
+    with panel(ax, *figures.confusion_size(scores), show=show, save=save) as axes:
         figures.draw_confusion(axes, scores)
         axes.set_title(f"macro-F1 {scores.macro_f1:.3f}, accuracy {scores.accuracy:.1%}")
-    finish(axes, shown, save)
     return axes
 
 
@@ -78,16 +74,12 @@ def training(
     """
     history = read_history(Path(run))
     there = ["total"] if ax else [name for name in CURVES if log.last(history, name) is not None]
-    shown = is_shown(show, ax)
-    with drawing():
-        rows = -(-len(there) // 3)
-        figure = None if ax else new_figure(10.5, 2.5 * rows, shown)
-        drawn = [ax] if ax else [figure.add_subplot(rows, 3, i + 1) for i in range(len(there))] if figure else []
+    rows = -(-len(there) // 3)
+    with panels(ax, 10.5, 2.5 * rows, number=len(there), across=3, show=show, save=save) as drawn:
         for axes, name in zip(drawn, there, strict=True):
             title, percent = CURVES[name]
             figures.draw_curve(axes, history, name, title=title, percent=percent)
         drawn[0].legend(loc="best")
-    finish(drawn[0], shown, save)
     return drawn[0] if ax else drawn
 
 
@@ -113,11 +105,8 @@ def coverage(
         The names in the AnnData are not human genes.
     """
     audit = _audit(data)
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(6.4, 1.9, shown).add_subplot()
+    with panel(ax, 6.4, 1.9, show=show, save=save) as axes:
         figures.draw_gene_audit(axes, {f"{audit.coverage:.1%} of the vocabulary": audit.counts})
-    finish(axes, shown, save)
     return axes
 
 

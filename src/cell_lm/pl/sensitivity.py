@@ -14,10 +14,10 @@ from cell_lm.data.obs.labels import read_labels
 from cell_lm.errors import InputError
 from cell_lm.evaluation.calibration import calibration_error
 from cell_lm.evaluation.sensitivity_metrics import reliability
-from cell_lm.pl.canvas import finish, is_shown, new_figure
+from cell_lm.pl.canvas import panel
 from cell_lm.pl.cells import embedding
 from cell_lm.plots import sensitivity_figures as figures
-from cell_lm.plots.style import ACCENT, SECOND, drawing, natural_order
+from cell_lm.plots.style import ACCENT, SECOND, natural_order
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,12 +101,9 @@ def sensitivity_scores(
     labels = read_labels(adata.obs, groupby, where="adata")
     names = sorted(set(labels.text[labels.known]), key=natural_order)
     groups = {str(name): scores[labels.text == name] for name in names}
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(6.4, 0.9 + 0.55 * len(groups), shown).add_subplot()
+    with panel(ax, 6.4, 0.9 + 0.55 * len(groups), show=show, save=save) as axes:
         figures.draw_score_distributions(axes, groups)
         axes.set_title(f"scores by {groupby}")
-    finish(axes, shown, save)
     return axes
 
 
@@ -151,12 +148,9 @@ def sensitivity_reliability(
     known = (labels.text == sensitive)[labels.known]
     p = p[labels.known]
     error = calibration_error(known.astype(str), np.stack([1 - p, p], axis=1), ["False", "True"])
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(4.2, 4.2, shown).add_subplot()
+    with panel(ax, 4.2, 4.2, show=show, save=save) as axes:
         figures.draw_reliability(axes, *reliability(known, p, bins))
         axes.set_title(f"reliability (ECE {error:.3f}, {len(p):,} cells)")
-    finish(axes, shown, save)
     return axes
 
 
@@ -194,9 +188,7 @@ def sensitivity_signature(
         fix = "Call cell_lm.tl.sensitivity_transfer(adata, signature) first, or name another key"
         raise InputError(f"uns['{key}'] holds no transfer", where="adata", fix=fix)
     table, trusted = record["table"], bool(record["trusted"])
-    shown = is_shown(show, ax)
-    with drawing():
-        axes = ax or new_figure(5.6, 5.0, shown).add_subplot()
+    with panel(ax, 5.6, 5.0, show=show, save=save) as axes:
         figures.draw_signature(
             axes,
             table["bulk"].to_numpy(np.float64),
@@ -207,7 +199,6 @@ def sensitivity_signature(
         )
         verdict = "tests passed" if trusted else "not to be trusted"
         axes.set_title(f"{record['drug']}: {verdict}")
-    finish(axes, shown, save)
     return axes
 
 

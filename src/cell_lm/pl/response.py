@@ -166,7 +166,7 @@ def drug_map(
         It has not been fitted.
     """
     model = regressor.model_
-    profiles = np.nan_to_num(model.left_out + model.residuals, nan=0.0)
+    profiles = np.nan_to_num(model.standardised, nan=0.0)
     profiles = profiles - profiles.mean(axis=1, keepdims=True)
     _, singular, axes_of_drugs = np.linalg.svd(profiles - profiles.mean(axis=0), full_matrices=False)
     places = axes_of_drugs[:2].T * singular[:2]

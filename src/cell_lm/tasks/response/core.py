@@ -86,6 +86,11 @@ class ResponseModel:
     factors: Mapping[int, float]
     cold: ColdDrugs | None = None
 
+    @property
+    def standardised(self) -> Floats:
+        """Standardised measured responses of the fit; NaN where not measured."""
+        return self.left_out + self.residuals
+
     def predict(self, features: Floats, measured: Floats | None = None) -> Predicted:
         """Predict new lines.
 

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cell_lm.data.response.molecules import ATOM_WIDTH, BOND_WIDTH, Graph
-from cell_lm.engine.loop import LoopSettings, Metrics, Trainer
+from cell_lm.engine.loop import LoopSettings, Metrics
 from cell_lm.genes.graphmae import quietly
-from cell_lm.tasks.response.best import BestWeights
+from cell_lm.tasks.response.training import held_out_rows, load, seed_of_step, seeded, train
 
 Floats = NDArray[np.float64]
 
@@ -119,8 +119,7 @@ class _Step:
     def gradient(self, step: int) -> Metrics:
         """Add the gradient over all training drugs to ``.grad``."""
         batch, targets = self.parts[0]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + step)
+        with seeded(seed_of_step(self.seed, step)):
             loss = nn.functional.mse_loss(self.module(batch, DROPOUT), targets)
         torch.autograd.backward(loss)
         return Metrics({"total": loss.item()}, batch.count)
@@ -157,7 +156,7 @@ class GraphCorrection:
     def predict(self, graphs: Sequence[Graph]) -> Floats:
         """Return the correction of the mean response, float64 [molecules]."""
         module = MoleculeEncoder()
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in self.tensors.items()})
+        load(module, self.tensors)
         with torch.no_grad():
             return np.asarray(self.slope * self.unit * module(Batch.of(graphs)).double().numpy())
 
@@ -174,17 +173,12 @@ def fit_graph_correction(graphs: Sequence[Graph], residuals: Floats, *, seed: in
     seed
         Seed of weights, dropout and held-out drugs.
     """
-    rng, unit = np.random.default_rng(seed), float(residuals.std()) or 1.0
-    held_out = np.zeros(len(graphs), np.bool_)
-    held_out[rng.permutation(len(graphs))[: max(2, round(HELD_OUT * len(graphs)))]] = True
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    unit = float(residuals.std()) or 1.0
+    held_out = held_out_rows(len(graphs), HELD_OUT, least=2, seed=seed)
+    with seeded(seed):
         module = MoleculeEncoder()
-    best = BestWeights(module)
     step = _Step(module, graphs, residuals / unit, held_out, seed)
-    Trainer(step, SETTINGS, display=best, save=best.save).run()
-    tensors = {name: value.numpy().astype(np.float32) for name, value in best.tensors.items()}
-    plain = GraphCorrection(tensors, 1.0, unit)
+    plain = GraphCorrection(train(step, SETTINGS), 1.0, unit)
     predicted = plain.predict([graphs[int(row)] for row in np.flatnonzero(held_out)])
     squares = float(predicted @ predicted)
     slope = float(predicted @ residuals[held_out]) / squares if squares > 0 else 0.0

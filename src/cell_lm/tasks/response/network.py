@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cell_lm.engine.loop import LoopSettings, Metrics, Trainer
-from cell_lm.tasks.response.best import BestWeights
+from cell_lm.engine.loop import LoopSettings, Metrics
+from cell_lm.tasks.response.training import held_out_rows, load, seed_of_step, seeded, train
 
 Floats = NDArray[np.float64]
 
@@ -78,10 +78,9 @@ class _Step:
 
     def gradient(self, step: int) -> Metrics:
         """Add the gradient of a batch of lines to ``.grad``."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        generator = torch.Generator().manual_seed(seed_of_step(self.seed, step))
         rows = self.train[torch.randperm(len(self.train), generator=generator)[:BATCH]]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + step)
+        with seeded(seed_of_step(self.seed, step)):
             outputs = self.module(self.inputs[rows], DROPOUT)
         loss = self._loss(outputs, rows)
         torch.autograd.backward(loss)
@@ -126,7 +125,7 @@ class Network:
         """Return standardised responses, float64 [lines, drugs], for standardised features [lines, features]."""
         members, inputs, hidden = self.tensors["first"].shape
         module = Ensemble(members, inputs, hidden, self.tensors["last"].shape[2])
-        module.load_state_dict({name: torch.from_numpy(value) for name, value in self.tensors.items()})
+        load(module, self.tensors)
         with torch.no_grad():
             outputs = module(torch.from_numpy((features @ self.basis).astype(np.float32))).mean(dim=0)
         return np.asarray(self.slope * outputs.double().numpy())
@@ -160,21 +159,13 @@ def fit_network(
     basis = axes[:kept].T * (np.sqrt(len(features)) / singular[:kept])
     # equal variance of all components would make noise as loud as signal; the square root is a compromise
     basis = basis * np.sqrt(singular[:kept] / singular[0])
-    rng = np.random.default_rng(seed)
-    held_out = np.zeros(len(features), np.bool_)
-    held_out[rng.permutation(len(features))[: max(1, round(HELD_OUT * len(features)))]] = True
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    held_out = held_out_rows(len(features), HELD_OUT, least=1, seed=seed)
+    with seeded(seed):
         module = Ensemble(members, kept, HIDDEN, responses.shape[1])
     inputs = torch.from_numpy((features @ basis).astype(np.float32))
     step = _Step(module, inputs, torch.from_numpy(responses.astype(np.float32)), torch.from_numpy(held_out), seed)
-    best = BestWeights(module, progress)
-    trainer = Trainer(step, SETTINGS, display=best, save=best.save)
-    trainer.run()
-    module.load_state_dict(best.tensors)
-    tensors = {name: value.numpy().astype(np.float32) for name, value in best.tensors.items()}
-    unscaled = Network(basis, tensors, 1.0)
-    return Network(basis, tensors, _slope(unscaled.predict(features[held_out]), responses[held_out]))
+    unscaled = Network(basis, train(step, SETTINGS, progress), 1.0)
+    return replace(unscaled, slope=_slope(unscaled.predict(features[held_out]), responses[held_out]))
 
 
 def _slope(predicted: Floats, measured: Floats) -> float:

@@ -33,13 +33,13 @@ from cell_lm.tasks.response.drugs import LEAST_DRUGS
 from cell_lm.tasks.response.names import line_rows, refuse_unknown_drugs
 from cell_lm.tasks.response.predicting import Asked, predict_lines
 from cell_lm.tasks.response.saved import pack, unpack
-from cell_lm.tasks.response.scoring import _Scored
-from cell_lm.tasks.response.tables import refuse_few, refuse_strangers, structures_of
+from cell_lm.tasks.response.scoring import ScoredRegressor
+from cell_lm.tasks.response.tables import refuse_few, refuse_other_unit, refuse_strangers, structures_of
 
 Floats = NDArray[np.float64]
 
 
-class DrugResponseRegressor(_Scored):
+class DrugResponseRegressor(ScoredRegressor):
     """Predicts the response of cell lines to drugs.
 
     Parameters
@@ -319,9 +319,7 @@ class DrugResponseRegressor(_Scored):
     def _measured(self, measured: ResponseTable | None) -> pd.DataFrame:
         if measured is None:
             return pd.DataFrame(columns=self.drugs_)
-        if measured.unit != self.unit_:
-            found = f"the measured responses are {measured.unit}, those of the fit {self.unit_}"
-            raise InputError(found, where=measured.name, fix="Give both in one unit")
+        refuse_other_unit(measured, self.unit_, "the measured responses")
         refuse_unknown_drugs(list(measured.drugs), self.drugs_, where=measured.name)
         return measured.matrix().reindex(columns=self.drugs_)
 

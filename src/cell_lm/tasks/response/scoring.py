@@ -18,10 +18,10 @@ from cell_lm.errors import InputError
 from cell_lm.evaluation.regression import LEAST, ResponseScores, predict_mean_effects, response_scores
 from cell_lm.tasks.estimator import Estimator, Progress
 from cell_lm.tasks.response.core import ResponseModel
-from cell_lm.tasks.response.tables import MEASURED
+from cell_lm.tasks.response.tables import MEASURED, refuse_other_unit
 
 
-class _Scored(RegressorMixin, Estimator):  # type: ignore[misc]
+class ScoredRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     """Rankings, scores and learning curves, from the predictions of a subclass."""
 
     lines_: NDArray[np.object_]
@@ -136,7 +136,7 @@ class _Scored(RegressorMixin, Estimator):  # type: ignore[misc]
 
 
 def _compare(
-    regressor: _Scored,
+    regressor: ScoredRegressor,
     data: Data | None,
     responses: ResponseTable,
     *,
@@ -145,6 +145,7 @@ def _compare(
     **how: Any,
 ) -> tuple[ResponseScores, pd.DataFrame]:
     """Return scores, and predictions with ``truth``; see :meth:`DrugResponseRegressor.compare`."""
+    refuse_other_unit(responses, regressor.unit_, "the responses")
     _refuse_fitted_pairs(regressor, responses, unseen_lines)
     fitted = set(regressor.drugs_)
     new = {drug: text for drug, text in responses.smiles().items() if drug not in fitted}
@@ -159,10 +160,10 @@ def _compare(
     return _scores(regressor, table), table
 
 
-def _scores(regressor: _Scored, table: pd.DataFrame) -> ResponseScores:
+def _scores(regressor: ScoredRegressor, table: pd.DataFrame) -> ResponseScores:
     """Compare, with DrEval's naive prediction from the pairs of the fit."""
     model = regressor.model_
-    fitted = model.scale.restore(model.left_out + model.residuals)
+    fitted = model.scale.restore(model.standardised)
     rows, columns = np.nonzero(np.isfinite(fitted))
     naive = predict_mean_effects(
         fitted[rows, columns],
@@ -177,7 +178,7 @@ def _scores(regressor: _Scored, table: pd.DataFrame) -> ResponseScores:
 
 
 def _learning_curve(
-    regressor: _Scored,
+    regressor: ScoredRegressor,
     data: Data,
     responses: ResponseTable,
     *,
@@ -198,27 +199,23 @@ def _learning_curve(
     return pd.DataFrame(rows, columns=["measured", "pearson", "per_drug", "rmse", "inside"])
 
 
-def _ranked(regressor: _Scored, table: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
+def _ranked(regressor: ScoredRegressor, table: pd.DataFrame, axis: str, name: str) -> pd.DataFrame:
     """Return the rows of one line or drug with ``score``, in order."""
     own = table[table[axis] == name]
     if not len(own):
         found = f"there is no {axis} '{name}'"
         raise InputError(found, where="ranking", fix=f"Name a {axis} of the data, or check its spelling")
     mean, spread = (dict(zip(regressor.drugs_, each, strict=True)) for each in regressor.model_.scale)
-    of_new = table.groupby("drug")["response"].agg(
-        ["mean", "std"]
-    )  # of a drug never measured: over the lines asked for
+    # of a drug that was never measured: over the lines asked for
+    of_new = table.groupby("drug")["response"].agg(["mean", "std"])
     centre = own["drug"].map(mean).fillna(own["drug"].map(of_new["mean"]))
     width = own["drug"].map(spread).fillna(own["drug"].map(of_new["std"].where(of_new["std"] > 0))).fillna(1.0)
     own = own.assign(score=(own["response"] - centre) / width)
     return own.sort_values("response" if axis == "drug" else "score", kind="stable").reset_index(drop=True)
 
 
-def _refuse_fitted_pairs(regressor: _Scored, responses: ResponseTable, unseen_lines: bool) -> None:
+def _refuse_fitted_pairs(regressor: ScoredRegressor, responses: ResponseTable, unseen_lines: bool) -> None:
     """Refuse to score pairs of the fit and, with ``unseen_lines``, lines of the fit."""
-    if responses.unit != regressor.unit_:
-        found = f"the responses are {responses.unit}, those of the fit {regressor.unit_}"
-        raise InputError(found, where=responses.name, fix="Give both in one unit")
     lines = sorted(set(map(str, responses.lines)) & set(map(str, regressor.lines_)))
     if unseen_lines and lines:
         found = f"{len(lines):,} lines are also in the fit, as '{lines[0]}'"

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cell_lm.data.response.molecules import read_molecules
+from cell_lm.data.response.table import ResponseTable
 from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
 from cell_lm.remedies import option
@@ -64,6 +65,13 @@ def refuse_few(found: int, asked: int, drugs: int, table: str, cells: CellView) 
     told = f"{found} of its {asked:,} lines have expression, fewer than {LEAST_LINES}"
     fix = f"Name the column of obs with the table's names by {option('line_column')}; obs_names are like {names}"
     raise InputError(told, where=table, fix=fix)
+
+
+def refuse_other_unit(table: ResponseTable, unit: str, what: str) -> None:
+    """Refuse responses in another unit than those of the fit."""
+    if table.unit != unit:
+        found = f"{what} are {table.unit}, those of the fit {unit}"
+        raise InputError(found, where=table.name, fix="Give both in one unit")
 
 
 def refuse_strangers(given: pd.DataFrame, names: list[str], where: str) -> None:

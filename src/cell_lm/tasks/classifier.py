@@ -123,15 +123,19 @@ class Classifier(ClassifierMixin, ColumnEstimator):  # type: ignore[misc]
         _ = self.reference_
         refuse_uncallable(progress)
         refuse_no_name(label, axis="obs", where="label")
-        opened = Opened(data, read_options(**how))
-        self._read_target(opened.obs([label]), label, where=opened.name, training=False)
-        cells = self._ready(opened)
-        labels, known = self._read_target(cells.obs([label]), label, where=cells.name, training=False)
+        cells, (labels, known) = self._labelled(data, label, how)
         return annotation_scores(labels[known], self._most_probable(self._frame(cells[known], progress)))
 
     def score(self, data: Data, label: str, **how: Unpack[ReadKeywords]) -> float:
         """Return the macro-F1 of :meth:`evaluate`."""
         return self.evaluate(data, label, **how).macro_f1
+
+    def _labelled(self, data: Data, label: str, how: ReadKeywords) -> tuple[CellView, Target]:
+        """Read cells to score, and their labels, which are refused before the slow steps where they cannot be used."""
+        opened = Opened(data, read_options(**how))
+        self._read_target(opened.obs([label]), label, where=opened.name, training=False)
+        cells = self._ready(opened)
+        return cells, self._read_target(cells.obs([label]), label, where=cells.name, training=False)
 
     def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
         return Target(*read_labels(obs, label, where=where, classes=2 if training else 1))

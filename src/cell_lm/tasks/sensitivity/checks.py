@@ -1,4 +1,4 @@
-"""Checks of labels and genes before a fit, and of arrays that are read back."""
+"""Checks of parameters, labels and genes before a fit."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.preprocessing import normalize
 
 from cell_lm.data.view import CellView
-from cell_lm.errors import CountsError, GeneError, InputError
+from cell_lm.errors import ConfigError, CountsError, GeneError, InputError
 from cell_lm.remedies import option
-from cell_lm.tasks.estimator import LEAST_COVERAGE, Arrays, checked
-from cell_lm.tasks.sensitivity.components import Components
+from cell_lm.tasks.estimator import LEAST_COVERAGE
 
 FEWEST = 2
 """Fewest labelled cells of each kind."""
@@ -34,15 +31,16 @@ def check_labels(labels: NDArray[Any], column: str, sensitive: str, where: str) 
         raise InputError(found, where=where, fix=f"Label at least {FEWEST} cells of each kind")
 
 
-def restored(arrays: Arrays, name: str) -> Components | None:
-    """Return components that were saved under a name; None if there are none."""
-    if f"{name}.genes" not in arrays:
-        return None
-    genes = arrays[f"{name}.genes"]
-    if genes.dtype != np.int64 or genes.ndim != 1:
-        raise ValueError(f"'{name}.genes' are not whole numbers in a row")
-    mean = checked(arrays, f"{name}.mean", (len(genes),))
-    return Components(genes, mean, checked(arrays, f"{name}.directions", (-1, len(genes))))
+def check_prior(prior: float | None, where: str) -> None:
+    """Raise :class:`ConfigError` unless a stated fraction of sensitive cells is one."""
+    if prior is not None and not 0 < prior < 1:
+        raise ConfigError(f"prior is {prior}", where=where, fix="Give a fraction above 0 and below 1")
+
+
+def check_certainty(certainty: float, where: str) -> None:
+    """Raise :class:`ConfigError` unless this can be the probability of the more probable of two calls."""
+    if not 0.5 <= certainty <= 1:
+        raise ConfigError(f"certainty is {certainty}", where=where, fix="Give a probability from .5 to 1")
 
 
 def common_genes(parts: list[CellView]) -> NDArray[np.int64]:
@@ -58,11 +56,3 @@ def common_genes(parts: list[CellView]) -> NDArray[np.int64]:
             found = f"only {len(genes):,} of the {len(first.genes):,} genes of the labelled cells were measured"
             raise GeneError(found, where=other.name, fix="Give unlabelled cells with the same genes")
     return np.asarray(genes, np.int64)
-
-
-def spreads_of(values: sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
-    """Return the standard deviation of each gene over cells of length 1."""
-    unit = normalize(values)
-    mean = np.asarray(unit.mean(axis=0)).ravel()
-    squares = np.asarray(unit.multiply(unit).mean(axis=0)).ravel()
-    return np.asarray(np.sqrt(np.maximum(squares - mean**2, 0.0)), np.float64)

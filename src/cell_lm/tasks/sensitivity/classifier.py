@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cell_lm.config import Precision
-from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.opening import Data, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
@@ -23,15 +21,16 @@ from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import Target
-from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
-from cell_lm.tasks.sensitivity.checks import check_labels, common_genes, restored, spreads_of
+from cell_lm.tasks.sensitivity.calls import call_table
+from cell_lm.tasks.sensitivity.checks import check_certainty, check_labels, check_prior, common_genes
 from cell_lm.tasks.sensitivity.components import Components
-from cell_lm.tasks.sensitivity.fitting import TRIED, Fit, fit
-from cell_lm.tasks.sensitivity.self_training import Line
-from cell_lm.tasks.sensitivity.values import for_encoder, gene_values
+from cell_lm.tasks.sensitivity.fitting import Fit
+from cell_lm.tasks.sensitivity.learning import Learned, learn
+from cell_lm.tasks.sensitivity.saved import pack, unpack
+from cell_lm.tasks.sensitivity.values import for_encoder
 
-ENCODER_COMPONENTS = 10
 SEPARATED = 2.0
 """Distance of the two groups, in standard deviations of the score, below which :class:`SeparationWarning` is issued."""
 Parts = Literal["both", "genes", "encoder"]
@@ -200,13 +199,8 @@ class DrugSensitivityClassifier(Classifier):
         sensitive = probabilities[self.sensitive].to_numpy()
         edge = np.finfo(np.float64).tiny
         score = np.log(np.maximum(sensitive, edge)) - np.log(np.maximum(1 - sensitive, edge))
-        columns = {
-            "score": score,
-            "probability": sensitive,
-            "call": self._most_probable(probabilities).to_numpy(),
-            "uncertain": np.maximum(sensitive, 1 - sensitive) < self.certainty,
-        }
-        return pd.DataFrame(columns, index=probabilities.index)
+        call = self._most_probable(probabilities).to_numpy()
+        return call_table(score, sensitive, call, certainty=self.certainty, index=probabilities.index)
 
     def sensitivity_scores(
         self, data: Data, label: str, *, progress: Progress = None, **how: Unpack[ReadKeywords]
@@ -221,10 +215,7 @@ class DrugSensitivityClassifier(Classifier):
             No such column, labels other than those of the fit, or cells of one kind only; or the cells cannot be read.
         """
         _ = self.reference_
-        opened = Opened(data, read_options(**how))
-        self._read_target(opened.obs([label]), label, where=opened.name, training=False)
-        cells = self._ready(opened)
-        labels, known = self._read_target(cells.obs([label]), label, where=cells.name, training=False)
+        cells, (labels, known) = self._labelled(data, label, how)
         strange = sorted(set(labels[known]) - set(self.classes_))
         if strange:
             found = f"obs column '{label}' holds '{strange[0]}', which is no label of the fit"
@@ -262,10 +253,8 @@ class DrugSensitivityClassifier(Classifier):
 
     def _check_parameters(self) -> None:
         where = type(self).__name__
-        if self.prior is not None and not 0 < self.prior < 1:
-            raise ConfigError(f"prior is {self.prior}", where=where, fix="Give a fraction above 0 and below 1")
-        if not 0.5 <= self.certainty <= 1:
-            raise ConfigError(f"certainty is {self.certainty}", where=where, fix="Give a probability from .5 to 1")
+        check_prior(self.prior, where)
+        check_certainty(self.certainty, where)
         if self.components is not None and self.components < 1:
             raise ConfigError(f"components is {self.components}", where=where, fix="Give a number from 1 on, or None")
         if self.parts not in ("both", "genes", "encoder"):
@@ -294,126 +283,71 @@ class DrugSensitivityClassifier(Classifier):
         run: Progress,
     ) -> None:
         """Learn from the labelled cells, the others of the same data, and further ones."""
-        check_labels(target.values[target.known], "labels", self.sensitive, cells.name)
         others = [] if extra is None or not self.self_training else [extra]
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))
-        genes = common_genes([kept, *others])
-        codes = (target.values[target.known] == self.sensitive).astype(np.int64)
-        parts, points = [kept, *others], list[NDArray[np.float64]]()
-        own, deep, spreads = None, None, np.empty(0)
-        if self.parts != "encoder" or self.model is None:
-            values = sparse.csr_matrix(sparse.vstack([gene_values(part, z_scored=part.z_scored) for part in parts]))
-            own = Components.of(values, genes, self.components or max(TRIED), self.seed)
-            points.append(own(values, genes))
-            spreads = spreads_of(values[:, genes])
-        if self.model is not None and self.parts != "genes":
-            embedding = np.concatenate([self._embed(part, run) for part in parts])
-            everything = np.arange(embedding.shape[1])
-            deep = Components.of(sparse.csr_matrix(embedding), everything, ENCODER_COMPONENTS, self.seed)
-            points.append(deep(sparse.csr_matrix(embedding), everything))
-        elif run is not None:
-            run(sum(map(len, parts)))
-        found = fit(
-            np.concatenate(points, axis=1),
-            points[-1].shape[1] if deep is not None and own is not None else 0,
+        parts = [kept, *others]
+        genes, with_encoder = common_genes(parts), self.model is not None and self.parts != "genes"
+        learned = learn(
+            parts,
             labelled,
-            codes,
+            (target.values[target.known] == self.sensitive).astype(np.int64),
+            genes=genes if self.parts != "encoder" else None,
+            embed=partial(self._embed, progress=run) if with_encoder else None,
             groups=groups,
             prior=self.prior,
             components=self.components,
             self_training=self.self_training,
             seed=self.seed,
         )
-        if own is not None:  # those that are not used need not be saved
-            used = own.directions[: len(found.columns) - (0 if deep is None else len(deep.directions))]
-            own, found = replace(own, directions=used), replace(found, columns=np.arange(len(found.columns)))
-        self.fit_, self.genes_, self.encoder_, self.spreads_ = found, own, deep, spreads
+        if not with_encoder and run is not None:
+            run(sum(map(len, parts)))
+        self.fit_, self.genes_, self.encoder_, self.spreads_ = learned
         self.z_scored_ = cells.z_scored
         self.learned_from_ = sum(map(len, parts)) - len(labelled)
         self._set_classes(target.values[target.known])
-        if found.calibrated != "regression" and found.separation < SEPARATED:
+        if self.fit_.calibrated != "regression" and self.separation_ < SEPARATED:
             advice = "Give more labels, or state the prior; believe the ranking more than the calls"
             warnings.warn(
-                f"{cells.name}: the scores do not form two groups ({found.separation:.1f} standard deviations apart). "
+                f"{cells.name}: the scores do not form two groups ({self.separation_:.1f} standard deviations apart). "
                 f"{advice}.",
                 SeparationWarning,
                 stacklevel=5,
             )
 
-    def _embed(self, cells: CellView, progress: Progress) -> NDArray[np.float32]:
+    def _embed(self, cells: CellView, *, progress: Progress) -> NDArray[np.float32]:
         assert self.model is not None
         cache = CACHE if self.cache else None
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": cache}
         return embed_cells(self.model, for_encoder(cells), **how, progress=progress)
-
-    def _points(self, cells: CellView, measured: NDArray[np.int64], run: Progress) -> NDArray[np.float64]:
-        parts = list[NDArray[np.float64]]()
-        if self.genes_ is not None:
-            parts.append(self.genes_(gene_values(cells, z_scored=self.z_scored_), measured))
-        if self.encoder_ is not None:
-            embedding = self._embed(cells, run)
-            parts.append(self.encoder_(sparse.csr_matrix(embedding), np.arange(embedding.shape[1])))
-        elif run is not None:
-            run(len(cells))
-        return np.concatenate(parts, axis=1)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         if cells.z_scored != self.z_scored_:
             kinds = {True: "z-scores", False: "expression"}
             found = f"it was read as {kinds[cells.z_scored]}, but the classifier learned {kinds[self.z_scored_]}"
             raise CountsError(found, where=cells.name, fix="Read both on the same kind of scale")
+        learned, embed = self._all_learned, partial(self._embed, progress=progress)
         measured, found_here = cells.genes, np.empty(len(cells))
         for start in range(0, len(cells), 2048):
             places = slice(start, start + 2048)
-            found_here[places] = self.fit_.probabilities(self._points(cells[places], measured, progress))
+            some = cells[places]
+            found_here[places] = learned.probabilities(some, measured, embed, z_scored=self.z_scored_)
+            if self.encoder_ is None and progress is not None:
+                progress(len(some))
         sensitive = list(self.classes_).index(self.sensitive)
         columns = [1 - found_here, found_here] if sensitive else [found_here, 1 - found_here]
         return np.stack(columns, axis=1)
 
     def _learned(self) -> Fitted:
-        found = self.fit_
-        arrays: dict[str, NDArray[Any]] = {
-            "coefficients": found.line.coefficients,
-            "spreads": self.spreads_,
-        }
-        for name, space in (("genes", self.genes_), ("encoder", self.encoder_)):
-            if space is not None:
-                arrays |= {
-                    f"{name}.genes": space.genes,
-                    f"{name}.mean": space.mean,
-                    f"{name}.directions": space.directions,
-                }
-        return Fitted(
-            {
-                "intercept": found.line.intercept,
-                "slope": found.slope,
-                "shift": found.intercept,
-                "prevalence": found.prevalence,
-                "separation": found.separation,
-                "calibrated": found.calibrated,
-                "losses": [list(each) for each in found.losses],
-                "z_scored": self.z_scored_,
-                "learned_from": self.learned_from_,
-            },
-            arrays,
-        )
+        values, arrays = pack(self._all_learned)
+        return Fitted({**values, "z_scored": self.z_scored_, "learned_from": self.learned_from_}, arrays)
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
         if len(self.classes_) != 2 or self.sensitive not in self.classes_:
             raise ValueError("its labels are not those of a sensitivity classifier")
-        self.genes_, self.encoder_ = (restored(arrays, name) for name in ("genes", "encoder"))
-        widths = [len(space.directions) for space in (self.genes_, self.encoder_) if space is not None]
-        if not widths:
-            raise ValueError("it has no components")
-        line = Line(checked(arrays, "coefficients", (sum(widths),)), float(values["intercept"]))
-        genes = 0 if self.genes_ is None else len(self.genes_.genes)
-        self.spreads_ = checked(arrays, "spreads", (genes,))
-        slope, shift, prevalence, separation = (
-            float(values[name]) for name in ("slope", "shift", "prevalence", "separation")
-        )
-        losses = tuple((int(number), bool(kind), float(loss)) for number, kind, loss in values["losses"])
-        self.fit_ = Fit(
-            np.arange(sum(widths)), line, slope, shift, prevalence, separation, values["calibrated"], losses
-        )
+        self.fit_, self.genes_, self.encoder_, self.spreads_ = unpack(values, arrays)
         self.z_scored_, self.learned_from_ = bool(values["z_scored"]), int(values["learned_from"])
+
+    @property
+    def _all_learned(self) -> Learned:
+        return Learned(self.fit_, self.genes_, self.encoder_, self.spreads_)

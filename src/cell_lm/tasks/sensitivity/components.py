@@ -91,6 +91,14 @@ class Components:
         return np.asarray(coefficients @ self.directions[: len(coefficients)])
 
 
+def spreads_of(values: sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
+    """Return the standard deviation of each gene over cells of length 1."""
+    unit = _unit(values)
+    mean = np.asarray(unit.mean(axis=0)).ravel()
+    squares = np.asarray(unit.multiply(unit).mean(axis=0)).ravel()
+    return np.asarray(np.sqrt(np.maximum(squares - mean**2, 0.0)), np.float64)
+
+
 def _unit(values: Matrix) -> Matrix:
     unit: Matrix = normalize(values)
     return unit

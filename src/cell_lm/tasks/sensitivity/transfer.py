@@ -26,9 +26,11 @@ from cell_lm.data.opening import Data, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.response import ResponseTable
 from cell_lm.data.view import CellView
-from cell_lm.errors import ConfigError, GeneError, InputError
+from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary
 from cell_lm.remedies import option
+from cell_lm.tasks.sensitivity.calls import call_table
+from cell_lm.tasks.sensitivity.checks import check_certainty, check_prior
 from cell_lm.tasks.sensitivity.components import Components
 from cell_lm.tasks.sensitivity.fitting import FEW
 from cell_lm.tasks.sensitivity.mixture import Floats, fit_mixture
@@ -131,10 +133,8 @@ class BulkSignature:
         TransferWarning
             A test of :mod:`cell_lm.tasks.sensitivity.trust` failed.
         """
-        if prior is not None and not 0 < prior < 1:
-            raise ConfigError(f"prior is {prior}", where="transfer", fix="Give a fraction above 0 and below 1")
-        if not 0.5 <= certainty <= 1:
-            raise ConfigError(f"certainty is {certainty}", where="transfer", fix="Give a probability from .5 to 1")
+        check_prior(prior, "transfer")
+        check_certainty(certainty, "transfer")
         shared, in_lines, _ = np.intersect1d(self.genes, cells.genes, return_indices=True)
         if len(shared) < FEWEST_GENES:
             found = f"it shares {len(shared):,} genes with the {len(self.genes):,} of the lines"
@@ -157,9 +157,10 @@ class BulkSignature:
             }
         )
         order = np.argsort(-np.abs(weights), kind="stable")
-        return Transferred(
-            _table(score, logits, cells.index, certainty), genes.iloc[order].reset_index(drop=True), trust, prevalence
-        )
+        p = np.asarray(expit(logits))
+        call = pd.Categorical(np.where(p >= 0.5, "sensitive", "resistant"), categories=["resistant", "sensitive"])
+        table = call_table(score, p, call, certainty=certainty, index=cells.index)
+        return Transferred(table, genes.iloc[order].reset_index(drop=True), trust, prevalence)
 
     def _calls(self, cells: CellView, score: Floats, prior: float | None, refine: bool) -> tuple[Floats, float]:
         """Return the logit of being sensitive for each cell, and the prevalence."""
@@ -255,14 +256,3 @@ def _check_tissue(tissue: str | None, tissues: NDArray[np.object_] | None, name:
     if tissue not in tissues:
         there = ", ".join(sorted(set(tissues) - {""}))
         raise InputError(f"no line is of the tissue '{tissue}'", where=name, fix=f"There are {there}")
-
-
-def _table(score: Floats, logits: Floats, index: pd.Index, certainty: float) -> pd.DataFrame:
-    p = np.asarray(expit(logits))
-    columns = {
-        "score": score,
-        "probability": p,
-        "call": pd.Categorical(np.where(p >= 0.5, "sensitive", "resistant"), categories=["resistant", "sensitive"]),
-        "uncertain": np.maximum(p, 1 - p) < certainty,
-    }
-    return pd.DataFrame(columns, index=index)

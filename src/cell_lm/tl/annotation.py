@@ -17,7 +17,17 @@ from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, embed_cells
 from cell_lm.terminal import refuse_uncallable
-from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown, target_of
+from cell_lm.tl.shared import (
+    Shown,
+    about_cells,
+    about_classifier,
+    about_model,
+    loaded,
+    open_target,
+    record_key,
+    shown,
+    target_of,
+)
 
 
 def embed(
@@ -87,7 +97,7 @@ def embed(
     """
     refuse_uncallable(progress, flag=True)
     read = read_options(**how)
-    record = _record(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
+    record = record_key(adata, key_added, key_added.removeprefix("X_") if isinstance(key_added, str) else "")
     path, model = ("", model) if isinstance(model, CellLM) else (str(model), CellLM.from_pretrained(model))
     cells = open_target(adata, model.vocabulary, read)
     with shown(progress, len(cells), "embedding") as done:
@@ -169,10 +179,9 @@ def annotate(
     """
     refuse_uncallable(progress, flag=True)
     read = read_options(**how)
-    record = _record(adata, key_added, f"{key_added}_annotation")
-    path = "" if isinstance(classifier, Classifier) else str(classifier)
-    classifier = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
-    reference = classifier.reference_
+    record = record_key(adata, key_added, f"{key_added}_annotation")
+    classifier, path = loaded(classifier, Classifier)  # type: ignore[type-abstract]
+    _ = classifier.reference_  # before the slow steps
     if isinstance(classifier, CellTypeClassifier):
         classifier = classifier.placed(device, precision)
     cells = open_target(adata, classifier.vocabulary, read)
@@ -185,10 +194,8 @@ def annotate(
         "key": key_added,
         "classes": np.array(classifier.classes_, dtype=object),
         "classifier": type(classifier).__name__,
-        "classifier_path": path,
-        "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
-        "reference_coverage": classifier.coverage(cells).share,
     }
+    found |= about_classifier(classifier, path, cells)
     target = target_of(adata, cells, copy=copy)
     # By position: cell names need not be unique.
     target.obs[f"{key_added}_label"] = pd.Categorical.from_codes(
@@ -199,7 +206,3 @@ def annotate(
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
     target.uns[record] = found
     return None if target is adata else target
-
-
-def _record(data: Data, key_added: str, record: str) -> str:
-    return record_key(data if isinstance(data, AnnData) else AnnData(), key_added, record)

@@ -24,7 +24,16 @@ from cell_lm.tasks.attribution.curves import SHARES
 from cell_lm.tasks.attribution.methods import STEPS
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, place
 from cell_lm.terminal import refuse_uncallable
-from cell_lm.tl.shared import Shown, about_cells, about_model, record_key, refuse_lost_layer, refuse_other_kinds, shown
+from cell_lm.tl.shared import (
+    Shown,
+    about_cells,
+    about_model,
+    loaded,
+    record_key,
+    refuse_lost_layer,
+    refuse_other_kinds,
+    shown,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +133,7 @@ def gene_attribution(
     record = record_key(adata, key_added, key_added)
     if per_cell:
         refuse_lost_layer(adata, key_added, read.layer)
-    path = "" if isinstance(classifier, CellTypeClassifier) else str(classifier)
-    classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
+    classifier, path = loaded(classifier, CellTypeClassifier)
     check_method(method, classifier)
     classifier = classifier.placed(device)
     place(classifier.model, classifier.device)
@@ -216,7 +224,7 @@ def deletion_curve(
     read = read_options(**how)
     refuse_other_kinds(adata)
     record = record_key(adata, key_added, key_added)
-    classifier = classifier if isinstance(classifier, CellTypeClassifier) else CellTypeClassifier.load(classifier)
+    classifier, _ = loaded(classifier, CellTypeClassifier)
     for method in methods:
         check_method(method, classifier)
     classifier = classifier.placed(device)

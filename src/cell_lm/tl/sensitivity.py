@@ -14,7 +14,17 @@ from cell_lm.data.opening import Data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.errors import InputError
 from cell_lm.tasks.sensitivity import BulkSignature, DrugSensitivityClassifier, summarise
-from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown, target_of
+from cell_lm.tl.shared import (
+    Shown,
+    about_cells,
+    about_classifier,
+    about_model,
+    loaded,
+    open_target,
+    record_key,
+    shown,
+    target_of,
+)
 
 KEY = "cell_lm_sensitivity"
 
@@ -68,10 +78,8 @@ def sensitivity(
         The classifier is missing, damaged or not fitted.
     """
     read = read_options(**how)
-    record = record_key(adata if isinstance(adata, AnnData) else AnnData(), key_added, key_added)
-    path = "" if isinstance(classifier, DrugSensitivityClassifier) else str(classifier)
-    if not isinstance(classifier, DrugSensitivityClassifier):
-        classifier = DrugSensitivityClassifier.load(classifier)
+    record = record_key(adata, key_added, key_added)
+    classifier, path = loaded(classifier, DrugSensitivityClassifier)
     reference = classifier.reference_
     cells = open_target(adata, classifier.vocabulary, read)
     with shown(progress, len(cells), "calling") as done:
@@ -87,10 +95,10 @@ def sensitivity(
         "calibrated": classifier.fit_.calibrated,
         "labelled": reference.cells,
         "learned_from": classifier.learned_from_,
-        "classifier_path": path,
-        "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
-        "reference_coverage": classifier.coverage(cells).share,
-    } | ({} if classifier.prior is None else {"prior": classifier.prior})
+    }
+    found |= about_classifier(classifier, path, cells)
+    if classifier.prior is not None:
+        found["prior"] = classifier.prior
     target = target_of(adata, cells, copy=copy)
     _write(target, table, key_added)
     target.uns[record] = found
@@ -139,7 +147,7 @@ def sensitivity_transfer(
         The signature cannot be trusted for these cells; the message says why.
     """
     read = read_options(**how)
-    record = record_key(adata if isinstance(adata, AnnData) else AnnData(), key_added, key_added)
+    record = record_key(adata, key_added, key_added)
     cells = open_target(adata, None, read)
     result = signature.transfer(cells, prior=prior, certainty=certainty, refine=refine)
     target = target_of(adata, cells, copy=copy)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from anndata import AnnData
@@ -20,22 +21,30 @@ from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
+from cell_lm.tasks.classifier import Classifier
+from cell_lm.tasks.estimator import Estimator
 from cell_lm.tasks.features import Device, place, weights_hash
 
 Shown: TypeAlias = "bool | Callable[[int], None]"
+Kind = TypeVar("Kind", bound=Estimator)
 _OURS = "cell_lm_version"
 """Key that marks entries of ``uns`` written by cell_lm."""
 
 
-def record_key(adata: AnnData, key_added: object, record: str) -> str:
+def record_key(data: Data, key_added: object, record: str) -> str:
     """Return ``record``, unless it would overwrite an entry of ``uns`` that cell_lm did not write."""
     if not isinstance(key_added, str) or not key_added or not record:
         raise InputError(f"key_added is {key_added!r}", fix="Give it a name, as X_cell_lm")
-    there = adata.uns.get(record)
+    there = data.uns.get(record) if isinstance(data, AnnData) else None
     if there is not None and not (isinstance(there, dict) and _OURS in there):
         found = f"uns['{record}'], which is to describe the result, holds something else"
         raise InputError(found, where="adata", fix="Choose another key_added")
     return record
+
+
+def loaded(given: Kind | str | Path, kind: type[Kind]) -> tuple[Kind, str]:
+    """Return an estimator and, where its folder was given, the path of that."""
+    return (given, "") if isinstance(given, kind) else (kind.load(given), str(given))
 
 
 def refuse_lost_layer(adata: AnnData, key: str, layer: str | None) -> None:
@@ -92,6 +101,16 @@ def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str
         "weights_sha256": weights_hash(model),
         "device": str(place(model, device)),
         "precision": precision,
+    }
+
+
+def about_classifier(classifier: Classifier, path: str, cells: CellView) -> dict[str, Any]:
+    """Return the record of the classifier behind a result, of which ``path`` was given."""
+    reference = classifier.reference_
+    return {
+        "classifier_path": path,
+        "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
+        "reference_coverage": classifier.coverage(cells).share,
     }
 
 

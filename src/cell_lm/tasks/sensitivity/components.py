@@ -93,7 +93,7 @@ class Components:
 
 def spreads_of(values: sparse.csr_matrix[np.float32]) -> NDArray[np.float64]:
     """Return the standard deviation of each gene over cells of length 1."""
-    unit = _unit(values)
+    unit: sparse.csr_matrix[np.float32] = normalize(values)
     mean = np.asarray(unit.mean(axis=0)).ravel()
     squares = np.asarray(unit.multiply(unit).mean(axis=0)).ravel()
     return np.asarray(np.sqrt(np.maximum(squares - mean**2, 0.0)), np.float64)

@@ -5,8 +5,8 @@
 Without ``--from`` the model is the start of a pretraining run on these cells: reference, components and gene vectors,
 and a transformer that has no part in CLS yet. With it, the weights of that run are packaged.
 
-Left out are all cells that the demo and the benchmarks evaluate on: pancreas, ovarian cancer, zheng_facs10, pbmc3k,
-kang_pbmc, and pbmc_frozen_donorA, which is probably the donor of zheng_facs10.
+Left out are all cells that the demo and benchmarks.representation evaluate on: pancreas, ovarian cancer, zheng_facs10,
+pbmc3k, kang_pbmc, and pbmc_frozen_donorA, which is probably the donor of zheng_facs10.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ NOTES = """Components of the Pearson residuals of {cells:,} cells from {files} f
 
 {listed}
 
-Not among them: the cells that the demo and the benchmarks of cell-lm evaluate on.
+Not among them: the pancreas, ovarian cancer, zheng_facs10, pbmc3k and kang_pbmc, on which the demo and
+`benchmarks.representation` evaluate. Two of them are evaluated on elsewhere: pbmc_scminer638 (`benchmarks.annotation`)
+and sc_mixology_celseq2, whose cells are those of GSE118767 (`benchmarks.drug_sensitivity`).
 
 **Limits.** The reference knows blood, lung cancer lines, gut, bone marrow, heart cells grown from stem cells and a few
 tumours. On cells of other tissues (the pancreas, for instance) adapt it first (`cell-lm adapt`): genes that vary only
 there are not in its linear path. {trained}"""
-START = """The transformer of this model has no part in the embedding yet: CLS is the linear path. Pretraining it for
-as long as a laptop allows did not improve on this start (docs/representation.md)."""
+START = """The transformer of this model has no part in the embedding yet: CLS is the linear path. No pretraining long
+enough to improve on it has been made (docs/representation.md)."""
 
 
 def read(folder: Path) -> list[CellData]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -33,9 +32,7 @@ def made_reference(genes: int, size: int, width: int, *, seed: int = 0) -> Refer
 def set_made_reference(path: LinearPath, *, seed: int = 0) -> Reference:
     """Give a linear path of 64 genes or so a made reference; return it."""
     reference = made_reference(len(path.profile), *path.components.shape, seed=seed)
-    parts = (reference.genes, reference.components, reference.profile, reference.centre, reference.spread)
-    genes, components, profile, centre, spread = map(torch.from_numpy, parts)
-    path.set_reference(genes, components, profile=profile, centre=centre, spread=spread)
+    path.set_reference(reference)
     return reference
 
 

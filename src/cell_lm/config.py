@@ -144,6 +144,14 @@ class ObjectivesConfig(_Section):
             raise ValueError("all objectives have weight 0: nothing to learn")
         return self
 
+    def reconstructs(self, encoder: EncoderConfig) -> bool:
+        """Return whether an encoder is trained to reconstruct: it needs a linear path."""
+        return bool(self.reconstruction.weight and encoder.linear_path)
+
+    def views(self, encoder: EncoderConfig) -> int:
+        """Return how many views of a cell are encoded in a step, 1 or 2."""
+        return 2 if self.contrastive.weight or self.reconstructs(encoder) else 1
+
 
 class TrainingConfig(_Section):
     """Length, learning rate, memory, checkpoints and start of the training."""

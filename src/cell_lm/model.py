@@ -89,8 +89,8 @@ class CellLM(nn.Module):
             self.expression_head = ExpressionHead(config.width, config.bins)
             self.malignancy_head = MalignancyHead(config.width)
             self.projection_head = ProjectionHead(config.width, projection)
-            has_path = config.linear_path
-            self.residual_head = ResidualHead(config.width, config.reference_genes) if has_path else None
+            genes = config.reference_genes
+            self.residual_head = ResidualHead(config.width, genes) if config.linear_path else None
         self._drawn: tuple[int, int] | None = None
         self.register_load_state_dict_post_hook(_features_were_loaded)  # type: ignore[no-untyped-call]
         self.redraw_features(seed, 0)
@@ -104,22 +104,13 @@ class CellLM(nn.Module):
     def reference(self) -> Reference | None:
         """The reference of the linear path; None without one."""
         path = self.encoder.readout.path
-        if path is None or path.is_empty:
-            return None
-        used = path.genes >= 0
-        tensors = path.genes[used], path.components[used], path.centre, path.spread, path.profile
-        return Reference(*(tensor.detach().cpu().numpy() for tensor in tensors))
+        return None if path is None else path.reference
 
     def set_reference(self, reference: Reference) -> None:
         """Set the reference of the linear path, if the encoder has one."""
-        if self.encoder.readout.path is not None:
-            genes, components, centre, spread, profile = map(
-                torch.from_numpy,
-                (reference.genes, reference.components, reference.centre, reference.spread, reference.profile),
-            )
-            self.encoder.readout.path.set_reference(genes, components, profile=profile, centre=centre, spread=spread)
-            path = self.encoder.readout.path
-            assert self.residual_head is not None
+        path = self.encoder.readout.path
+        if path is not None and self.residual_head is not None:
+            path.set_reference(reference)
             self.residual_head.set_reference(path.components, path.centre, path.scale)
 
     def forward(

@@ -15,6 +15,7 @@ from cell_lm.config import AdaptConfig
 from cell_lm.errors import ConfigError, InputError
 from cell_lm.model import CellLM
 from cell_lm.model_folder import packaged_models
+from cell_lm.pretraining.initial import absolute
 from typed_cells import typed_adata
 
 
@@ -51,6 +52,13 @@ def test_a_folder_of_the_same_name_is_preferred(
     tiny.save_pretrained(tmp_path / "small")
     monkeypatch.chdir(tmp_path)
     assert CellLM.from_pretrained("small").config.reference_genes == 10
+
+
+def test_a_run_records_the_packaged_model_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute("small") == "small"
+    (tmp_path / "small").mkdir()
+    assert absolute("small") == str(tmp_path / "small")
 
 
 def test_the_adapted_model_is_written_and_embeds(cli: Cli, path: Path, tmp_path: Path, packaged: CellLM) -> None:

@@ -17,6 +17,7 @@ from scipy import sparse
 from cell_lm.errors import InputError
 
 DISPERSION, CLIP = 100.0, 10.0
+"""Of the Pearson residuals: theta of their variance, and their largest absolute value."""
 _BLOCK = 2_000
 """Genes whose variances are computed at once."""
 _LEAST_COUNTS = 3

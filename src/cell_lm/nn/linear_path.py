@@ -29,11 +29,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cell_lm.data.loading.batch import PER_CELL, CellBatch, to_device
+from cell_lm.genes.reference import CLIP, DISPERSION, Reference
 from cell_lm.nn.layout import cell_of_gene
 from cell_lm.nn.linear import linear
-
-CLIP = 10.0
-"""Largest absolute residual."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class LinearPath(nn.Module):
         self.register_buffer("components", torch.zeros(size, width))
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("spread", torch.ones(width))
-        self.register_buffer("dispersion", torch.tensor(100.0))
+        self.register_buffer("dispersion", torch.tensor(DISPERSION))
         self.register_buffer("rows", torch.full((genes,), size), persistent=False)
         self.register_buffer("shares", torch.zeros(size + 1), persistent=False)
         self.is_empty = True
@@ -102,39 +100,26 @@ class LinearPath(nn.Module):
         """Root mean square of the components over the reference cells, a scalar; components are divided by it."""
         return self.spread.square().mean().sqrt().clamp(min=1e-6)
 
-    @torch.no_grad()
-    def set_reference(
-        self,
-        genes: Tensor,
-        components: Tensor,
-        *,
-        profile: Tensor,
-        centre: Tensor,
-        spread: Tensor,
-    ) -> None:
-        """Set the reference.
+    @property
+    def reference(self) -> Reference | None:
+        """The reference; None while it is empty."""
+        if self.is_empty:
+            return None
+        used = self.genes >= 0
+        tensors = self.genes[used], self.components[used], self.centre, self.spread, self.profile
+        return Reference(*(tensor.detach().cpu().numpy() for tensor in tensors))
 
-        Parameters
-        ----------
-        genes
-            int64 [s], s at most S: the genes, each once.
-        components
-            [s, width]: orthonormal columns; zero columns beyond the rank.
-        profile
-            [G]: the fraction of each gene in the counts of the reference cells; positive for ``genes``, 1 in total.
-        centre
-            [width]: mean of the components of the reference cells.
-        spread
-            [width]: their standard deviations.
-        """
-        used = len(genes)
+    @torch.no_grad()
+    def set_reference(self, reference: Reference) -> None:
+        """Set the reference; it has at most S genes."""
+        used = len(reference.genes)
         self.genes.fill_(-1)
-        self.genes[:used] = genes
+        self.genes[:used] = torch.from_numpy(reference.genes)
         self.components.zero_()
-        self.components[:used] = components
-        self.profile.copy_(profile)
-        self.centre.copy_(centre)
-        self.spread.copy_(spread)
+        self.components[:used] = torch.from_numpy(reference.components)
+        self.profile.copy_(torch.from_numpy(reference.profile))
+        self.centre.copy_(torch.from_numpy(reference.centre))
+        self.spread.copy_(torch.from_numpy(reference.spread))
         _index_rows(self, None)
 
     def residuals(self, batch: CellBatch, hidden: Tensor | None) -> TokenResiduals:

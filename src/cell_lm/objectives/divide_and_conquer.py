@@ -172,8 +172,8 @@ class DivideAndConquer:
         self.autocast, self.group = autocast, group
         self.contrasts = bool(objectives.contrastive.weight)
         self._path = model.encoder.readout.path
-        self._reconstruct = bool(objectives.reconstruction.weight) and self._path is not None
-        self.views = 2 if self.contrasts or self._reconstruct else 1
+        self._reconstruct = objectives.reconstructs(model.config)
+        self.views = objectives.views(model.config)
         self._only_cls = not objectives.masked.weight
 
     def step(self, batch: CellBatch, step: int, *, loss_scale: float = 1.0, synchronise: bool = True) -> Losses:

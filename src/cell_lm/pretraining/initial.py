@@ -20,6 +20,7 @@ from cell_lm.data.protocol import Dataset
 from cell_lm.errors import ConfigError, GeneError, InputError, ModelError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
+from cell_lm.model_folder import packaged_models
 
 _HEAD = "projection_head."
 
@@ -64,7 +65,9 @@ class InitialModel:
 
 
 def absolute(path: str | Path) -> str:
-    """Return the absolute path of a local folder; a name on the Hugging Face hub as it is."""
+    """Return the absolute path of a local folder; a name in the package or on the Hugging Face hub as it is."""
+    if str(path) in packaged_models() and not Path(path).exists():
+        return str(path)
     return os.path.realpath(path) if Path(path).exists() or str(path).count("/") != 1 else str(path)
 
 

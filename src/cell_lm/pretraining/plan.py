@@ -148,6 +148,6 @@ def _work(model: CellLM, batches: Batches, config: PretrainConfig, ranks: Ranks,
         longest=int(lengths.max()),
         all_cells=config.training.batch_size,
         width=model.no_projection().shape[1],
-        views=2 if config.objectives.contrastive.weight or config.objectives.reconstruction.weight else 1,
+        views=config.objectives.views(config.encoder),
         held=held + _PER_PARAMETER * trained + _PER_GENE * genes * _BATCHES,
     )

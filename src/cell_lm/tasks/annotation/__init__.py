@@ -1,0 +1,5 @@
+"""Cell type annotation."""
+
+from cell_lm.tasks.annotation.classifier import CellTypeClassifier
+
+__all__ = ["CellTypeClassifier"]

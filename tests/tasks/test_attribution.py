@@ -13,26 +13,30 @@ from scipy import sparse
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data import CellData
+from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.loading.tokeniser import Tokeniser
-from cell_lm.errors import GeneError, InputError, ModelError
+from cell_lm.errors import ConfigError, GeneError, InputError, ModelError
+from cell_lm.evaluation.calibration import log_softmax
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.nn import linear_path
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.attribution import METHODS, Attributions, Method, attribute
-from cell_lm.tasks.attribution.explained import pieces
+from cell_lm.tasks.attribution.explained import Explained, pieces
 from typed_cells import with_reference
 
 Explain = Callable[..., Attributions]
 
 
-def classifier_of(attention: str, reference: CellData) -> CellTypeClassifier:
+def classifier_of(
+    attention: str, reference: CellData, views: tuple[str, ...] = ("model",), max_genes: int = 60
+) -> CellTypeClassifier:
     shape = {"width": 32, "layers": 2, "heads": 2, "head_width": 16, "feedforward": 64, "gene_width": 32}
     config = EncoderConfig.model_validate(
-        shape | {"attention": attention, "latents": 8, "features": 32, "max_genes": 60, "reference_genes": 300}
+        shape | {"attention": attention, "latents": 8, "features": 32, "max_genes": max_genes, "reference_genes": 300}
     )
     model = with_reference(CellLM(config, Vocabulary.human()))
-    return CellTypeClassifier(model).fit(reference, "cell_type")
+    return CellTypeClassifier(model, views=views).fit(reference, "cell_type")
 
 
 @pytest.fixture(scope="module", params=["full", "latent", "performer"])
@@ -109,8 +113,36 @@ def score_without(
         patch.setattr(linear_path, "_sum_by_cell", lambda *_: depths)
         kept = batch.keep(torch.from_numpy(np.isin(batch.genes.numpy(), genes)))
         cls = classifier.model.encoder(kept, hidden=None, counter=None, only_cls=True).cls.numpy()
-    log = np.log(classifier.head_.probabilities(cls))[0]
+    log = classifier.pool_.linear["model"].logits(cls)[0]
     return float(log[target[0]] - np.delete(log, target[0]).mean())
+
+
+def test_all_linear_views_take_part(reference_cells, cells, monkeypatch):
+    monkeypatch.setattr("cell_lm.pretraining.adapt.LEAST_CELLS", 50)
+    monkeypatch.setattr("cell_lm.tasks.annotation.classifier.LEAST_CELLS", 50)
+    classifier = classifier_of("latent", reference_cells, ("genes", "components", "model", "adapted"), max_genes=1_400)
+    assert {"genes", "adapted"} <= set(classifier.pool_.linear)
+    targets = called(classifier, cells)
+    found = attribute(classifier, cells, targets, steps=32)
+    np.testing.assert_allclose(found.score, logits(classifier, cells)[np.arange(len(cells)), targets], atol=1e-3)
+    assert found.gap < 1e-4
+    alone = replace(Explained.of(classifier), encoders=())
+    _, batch = next(alone.blocks(cells))
+    presence = torch.ones(1, batch.tokens)
+    linear = classifier.pool_.linear["genes"].logits(log_expression(cells))
+    probabilities = alone.probabilities(batch, presence)[0]
+    np.testing.assert_allclose(probabilities, np.exp(log_softmax(linear)), atol=1e-5)
+
+
+def test_a_graph_alone_cannot_be_explained(reference_cells, cells):
+    classifier = classifier_of("latent", reference_cells[:60])
+    classifier.pool_ = replace(classifier.pool_, linear={})
+    with pytest.raises(ConfigError, match="no view that is linear"):
+        attribute(classifier, cells, called_first(cells))
+
+
+def called_first(cells: CellData) -> NDArray[np.int64]:
+    return np.zeros(len(cells), np.int64)
 
 
 def test_a_cell_gets_the_same_whatever_its_company_its_place_and_the_budget(classifier, cells):

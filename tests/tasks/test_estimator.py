@@ -149,7 +149,7 @@ def test_it_prints_without_addresses(model):
 
 def test_what_only_a_fit_gives_is_refused_before_it(model):
     classifier = CellTypeClassifier(model)
-    for name in ("classes_", "reference_", "head_", "cells_per_class_", "unlabelled_"):
+    for name in ("classes_", "reference_", "pool_", "weights_", "cells_per_class_", "unlabelled_"):
         with pytest.raises(NotFittedError, match=r"CellTypeClassifier: it has not been fitted. Call fit"):
             getattr(classifier, name)
         assert not hasattr(classifier, name)
@@ -170,9 +170,9 @@ def test_score_is_the_macro_f1_of_evaluate(fitted, query_cells):
 
 
 def test_precision_is_used_saved_and_loaded(model, reference_cells, query_cells, tmp_path):
-    exact = CellTypeClassifier(model).fit(reference_cells, "cell_type")
-    rough = CellTypeClassifier(model, precision="bfloat16").fit(reference_cells, "cell_type")
-    assert not np.array_equal(exact.head_.mean, rough.head_.mean)
+    exact = CellTypeClassifier(model, views=["model"]).fit(reference_cells, "cell_type")
+    rough = CellTypeClassifier(model, views=["model"], precision="bfloat16").fit(reference_cells, "cell_type")
+    assert not np.array_equal(exact.pool_.linear["model"].coefficients, rough.pool_.linear["model"].coefficients)
     rough.save(tmp_path / "ann")
     loaded = CellTypeClassifier.load(tmp_path / "ann")
     assert loaded.precision == "bfloat16"

@@ -31,7 +31,10 @@ def test_a_loaded_classifier_gives_the_same_probabilities(fitted, saved, query_c
 
 def test_everything_that_is_known_comes_back(fitted, saved):
     loaded = CellTypeClassifier.load(saved)
-    assert loaded.head_.selection == fitted.head_.selection
+    assert loaded.weights_ == fitted.weights_
+    assert loaded.learned_from_ == fitted.learned_from_
+    assert loaded.cross_validation_.macro_f1 == fitted.cross_validation_.macro_f1
+    assert (loaded.cross_validation_.scores.confusion == fitted.cross_validation_.scores.confusion).all()
     assert loaded.seed == fitted.seed == 3
     assert loaded.cells_per_class_ == fitted.cells_per_class_
     for name in ("name", "label", "groups", "cells", "unlabelled", "vocabulary"):
@@ -138,7 +141,7 @@ EDITS: tuple[Callable[[dict], object], ...] = (
     lambda values: values["reference"].update(label="tissue"),
     lambda values: values["params"].update(seed=4),
     lambda values: values["files"].pop("model/vocabulary.json"),
-    lambda values: values["values"]["learned"]["selection"].update(temperature=2.0),
+    lambda values: values["values"]["learned"]["weights"].update(genes=2.0),
 )
 FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
     (lambda values: values.update(new_key=1), "'new_key'"),
@@ -146,9 +149,9 @@ FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
     (lambda values: values["reference"].update(vocabulary="0" * 64), "another vocabulary"),
     (lambda values: values.update(estimator="OracleClassifier"), "holds a OracleClassifier, which is unknown here"),
     (lambda values: values["params"].update(depth=4), "do not fit together.*depth"),
-    (lambda values: values["values"]["cells_per_class"].popitem(), "do not fit together.*'coefficients'"),
+    (lambda values: values["values"]["cells_per_class"].popitem(), "do not fit together.*'genes.coefficients'"),
     (reorder_labels, "do not fit together.*not two or more in order"),
-    (lambda values: values["values"]["learned"].clear(), "do not fit together.*selection"),
+    (lambda values: values["values"]["learned"].clear(), "do not fit together.*weights"),
 )
 
 

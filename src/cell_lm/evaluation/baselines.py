@@ -41,7 +41,7 @@ from cell_lm.errors import InputError, ModelError
 from cell_lm.evaluation.calibration import best_temperature, log_softmax
 from cell_lm.evaluation.folds import Codes, training_folds
 from cell_lm.evaluation.labels import Labels, as_labels
-from cell_lm.evaluation.linear_head import LinearHead, fit_head
+from cell_lm.evaluation.linear_head import LeftOut, LinearHead, fit_head_and_left_out
 from cell_lm.evaluation.span import Matrix, Span, leading_components
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -154,11 +154,14 @@ class GeneLogisticRegression(Rival):
     ----------
     head_ : LinearHead
         The regression in the span, with the selection of its regularisation.
+    left_out_ : LeftOut or None
+        Predictions for the training cells that were left out; None where none could be.
     coef_, intercept_ : ndarray
         float64 [classes, genes] and [classes].
     """
 
     head_: LinearHead
+    left_out_: LeftOut | None
     coef_: Floats
     intercept_: Floats
 
@@ -167,7 +170,7 @@ class GeneLogisticRegression(Rival):
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         span = Span(x)
-        self.head_ = _fit(span.coordinates, self.classes_[codes], groups, self.seed)
+        self.head_, self.left_out_ = _fit(span.coordinates, self.classes_[codes], groups, self.seed)
         self.coef_ = span.coefficients(self.head_.coefficients)
         self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ span.mean
 
@@ -189,11 +192,14 @@ class PCALogisticRegression(Rival):
     ----------
     head_ : LinearHead
         The regression on the components, with the selection of its regularisation.
+    left_out_ : LeftOut or None
+        Predictions for the training cells that were left out; None where none could be.
     coef_, intercept_ : ndarray
         float64 [classes, genes] and [classes]: the same in terms of genes.
     """
 
     head_: LinearHead
+    left_out_: LeftOut | None
     coef_: Floats
     intercept_: Floats
 
@@ -204,7 +210,7 @@ class PCALogisticRegression(Rival):
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:
         pca = leading_components(x, self.components, self.seed)
         features = pca(x)
-        self.head_ = _fit(features, self.classes_[codes], groups, self.seed)
+        self.head_, self.left_out_ = _fit(features, self.classes_[codes], groups, self.seed)
         self.coef_ = self.head_.coefficients @ pca.directions
         self.intercept_ = self.head_.intercept - self.head_.coefficients @ self.head_.mean - self.coef_ @ pca.mean
 
@@ -312,8 +318,10 @@ def _matrix(X: Matrix) -> Matrix:
     return x
 
 
-def _fit(features: Floats, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, seed: int) -> LinearHead:
-    return fit_head(features, labels, groups=groups, whitening=0.0, grid=GRID, untried=UNTRIED, seed=seed)
+def _fit(
+    features: Floats, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, seed: int
+) -> tuple[LinearHead, LeftOut | None]:
+    return fit_head_and_left_out(features, labels, groups=groups, whitening=0.0, grid=GRID, untried=UNTRIED, seed=seed)
 
 
 def _unit(x: Matrix) -> Matrix:

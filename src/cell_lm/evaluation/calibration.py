@@ -81,9 +81,9 @@ def _error(confidence: Floats, right: NDArray[np.bool_], bins: int) -> float:
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Return the logarithms of the probabilities of logits [cells, classes]; -inf stays -inf."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+    """Return the logarithms of the probabilities of logits [..., classes]; -inf stays -inf."""
+    logits = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True)))
 
 
 def best_temperature(logits: Floats, truth: NDArray[np.int64]) -> float:

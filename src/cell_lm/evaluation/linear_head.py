@@ -41,6 +41,8 @@ predicted correctly. With whitening it hardly matters: embeddings of an untraine
 (pancreas) and .45 (ovarian cancer) from one cell per type, at every ``C`` of the grid."""
 WHITENING = 0.75
 """Degree of whitening, 0 (none) to 1 (equal variances)."""
+LEAST = 1e-6
+"""The smallest probability of a left-out cell's class that is told apart from 0."""
 _ITERATIONS = 1000
 _FLAT = 1e-8
 """Directions with less than this fraction of the largest variance are rounding errors."""
@@ -98,6 +100,38 @@ class LinearHead:
         return np.exp(log_softmax(centred @ self.coefficients.T + self.intercept))
 
 
+@dataclass(frozen=True, eq=False)
+class LeftOut:
+    """Predictions for training cells by heads that were fitted without them, at the selected regularisation.
+
+    Attributes
+    ----------
+    cells : ndarray
+        int64 [n]: indices of the cells, each once at most.
+    folds : ndarray
+        int64 [n]: the fold that each was left out in.
+    log_probabilities : ndarray
+        float64 [n, classes], of the selected temperature; a class that the other cells of a fold lack has
+        log(:data:`LEAST`).
+    """
+
+    cells: NDArray[np.int64]
+    folds: NDArray[np.int64]
+    log_probabilities: Floats
+
+    @classmethod
+    def of(cls, folds: Sequence[Fold], logits: Sequence[Floats], temperature: float) -> LeftOut:
+        """Return the predictions of folds from the logits of their left-out cells; -inf is possible."""
+        number = np.repeat(np.arange(len(folds)), [len(validation) for _, validation in folds])
+        cells = np.concatenate([validation for _, validation in folds])
+        return cls(cells, number, bounded(log_softmax(np.concatenate(logits) / temperature)))
+
+
+def bounded(log_probabilities: Floats) -> Floats:
+    """Return log-probabilities of at least log(:data:`LEAST`), so that one method cannot exclude a class."""
+    return np.maximum(log_probabilities, np.log(LEAST))
+
+
 def fit_head(
     features: NDArray[np.floating[Any]],
     labels: NDArray[np.object_],
@@ -108,7 +142,22 @@ def fit_head(
     untried: float = UNTRIED,
     seed: int = 0,
 ) -> LinearHead:
-    """Fit a head.
+    """Fit a head; parameters and errors are those of :func:`fit_head_and_left_out`."""
+    options: Any = {"groups": groups, "whitening": whitening, "grid": grid, "untried": untried, "seed": seed}
+    return fit_head_and_left_out(features, labels, **options)[0]
+
+
+def fit_head_and_left_out(
+    features: NDArray[np.floating[Any]],
+    labels: NDArray[np.object_],
+    *,
+    groups: NDArray[np.object_] | None = None,
+    whitening: float = WHITENING,
+    grid: Sequence[float] | None = None,
+    untried: float = UNTRIED,
+    seed: int = 0,
+) -> tuple[LinearHead, LeftOut | None]:
+    """Fit a head, and return its predictions for the left-out training cells; None where none could be left out.
 
     Parameters
     ----------
@@ -136,10 +185,10 @@ def fit_head(
     """
     classes, codes = np.unique(labels, return_inverse=True)
     x, grid = features.astype(np.float64), GRID if grid is None else grid
-    space = _space(x, whitening)
+    space = space_of(x, whitening)
     # threads help little on matrices of this size, and slow each other down on a busy machine
     with threadpool_limits(1, user_api="blas"):
-        selection = _select(x, codes, list(training_folds(codes, groups, seed)), whitening, grid)
+        selection, left_out = _select(x, codes, list(training_folds(codes, groups, seed)), whitening, grid)
         inside, model = space(x), _regression()
         C = (
             selection.C
@@ -152,18 +201,30 @@ def fit_head(
         raise InputError(found, where="groups", fix="Leave groups= out, or name the column of the donors")
     coefficients, intercept = coefficients / selection.temperature, intercept / selection.temperature
     selection = replace(selection, C=C)
-    return LinearHead(tuple(map(str, classes)), space.coefficients(coefficients), intercept, space.mean, selection)
+    head = LinearHead(tuple(map(str, classes)), space.coefficients(coefficients), intercept, space.mean, selection)
+    return head, left_out
 
 
 @dataclass(frozen=True, eq=False)
-class _Space:
-    """Features minus their mean, rotated (None: not rotated) and scaled to a mean variance of 1."""
+class Space:
+    """Features minus their mean, rotated (None: not rotated) and scaled to a mean variance of 1.
+
+    Attributes
+    ----------
+    mean : ndarray
+        float64 [width].
+    rotation : ndarray or None
+        float64 [width, directions].
+    scale : float
+        Factor before the rotation.
+    """
 
     mean: Floats
     rotation: Floats | None
     scale: float
 
     def __call__(self, x: Floats) -> Floats:
+        """Return transformed features, float64 [cells, directions]."""
         centred = (x - self.mean) * self.scale
         return centred if self.rotation is None else centred @ self.rotation
 
@@ -172,7 +233,8 @@ class _Space:
         return self.scale * (inside if self.rotation is None else inside @ self.rotation.T)
 
 
-def _space(x: Floats, whitening: float) -> _Space:
+def space_of(x: Floats, whitening: float) -> Space:
+    """Return the transformation of features of this degree of whitening (see :func:`fit_head_and_left_out`)."""
     mean = x.mean(axis=0)
     least = _ROUNDING * float(mean @ mean)
     if whitening == 0:  # the penalty is the same in all directions, so no rotation is needed
@@ -180,14 +242,14 @@ def _space(x: Floats, whitening: float) -> _Space:
         variance = float(((x - mean) ** 2).sum()) / len(x) / directions
         if variance <= least:
             raise _collapsed(len(x))
-        return _Space(mean, None, 1 / np.sqrt(variance))
+        return Space(mean, None, 1 / np.sqrt(variance))
     variances, rotation = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))
     has = variances > max(_FLAT * variances[-1], least)
     if not has.any():
         raise _collapsed(len(x))
     variances, rotation = variances[has], rotation[:, has]
     wanted = variances ** (1.0 - whitening)
-    return _Space(mean, np.asarray(rotation * np.sqrt(wanted / wanted.mean() / variances)), 1.0)
+    return Space(mean, np.asarray(rotation * np.sqrt(wanted / wanted.mean() / variances)), 1.0)
 
 
 def _collapsed(cells: int) -> InputError:
@@ -220,23 +282,26 @@ def _separating(model: Any, x: Floats, codes: Codes, tried: Sequence[float]) -> 
     return tried[-1]
 
 
-def _select(x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, grid: Sequence[float]) -> Selection:
+def _select(
+    x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, grid: Sequence[float]
+) -> tuple[Selection, LeftOut | None]:
     if not folds:
-        return Selection(UNTRIED, 1.0, 0, ())
+        return Selection(UNTRIED, 1.0, 0, ()), None
     truth = np.concatenate([codes[validation] for _, validation in folds])
     by_fold = [_left_out(x, codes, fold, whitening, grid) for fold in folds]
     logits = [np.concatenate(parts) for parts in zip(*by_fold, strict=True)]
     scores = [_macro_f1(truth, each) for each in logits]
     best = int(np.argmax(scores))
     temperature = best_temperature(logits[best], truth)
-    return Selection(grid[best], temperature, len(folds), tuple(zip(grid, scores, strict=True)))
+    selection = Selection(grid[best], temperature, len(folds), tuple(zip(grid, scores, strict=True)))
+    return selection, LeftOut.of(folds, [each[best] for each in by_fold], temperature)
 
 
 def _left_out(x: Floats, codes: Codes, fold: Fold, whitening: float, grid: Sequence[float]) -> list[Floats]:
     """Return the logits [left-out cells, classes] of a fold for each ``C``; -inf for classes its other cells lack."""
     rest, validation = fold
     known, rest_codes = np.unique(codes[rest], return_inverse=True)
-    space, model = _space(x[rest], whitening), _regression()
+    space, model = space_of(x[rest], whitening), _regression()
     x_rest, x_validation = space(x[rest]), space(x[validation])
     each = [np.full((len(validation), int(codes.max()) + 1), -np.inf) for _ in grid]
     for C, logits in zip(grid, each, strict=True):

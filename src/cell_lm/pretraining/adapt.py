@@ -33,7 +33,7 @@ from cell_lm.engine.loop import LoopSettings, Metrics, Trainer
 from cell_lm.engine.progress import Silent
 from cell_lm.engine.sharding import load_weights
 from cell_lm.errors import GeneError, InputError, ModelError
-from cell_lm.genes.reference import extend_reference
+from cell_lm.genes.reference import Reference, extend_reference
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce
@@ -121,8 +121,13 @@ def _with_new_path(model: CellLM, cells: CellBatch, train: Index, config: AdaptC
     size = len(before.genes) + config.new_genes
     counts = cells.counts(len(model.vocabulary))[train]
     reference = extend_reference(before, counts, size, weight=config.weight, seed=config.seed)
+    return with_reference(model, reference, seed=config.seed)
+
+
+def with_reference(model: CellLM, reference: Reference, *, seed: int = 0) -> CellLM:
+    """Return a copy of a model with a linear path whose path has another reference; ``seed`` is that of new weights."""
     encoder = EncoderConfig(**{**model.config.model_dump(), "reference_genes": len(reference.genes)})
-    adapted = CellLM(encoder, model.vocabulary, model.objectives, seed=config.seed)
+    adapted = CellLM(encoder, model.vocabulary, model.objectives, seed=seed)
     replaced = ("encoder.readout.path.", "encoder.readout.refinement.", "encoder.readout.norm.", "residual_head.")
     kept = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(replaced)}
     adapted.load_state_dict(kept, strict=False)

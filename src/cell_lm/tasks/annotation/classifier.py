@@ -1,34 +1,58 @@
-"""Cell type annotation: a frozen encoder and a linear head on its CLS embedding."""
+"""Cell type annotation: several views of a cell, pooled with weights from cells that were left out of the fit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict
-from typing import Any, ClassVar, Self
+from functools import partial
+from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cell_lm.config import Precision
-from cell_lm.data.view import CellView
-from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
+from cell_lm.data.loading.expression import log_expression
+from cell_lm.data.loading.sampler import random_subset
+from cell_lm.data.opening import Data, open_data
+from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.view import BLOCK, CellView
+from cell_lm.errors import ConfigError
+from cell_lm.evaluation.span import Matrix
+from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
+from cell_lm.pretraining.adapt import LEAST_CELLS, adapt, with_reference
+from cell_lm.tasks.annotation.cross_validation import CrossValidation
+from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
+from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool
 from cell_lm.tasks.classifier import Classifier
-from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
+from cell_lm.tasks.column_estimator import Target
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
+from cell_lm.terminal import refuse_uncallable
+
+MOST_UNLABELLED = 20_000
+"""Unlabelled cells that a fit learns from; of more, so many are drawn at random."""
+LEAST_UNLABELLED = 50
+"""Labels are not spread over fewer unlabelled cells."""
 
 
 class CellTypeClassifier(Classifier):
-    """Annotates cells by a frozen encoder and a linear head (:mod:`cell_lm.evaluation.linear_head`).
+    """Annotates cells by logistic regression on genes and on CLS of an encoder, pooled.
+
+    The views of a cell, their weights and their pool are described in :mod:`cell_lm.tasks.annotation.views` and
+    :mod:`cell_lm.evaluation.stacking`.
 
     Parameters
     ----------
     model
         The encoder. Its weights are not changed; it is moved to the device, and stays there.
+    views
+        Names of the views to use. ``adapted`` is left out if the encoder has no linear path or there are fewer than 200
+        cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells.
     seed
-        Seed of the split of the training cells that selects the regularisation.
+        Seed of the folds of the training cells, of the decomposition and of the choice of unlabelled cells.
     device
         Device: ``"cpu"``, ``"cuda"`` or ``"cuda:1"``; None: CUDA where there is a device, else the CPU.
     precision
@@ -39,8 +63,16 @@ class CellTypeClassifier(Classifier):
 
     Attributes
     ----------
-    head_ : LinearHead
-        The linear head, with the selection of its regularisation.
+    pool_ : Pool
+        The fitted views.
+    weights_ : dict
+        The weight of each view; 0 or more.
+    cross_validation_ : CrossValidation or None
+        Scores of the training cells by fits without them; None where too few cells have a label (one of each type).
+    adapted_ : CellLM or None
+        The encoder adapted to the cells of the fit.
+    learned_from_ : str
+        The cells that the fit has seen, labelled and unlabelled.
 
     Examples
     --------
@@ -48,19 +80,24 @@ class CellTypeClassifier(Classifier):
     >>> labels = classifier.predict(adata)
     """
 
-    head_: LinearHead
+    pool_: Pool
+    cross_validation_: CrossValidation | None
+    adapted_: CellLM | None
+    learned_from_: str
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
 
     def __init__(
         self,
         model: CellLM,
         *,
+        views: Sequence[str] = VIEWS,
         seed: int = 0,
         device: Device = None,
         precision: Precision = "float32",
         cache: bool = True,
     ) -> None:
         self.model = model
+        self.views = views
         self.seed = seed
         self.device = device
         self.precision = precision
@@ -71,6 +108,54 @@ class CellTypeClassifier(Classifier):
         """Vocabulary of the model."""
         return self.model.vocabulary
 
+    @property
+    def weights_(self) -> dict[str, float]:
+        """Weight of each view."""
+        return dict(self.pool_.weights)
+
+    def fit(
+        self,
+        data: Data,
+        label: str,
+        *,
+        groups: str | None = None,
+        unlabelled: Data | None = None,
+        progress: Progress = None,
+        **how: Unpack[ReadKeywords],
+    ) -> Self:
+        """Learn from labelled cells, and from unlabelled ones if there are any.
+
+        Parameters
+        ----------
+        data
+            The reference. Its cells without a label are learned from as unlabelled.
+        label
+            Column of ``obs`` with the cell types.
+        groups
+            Column of ``obs`` with the donors or samples. Give it if there is one: whole donors are then left out to
+            choose regularisation and weights, since the cells to predict will come from other donors.
+        unlabelled
+            Further cells, whose labels are not read: best those to be predicted. They take part in the adaptation, the
+            principal components and the graph. It helps most where few cells have a label. Leave it out where the
+            classifier must not have seen the cells that it will be scored on.
+        progress
+            Called with the number of labelled cells completed since the last call.
+        **how
+            How cells are read; see :meth:`ColumnEstimator.fit`.
+
+        Raises
+        ------
+        InputError
+            No such column, no label, or a single one; a labelled cell without donor, or a single donor; or the cells
+            cannot be read.
+        ConfigError
+            There is no such view, or none.
+        """
+        refuse_uncallable(progress)
+        self._check_views()
+        extra = None if unlabelled is None else open_data(unlabelled, self.vocabulary, read_options(**how))
+        return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress))
+
     def placed(self, device: Device = None, precision: Precision | None = None) -> Self:
         """Return the same fitted classifier for another device or precision; None: unchanged."""
         other = copy(self)
@@ -78,28 +163,102 @@ class CellTypeClassifier(Classifier):
         return other
 
     def embed(self, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
-        """Return the inputs of the head, the embeddings, float32 [cells, width]."""
-        cache = CACHE if self.cache else None
-        return embed_cells(
-            self.model, cells, device=self.device, precision=self.precision, cache=cache, progress=progress
+        """Return CLS of the encoder, float32 [cells, width]."""
+        return self._embed(self.model, cells, progress)
+
+    def _check_views(self) -> None:
+        strange = [name for name in self.views if name not in VIEWS]
+        if strange or not self.views or isinstance(self.views, str):
+            raise ConfigError(f"views is {self.views!r}", where=type(self).__name__, fix=f"Name some of {list(VIEWS)}")
+
+    def _learn_all(
+        self,
+        cells: CellView,
+        target: Target,
+        groups: NDArray[np.object_] | None,
+        *,
+        extra: CellView | None,
+        run: Progress,
+    ) -> None:
+        labelled, without = cells[target.known], cells[~target.known]
+        classes, codes = np.unique(target.values[target.known], return_inverse=True)
+        unlabelled = [part for part in (without, extra) if part is not None and len(part)]
+        further = [view[random_subset(len(view), MOST_UNLABELLED // len(unlabelled), self.seed)] for view in unlabelled]
+        adapted = self._adapt([labelled, *further])
+        views = self._usable_views(sum(map(len, further)), adapted)
+        features = self._features([labelled, *further], views, adapted, run)
+        pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
+        self.pool_, self.adapted_ = pool, adapted
+        self.learned_from_ = ", ".join(
+            [
+                f"{len(labelled):,} labelled cells of {cells.name}",
+                *(f"{len(x):,} unlabelled of {x.name}" for x in further),
+            ]
         )
+        self.cross_validation_ = CrossValidation.of(pool.left_out, codes, classes, groups)
+        self._set_classes(target.values[target.known])
+
+    def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
+        enough = sum(map(len, views)) >= LEAST_CELLS and self.model.reference is not None
+        if "adapted" not in self.views or not enough:
+            return None
+        return adapt(self.model, [view.read(slice(None)) for view in views], device="cpu")
+
+    def _usable_views(self, unlabelled: int, adapted: CellLM | None) -> list[str]:
+        missing = {"adapted"} if adapted is None else set()
+        missing |= {"graph"} if unlabelled < LEAST_UNLABELLED else set()
+        views: list[str] = [name for name in VIEWS if name in self.views and name not in missing]
+        return views or ["model"]
+
+    def _features(
+        self, parts: Sequence[CellView], views: Sequence[str], adapted: CellLM | None, run: Progress
+    ) -> dict[str, Matrix]:
+        found: dict[str, Matrix] = {}
+        if "genes" in views or "components" in views:
+            each = [log_expression(part) for part in parts]
+            found["genes"] = each[0] if len(each) == 1 else sparse.csr_matrix(sparse.vstack(each, format="csr"))
+        if adapted is not None and ("adapted" in views or "graph" in views):
+            found["adapted"] = np.concatenate([self._embed(adapted, part) for part in parts])
+        if "model" in views or "graph" in views:
+            first, *rest = parts
+            found["model"] = np.concatenate([self._embed(self.model, first, run), *(self.embed(part) for part in rest)])
+        elif run is not None:
+            run(len(parts[0]))
+        return found
+
+    def _embed(self, model: CellLM, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
+        cache = CACHE if self.cache else None
+        return embed_cells(model, cells, device=self.device, precision=self.precision, cache=cache, progress=progress)
 
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
     ) -> None:
-        self.head_ = fit_head(self.embed(cells, progress), labels, groups=groups, seed=self.seed)
+        target = Target(labels, np.ones(len(labels), bool))
+        self._learn_all(cells, target, groups, extra=None, run=progress)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
-        return self.head_.probabilities(self.embed(cells, progress))
+        found = np.empty((len(cells), len(self.classes_)))
+        views = [graph.split()[0] for graph in self.pool_.weights]
+        for start in range(0, len(cells), BLOCK):
+            features = self._features([cells[start : start + BLOCK]], views, self.adapted_, progress)
+            found[start : start + BLOCK] = np.exp(self.pool_.log_probabilities(features))
+        return found
 
     def _learned(self) -> Fitted:
-        head = self.head_
-        arrays = {"coefficients": head.coefficients, "intercept": head.intercept, "mean": head.mean}
-        return Fitted({"selection": asdict(head.selection)}, arrays)
+        arrays = {**pool_arrays(self.pool_), **reference_arrays(self.adapted_)}
+        scores = self.cross_validation_
+        values: dict[str, JSON] = {
+            "weights": dict[str, JSON](self.pool_.weights),
+            "learned_from": self.learned_from_,
+            "cross_validation": None if scores is None else scores.values(),
+        }
+        return Fitted(values, arrays if scores is None else {**arrays, **scores.arrays()})
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        classes, width = len(self.classes_), self.model.config.width
-        coefficients = checked(arrays, "coefficients", (classes, width))
-        intercept, mean = checked(arrays, "intercept", (classes,)), checked(arrays, "mean", (width,))
-        selection = Selection(**(values["selection"] | {"scores": tuple(map(tuple, values["selection"]["scores"]))}))
-        self.head_ = LinearHead(tuple(self.classes_), coefficients, intercept, mean, selection)
+        classes, width, genes = len(self.classes_), self.model.config.width, len(self.model.vocabulary)
+        reference = read_reference(arrays, width, genes)
+        self.adapted_ = None if reference is None else with_reference(self.model, reference).eval()
+        self.pool_ = read_pool(values["weights"], arrays, classes, width, genes)
+        self.learned_from_ = str(values["learned_from"])
+        scores = values["cross_validation"]
+        self.cross_validation_ = None if scores is None else CrossValidation.read(scores, arrays, self.classes_)

@@ -1,0 +1,89 @@
+"""A pool of views, and the reference of an adapted encoder, as arrays of an estimator's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.genes.reference import Reference
+from cell_lm.model import CellLM
+from cell_lm.tasks.annotation.propagation import LabelGraph
+from cell_lm.tasks.annotation.views import Linear, Pool, graph_of
+from cell_lm.tasks.estimator import Arrays
+
+_READS = ("genes", "model", "adapted")
+
+
+def pool_arrays(pool: Pool) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a pool; coefficients in single precision."""
+    found: dict[str, NDArray[Any]] = {}
+    for name, linear in pool.linear.items():
+        found[f"{name}.coefficients"] = linear.coefficients.astype(np.float32)
+        found[f"{name}.intercept"] = linear.intercept.astype(np.float32)
+    for name, graph in pool.graphs.items():
+        found |= {f"{graph_of(name)}.{part}": getattr(graph, part) for part in ("mean", "rotation", "points", "shares")}
+    return found
+
+
+def read_pool(weights: Mapping[str, Any], arrays: Arrays, classes: int, width: int, genes: int) -> Pool:
+    """Read what :func:`pool_arrays` returned; ValueError or KeyError if it is inconsistent."""
+    linear, graphs = {}, {}
+    for name in _READS:
+        if f"{name}.coefficients" in arrays:
+            shape = (classes, genes if name == "genes" else width)
+            coefficients = _read(arrays, f"{name}.coefficients", shape, np.float32)
+            intercept = _read(arrays, f"{name}.intercept", (classes,), np.float32)
+            linear[name] = Linear(coefficients.astype(np.float64), intercept.astype(np.float64))
+        if f"{graph_of(name)}.points" in arrays:
+            graphs[name] = _graph(graph_of(name), arrays, classes, width)
+    if not linear and not graphs:
+        raise ValueError("it has no view")
+    numbers = {str(name): float(weight) for name, weight in weights.items()}
+    if any(graph_of(name) not in numbers for name in graphs):
+        raise ValueError("a graph has no weight")
+    return Pool(linear, graphs, numbers)
+
+
+def reference_arrays(adapted: CellLM | None) -> dict[str, NDArray[Any]]:
+    """Return the reference of an adapted encoder, which is all of it that differs from the model; empty for None."""
+    reference = None if adapted is None else adapted.reference
+    if reference is None:
+        return {}
+    return {f"reference.of adapted.{field.name}": getattr(reference, field.name) for field in fields(reference)}
+
+
+def read_reference(arrays: Arrays, width: int, genes: int) -> Reference | None:
+    """Read what :func:`reference_arrays` returned; ValueError or KeyError if it is inconsistent."""
+    prefix = "reference.of adapted."
+    if f"{prefix}genes" not in arrays:
+        return None
+    chosen = arrays[f"{prefix}genes"]
+    rising = chosen.ndim == 1 and len(chosen) > 0 and (np.diff(chosen) > 0).all()
+    if chosen.dtype != np.int64 or not rising or chosen[0] < 0 or chosen[-1] >= genes:
+        raise ValueError("the genes of the adapted encoder are not those of the vocabulary")
+    shapes = {"components": (len(chosen), width), "centre": (width,), "spread": (width,), "profile": (genes,)}
+    return Reference(chosen, **{part: _read(arrays, prefix + part, shapes[part], np.float32) for part in shapes})
+
+
+def _graph(name: str, arrays: Arrays, classes: int, width: int) -> LabelGraph:
+    points = arrays[f"{name}.points"]
+    cells, directions = points.shape if points.ndim == 2 else (0, 0)
+    if cells < 2:
+        raise ValueError(f"'{name}' has {cells} cells")
+    return LabelGraph(
+        _read(arrays, f"{name}.mean", (width,), np.float64),
+        _read(arrays, f"{name}.rotation", (width, directions), np.float64),
+        _read(arrays, f"{name}.points", (cells, directions), np.float32),
+        _read(arrays, f"{name}.shares", (cells, classes), np.float32),
+    )
+
+
+def _read(arrays: Arrays, name: str, shape: tuple[int, ...], kind: type[np.floating[Any]]) -> NDArray[Any]:
+    array = arrays[name]
+    if array.shape != shape or array.dtype != kind or not np.isfinite(array).all():
+        raise ValueError(f"'{name}' is {array.dtype} {array.shape}, not finite {np.dtype(kind)} {shape}")
+    return array

@@ -1,0 +1,225 @@
+"""The views of a cell that a classifier of cell types pools, each with its own prediction.
+
+==============  =======================================================================================================
+``genes``       logistic regression on log1p of counts per 10,000 of all genes
+``components``  the same on the leading principal components of these, of all cells of the fit, labelled or not
+``model``       the linear head on CLS of the encoder (:mod:`cell_lm.evaluation.linear_head`)
+``adapted``     the same on CLS of the encoder adapted to the cells of the fit (:mod:`cell_lm.pretraining.adapt`)
+``graph``       labels spread over the nearest neighbours in both embeddings; only if there are unlabelled cells
+==============  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cell_lm.evaluation.baselines import COMPONENTS, GRID, UNTRIED, GeneLogisticRegression
+from cell_lm.evaluation.calibration import log_softmax
+from cell_lm.evaluation.folds import training_folds
+from cell_lm.evaluation.linear_head import LeftOut, fit_head_and_left_out
+from cell_lm.evaluation.span import Matrix, leading_components
+from cell_lm.evaluation.stacking import fit_weights, left_out_of_pool
+from cell_lm.tasks.annotation.propagation import LabelGraph, spread_labels
+
+Floats: TypeAlias = NDArray[np.float64]
+View: TypeAlias = Literal["genes", "components", "model", "adapted", "graph"]
+VIEWS: tuple[View, ...] = get_args(View)
+GRAPHS = 2.0
+"""Weight of each graph relative to other views where no cell can be left out: with one label a type a graph was the
+best view of three data sets (pbmc_scminer638, qian2020_ovarian, baron_human)."""
+Features: TypeAlias = Mapping[str, Matrix]
+"""What the views read of some cells: ``genes`` (log expression, [cells, genes]), ``model`` and ``adapted`` (CLS)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Logits that are linear in features: [cells, width] @ coefficients.T + intercept.
+
+    Attributes
+    ----------
+    coefficients, intercept : ndarray
+        float64 [classes, width] and [classes].
+    """
+
+    coefficients: Floats
+    intercept: Floats
+
+    def logits(self, x: Matrix) -> Floats:
+        """Return the logits, float64 [cells, classes]."""
+        return np.asarray(np.asarray(x @ self.coefficients.T) + self.intercept, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All views of a fit, pooled.
+
+    The log-probabilities of a linear view are its logits but for a constant of each cell, which the softmax cancels. So
+    the weighted views of the same features are one linear function.
+
+    Attributes
+    ----------
+    linear : dict
+        By what it reads (``genes``, ``model``, ``adapted``): the weighted sum of its linear views.
+    graphs : dict
+        By what it reads (``model``, ``adapted``): the graph of labels.
+    weights : dict
+        Weight of each view and, as ``graph of model`` and ``graph of adapted``, of each graph.
+    left_out : LeftOut or None
+        Predictions of the pool for left-out cells, with weights from the other folds.
+    """
+
+    linear: Mapping[str, Linear]
+    graphs: Mapping[str, LabelGraph]
+    weights: Mapping[str, float]
+    left_out: LeftOut | None = None
+
+    def logits(self, features: Features) -> Floats:
+        """Return the logits of cells, float64 [cells, classes]; up to a constant of each cell."""
+        parts = [linear.logits(features[name]) for name, linear in self.linear.items()]
+        for name, graph in self.graphs.items():
+            parts.append(self.weights[graph_of(name)] * graph.log_shares(np.asarray(features[name])))
+        return np.asarray(sum(parts), np.float64)
+
+    def log_probabilities(self, features: Features) -> Floats:
+        """Return the log-probabilities of cells, float64 [cells, classes]."""
+        return log_softmax(self.logits(features))
+
+
+def graph_of(name: str) -> str:
+    """Return the name of a graph's weight."""
+    return f"graph of {name}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    reads: str
+    predict: Linear | LabelGraph
+    left_out: LeftOut | None
+
+    def log_probabilities(self, features: Features) -> Floats:
+        x = features[self.reads]
+        if isinstance(self.predict, LabelGraph):
+            return self.predict.log_shares(np.asarray(x))
+        return log_softmax(self.predict.logits(x))
+
+
+def fit_pool(
+    features: Features,
+    codes: NDArray[np.int64],
+    groups: NDArray[np.object_] | None,
+    views: Sequence[str],
+    seed: int,
+) -> Pool:
+    """Fit views and their weights.
+
+    Parameters
+    ----------
+    features
+        Of the labelled cells first, then of the unlabelled ones; only those that the views read.
+    codes
+        int64: the class of each labelled cell.
+    groups
+        The donor of each labelled cell: whole donors are left out then.
+    views
+        Names of the views, at least one; ``graph`` needs unlabelled cells.
+    seed
+        Seed of the folds and the decomposition.
+    """
+    fitted: dict[str, _Fitted] = {}
+    for name in VIEWS:
+        if name in views:
+            fitted |= _FIT[name](features, codes, groups, seed)
+    weights = _weights(fitted, features, codes)
+    held = [view.left_out for view in fitted.values()]
+    known = [each for each in held if each is not None]
+    left_out = left_out_of_pool(known, codes) if len(known) == len(held) else None
+    return _pooled(fitted, weights, left_out)
+
+
+def _weights(fitted: Mapping[str, _Fitted], features: Features, codes: NDArray[np.int64]) -> Floats:
+    held = [view.left_out for view in fitted.values()]
+    known = [each for each in held if each is not None]
+    if len(known) == len(held):
+        return fit_weights(known, codes)
+    logs = np.stack([view.log_probabilities(features) for view in fitted.values()])
+    return _scaled(
+        logs, np.array([GRAPHS if isinstance(view.predict, LabelGraph) else 1.0 for view in fitted.values()])
+    )
+
+
+def _scaled(logs: Floats, shares: Floats) -> Floats:
+    """Return weights with which the spread of the logits [views, cells, classes] of each view is in given proportion.
+
+    Where no cell can be left out, only the strength of regularisation sets how far apart the logits of a view are, so
+    they are brought to the same spread, the median of all, first.
+    """
+    spread = (logs - logs.mean(axis=-1, keepdims=True)).std(axis=(1, 2))
+    return np.asarray(np.median(spread) / np.maximum(spread, np.finfo(np.float64).tiny) * shares / shares.sum())
+
+
+def _pooled(fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | None) -> Pool:
+    linear: dict[str, Linear] = {}
+    graphs: dict[str, LabelGraph] = {}
+    for view, weight in zip(fitted.values(), weights, strict=True):
+        if isinstance(view.predict, LabelGraph):
+            graphs[view.reads] = view.predict
+            continue
+        before = linear.get(view.reads)
+        coefficients, intercept = weight * view.predict.coefficients, weight * view.predict.intercept
+        if before is not None:
+            coefficients, intercept = coefficients + before.coefficients, intercept + before.intercept
+        linear[view.reads] = Linear(coefficients, intercept)
+    return Pool(linear, graphs, dict(zip(fitted, map(float, weights), strict=True)), left_out)
+
+
+def _labels(codes: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return text that sorts as the codes do."""
+    width = len(str(int(codes.max())))
+    return np.array([f"{code:0{width}d}" for code in codes], object)
+
+
+def _fit_genes(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
+    rival = GeneLogisticRegression(seed=seed).fit(features["genes"][: len(codes)], _labels(codes), groups)
+    return {"genes": _Fitted("genes", Linear(rival.coef_, rival.intercept_), rival.left_out_)}
+
+
+def _fit_components(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
+    x = features["genes"]
+    pca = leading_components(x, COMPONENTS, seed)
+    head, left_out = fit_head_and_left_out(
+        pca(x[: len(codes)]), _labels(codes), groups=groups, whitening=0.0, grid=GRID, untried=UNTRIED, seed=seed
+    )
+    coefficients = head.coefficients @ pca.directions
+    intercept = head.intercept - head.coefficients @ head.mean - coefficients @ pca.mean
+    return {"components": _Fitted("genes", Linear(coefficients, intercept), left_out)}
+
+
+def _fit_cls(name: str, features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
+    embedding = np.asarray(features[name])[: len(codes)]
+    head, left_out = fit_head_and_left_out(embedding, _labels(codes), groups=groups, seed=seed)
+    linear = Linear(head.coefficients, head.intercept - head.coefficients @ head.mean)
+    return {name: _Fitted(name, linear, left_out)}
+
+
+def _fit_graph(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
+    folds = list(training_folds(codes, groups, seed))
+    found = {}
+    for name in ("model", "adapted"):
+        if name in features:
+            graph, left_out = spread_labels(np.asarray(features[name]), codes, int(codes.max()) + 1, folds)
+            found[graph_of(name)] = _Fitted(name, graph, left_out)
+    return found
+
+
+_FIT: Mapping[str, Any] = {
+    "genes": _fit_genes,
+    "components": _fit_components,
+    "model": lambda *given: _fit_cls("model", *given),
+    "adapted": lambda *given: _fit_cls("adapted", *given),
+    "graph": _fit_graph,
+}

@@ -123,7 +123,7 @@ def test_cells_with_too_few_genes_are_left_out(fitted, query_cells, query):
 
 def test_parameters_are_those_of_the_constructor(model):
     classifier = CellTypeClassifier(model, seed=3, precision="bfloat16")
-    params = {"model": model, "seed": 3, "device": None, "precision": "bfloat16", "cache": True}
+    params = {"model": model, "views": VIEWS, "seed": 3, "device": None, "precision": "bfloat16", "cache": True}
     assert classifier.get_params() == params
     assert classifier.set_params(seed=5).seed == 5
     assert is_classifier(classifier)

@@ -41,6 +41,12 @@ LEAST_COVERAGE = 0.5
 
 Below it accuracy falls, but confidence hardly does.
 """
+LEAST_SHARE = 0.2
+"""Fraction of the genes of the reference below which a classifier refuses cells.
+
+Measured on real cells (docs/annotation.md): at a random fifth of the genes accuracy is half of that with all.
+"""
+GENES_OF = "fit(..., genes_of=CELLS) (cell-lm annotate fit --genes-of CELLS)"
 
 
 class CoverageWarning(UserWarning):
@@ -78,6 +84,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     unsaved: ClassVar[tuple[str, ...]] = ()
     """Parameters that are not part of ``estimator.json``: the model, which is a folder, and those that depend on the
     machine."""
+    refuses_gaps: ClassVar[bool] = False
+    """Whether cells that lack too many genes of the reference are refused, rather than warned of."""
     reads_z_scores: ClassVar[bool] = False
     """Whether it can read cells that are z-scored by gene."""
 
@@ -105,7 +113,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         found = open_data(data, self.vocabulary, read_options(**how)).genes
         return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, packaged_model: str | None = None) -> None:
         """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, with an encoder, ``model/``.
 
         The write is atomic, and nothing in the folder can execute.
@@ -114,9 +122,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         ----------
         path
             The folder. An existing estimator is replaced; anything else is not.
+        packaged_model
+            Name of the packaged model that the encoder is (``"small"``): it is recorded by name and hash, and not
+            copied. Such a folder works only where the package has the same model.
 
         Raises
         ------
+        ModelError
+            The encoder is not that packaged model.
         NotFittedError
             It has not been fitted.
         InputError
@@ -135,6 +148,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 values=fitted.values,
                 arrays=fitted.arrays,
                 model=getattr(self, "model", None),
+                packaged=packaged_model,
             ),
         )
 
@@ -195,9 +209,28 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
         coverage = self.coverage(cells)
         if coverage.share < LEAST_COVERAGE:
-            advice = "Give all measured genes, or fit on a reference cut to the genes of these cells"
+            if self.refuses_gaps:
+                refuse_gap(coverage, cells.name)
+            advice = f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
             warnings.warn(f"{cells.name}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=4)
-        return cells
+        return self.cut_like_fit(cells)
+
+    def cut_like_fit(self, cells: CellView) -> CellView:
+        """Return cells cut to the genes of the fit, if the fit was made on genes that it shared with cells to predict.
+
+        Raises
+        ------
+        GeneError
+            Some of the cells express none of these genes.
+        """
+        if not self.reference_.cut:
+            return cells
+        cut = cells.cut(self.reference_.genes)
+        empty = int((~cut.expressing()).sum())
+        if empty:
+            found = f"{empty:,} of {len(cells):,} cells express none of the {len(cut.genes):,} genes of the fit"
+            raise GeneError(found, where=cells.name, fix="Leave these cells out; nothing can be said about them")
+        return cut
 
     def _usable(self, cells: CellView) -> CellView:
         if not self.reads_z_scores:
@@ -208,6 +241,15 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if vocabulary is not None and cells.vocabulary.hash != vocabulary.hash:
             found = f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's"
             raise GeneError(found, where=cells.name, fix="Read them with vocabulary=model.vocabulary")
+
+
+def refuse_gap(coverage: Coverage, where: str) -> None:
+    """Raise :class:`GeneError` for cells with too few of the genes of the reference to be classified."""
+    if coverage.share < LEAST_SHARE:
+        found = f"it has {coverage}, too few: labels would be wrong, and look certain"
+        raise GeneError(
+            found, where=where, fix=f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
+        )
 
 
 def _short(value: object) -> str:

@@ -28,6 +28,9 @@ class Reference:
         int64: genes of the vocabulary that the file had, as indices, sorted.
     vocabulary : str
         Hash of the vocabulary.
+    cut : bool
+        Whether the cells were cut to :attr:`genes`, those that the cells to predict have, too; cells to predict are
+        then cut in the same way.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Reference:
     unlabelled: int
     genes: NDArray[np.int64]
     vocabulary: str
+    cut: bool = False
 
 
 @dataclass(frozen=True)

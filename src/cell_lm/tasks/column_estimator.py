@@ -21,7 +21,7 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import GeneError
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, Progress
-from cell_lm.tasks.reference import Reference
+from cell_lm.tasks.reference import Reference, mean_expression
 from cell_lm.terminal import refuse_uncallable
 
 
@@ -133,6 +133,7 @@ class ColumnEstimator(Estimator):
             genes=cells.genes,
             vocabulary=cells.vocabulary.hash,
             cut=options.genes_of is not None,
+            expression=mean_expression(cells[target.known]),
         )
         return self
 

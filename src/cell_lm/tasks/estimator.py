@@ -28,7 +28,7 @@ from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
-from cell_lm.tasks import folder
+from cell_lm.tasks import folder, ready
 from cell_lm.tasks.reference import Coverage, Reference
 from cell_lm.terminal import refuse_uncallable
 
@@ -37,15 +37,17 @@ Progress: TypeAlias = "Callable[[int], None] | None"
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 LEAST_COVERAGE = 0.5
-"""Fraction of the genes of the reference below which :class:`CoverageWarning` is issued.
+"""Fraction of the log expression of the reference below which :class:`CoverageWarning` is issued.
 
 Below it accuracy falls, but confidence hardly does.
 """
 LEAST_SHARE = 0.2
-"""Fraction of the genes of the reference below which a classifier refuses cells.
+"""Fraction of the log expression of the reference below which a classifier refuses cells.
 
-Measured on real cells (docs/annotation.md): at a random fifth of the genes accuracy is half of that with all.
+Measured on real cells (``benchmarks/panels.py``, docs/annotation.md): below it half of the labels or more are wrong.
 """
+FEWEST_GENES = 50
+"""Fewest shared genes for which cells are not refused, unless the reference has no more."""
 GENES_OF = "fit(..., genes_of=CELLS) (cell-lm annotate fit --genes-of CELLS)"
 
 
@@ -109,9 +111,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
         """Return how many genes of the reference these cells have."""
-        genes = self.reference_.genes
-        found = open_data(data, self.vocabulary, read_options(**how)).genes
-        return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
+        return Coverage.of(self.reference_, open_data(data, self.vocabulary, read_options(**how)).genes)
 
     def save(self, path: str | Path, *, packaged_model: str | None = None) -> None:
         """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, with an encoder, ``model/``.
@@ -156,13 +156,20 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote. ``Estimator.load`` reads every kind, a subclass only its own.
 
+        Parameters
+        ----------
+        path
+            The folder; or the name of an annotator of the package, such as ``"blood"``
+            (:func:`cell_lm.tasks.ready.ready_annotators`).
+
         Raises
         ------
         ModelError
             There is no estimator, or one of another kind; a part is missing, damaged or from another estimator; or it
             was written by a newer version.
         """
-        manifest = folder.read_manifest(Path(path))
+        path = ready.find(path)
+        manifest = folder.read_manifest(path)
         kind = cls.kinds.get(manifest.estimator)
         if kind is None:
             fix = "Upgrade cell-lm, or import the module that defines it first"
@@ -170,8 +177,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if not issubclass(kind, cls):
             fix = f"Load it with {kind.__name__}.load, or name the folder of a {cls.__name__}"
             raise ModelError(f"it holds a {kind.__name__}, not a {cls.__name__}", where=str(path), fix=fix)
-        content = folder.read_content(Path(path), manifest)
-        with folder.refusing(Path(path)):
+        content = folder.read_content(path, manifest)
+        with folder.refusing(path):
             estimator = kind(**content.params, **({} if content.model is None else {"model": content.model}))
             estimator._restore(Fitted(content.values, content.arrays))
         estimator.reference_ = content.reference
@@ -208,7 +215,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
         coverage = self.coverage(cells)
-        if coverage.share < LEAST_COVERAGE:
+        if coverage.expression < LEAST_COVERAGE:
             if self.refuses_gaps:
                 refuse_gap(coverage, cells.name)
             advice = f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
@@ -245,7 +252,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
 def refuse_gap(coverage: Coverage, where: str) -> None:
     """Raise :class:`GeneError` for cells with too few of the genes of the reference to be classified."""
-    if coverage.share < LEAST_SHARE:
+    if coverage.expression < LEAST_SHARE or coverage.shared < FEWEST_GENES:
         found = f"it has {coverage}, too few: labels would be wrong, and look certain"
         raise GeneError(
             found, where=where, fix=f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"

@@ -25,6 +25,7 @@ from cell_lm.errors import ModelError
 from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
 from cell_lm.model import CellLM
 from cell_lm.reading import read_json_object, reason, refuse_other_format
+from cell_lm.tasks.ready import ready_annotators
 from cell_lm.tasks.reference import Reference
 
 MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
@@ -32,7 +33,7 @@ _CARD = f"{MODEL}/{model_folder.CARD}"
 KIND: Literal["cell-lm estimator"] = "cell-lm estimator"
 FORMAT = 2
 """Version of the folder's layout; a newer one is refused."""
-_GENES = "reference.genes"
+_GENES, _EXPRESSION = "reference.genes", "reference.expression"
 _AGAIN = "Copy the folder again, or fit the estimator anew"
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -115,6 +116,8 @@ def write(path: Path, content: Content) -> None:
         if content.model is not None and content.packaged is None:
             content.model.save_pretrained(folder / MODEL)
         arrays = {**content.arrays, _GENES: content.reference.genes}
+        if content.reference.expression is not None:
+            arrays[_EXPRESSION] = content.reference.expression
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         safetensors.numpy.save_file(contiguous, folder / ARRAYS)
         reference = {name: getattr(content.reference, name) for name in ReferenceRecord.model_fields}
@@ -145,7 +148,9 @@ def read_manifest(path: Path) -> Manifest:
     where = str(path / MANIFEST)
     if not (path / MANIFEST).is_file():
         found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
-        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
+        packaged = ", ".join(ready_annotators())
+        fix = f"Name the folder that cell-lm annotate fit or save() wrote, or an annotator of the package: {packaged}"
+        raise ModelError(found, where=str(path), fix=fix)
     try:
         values = read_json_object(path / MANIFEST)
     except (OSError, ValueError) as error:
@@ -188,7 +193,10 @@ def read_content(path: Path, manifest: Manifest) -> Content:
         genes = arrays.pop(_GENES)
         if genes.ndim != 1 or genes.dtype != np.int64:
             raise ValueError("its genes are not whole numbers in a row")
-    reference = Reference(**manifest.reference.model_dump(), genes=genes)
+        expression = arrays.pop(_EXPRESSION, None)
+        if expression is not None and (expression.shape != genes.shape or expression.dtype != np.float32):
+            raise ValueError("its expression does not fit its genes")
+    reference = Reference(**manifest.reference.model_dump(), genes=genes, expression=expression)
     return Content(manifest.estimator, manifest.params, reference, manifest.values, arrays, model)
 
 

@@ -118,7 +118,7 @@ def warn_of_no_shared_type(truth: Labels, classes: Iterable[object], column: str
     """Warn if none of the types of a column is one of those of a classifier."""
     theirs, ours = sorted(map(str, classes)), set(truth.text[truth.known])
     if ours.isdisjoint(theirs):
-        found = f"obs column '{column}' and the classifier share no type: {listed(sorted(ours))}; {listed(theirs)}"
+        found = f"obs column '{column}' and the classifier share no type: {listed(sorted(ours))} there, {listed(theirs)} here"
         say(found, where=where, fix="Every cell counts as wrong: rename the labels, or name another column")
 
 

@@ -157,11 +157,13 @@ class Opened:
                 return CellView.of(self._held)
 
 
-def genes_in(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) -> NDArray[np.int64]:
+def genes_in(data: Data | Opened, vocabulary: Vocabulary | None, read: ReadOptions) -> NDArray[np.int64]:
     """Return the genes of a vocabulary that any source of cells has, int64, ascending.
 
-    Options are applied to an AnnData or a file; a store, and cells that have been read already, take none.
+    Options are applied to an AnnData or a file; what has been opened or read already, and a store, take none.
     """
+    if isinstance(data, Opened):
+        return data.genes(vocabulary)
     plain = isinstance(data, AnnData) or (isinstance(data, str | Path) and not is_store(Path(data)))
     return Opened(data, read if plain else ReadOptions()).genes(vocabulary)
 

@@ -76,7 +76,7 @@ class Classifier(ClassifierMixin, ColumnEstimator):  # type: ignore[misc]
         groups: str | None = None,
         missing_labels: Sequence[str] = (),
         min_cells: int | None = None,
-        genes_of: Data | None = None,
+        genes_of: Data | Opened | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> Self:

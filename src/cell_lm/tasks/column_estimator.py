@@ -45,7 +45,7 @@ class FitOptions:
 
     rules: LabelRules = field(default_factory=LabelRules)
     """How the labels are read, by estimators that learn labels."""
-    genes_of: Data | None = None
+    genes_of: Data | Opened | None = None
     """Cells whose genes are the only ones that are learned from; None: all genes of the reference."""
 
 

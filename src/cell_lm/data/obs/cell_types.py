@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from cell_lm.data.obs.labels import Labels, read_labels, say, too_few
+from cell_lm.data.obs.labels import Labels, SharedTypesWarning, read_labels, say, too_few
 from cell_lm.errors import ConfigError, InputError
 from cell_lm.remedies import option
 
@@ -118,8 +118,10 @@ def warn_of_no_shared_type(truth: Labels, classes: Iterable[object], column: str
     """Warn if none of the types of a column is one of those of a classifier."""
     theirs, ours = sorted(map(str, classes)), set(truth.text[truth.known])
     if ours.isdisjoint(theirs):
-        found = f"obs column '{column}' and the classifier share no type: {listed(sorted(ours))} there, {listed(theirs)} here"
-        say(found, where=where, fix="Every cell counts as wrong: rename the labels, or name another column")
+        both = f"{listed(sorted(ours))} there, {listed(theirs)} here"
+        found = f"obs column '{column}' and the classifier share no type: {both}"
+        fix = "Every cell counts as wrong: rename the labels, or name another column"
+        say(found, where=where, fix=fix, kind=SharedTypesWarning)
 
 
 def _without(labels: Labels, missing: Sequence[str], column: str, where: str) -> Labels:

@@ -20,6 +20,10 @@ class LabelWarning(UserWarning):
     """Labels that were changed, dropped, or are perhaps not meant as labels."""
 
 
+class SharedTypesWarning(LabelWarning):
+    """The true labels and those of a classifier have no name in common."""
+
+
 class Labels(NamedTuple):
     """One column of labels.
 
@@ -35,9 +39,9 @@ class Labels(NamedTuple):
     known: NDArray[np.bool_]
 
 
-def say(found: str, *, where: str, fix: str = "") -> None:
+def say(found: str, *, where: str, fix: str = "", kind: type[LabelWarning] = LabelWarning) -> None:
     """Issue a :class:`LabelWarning` in the form of the errors: where, what was found, what to do."""
-    warnings.warn(f"{where}: {found}{'. ' if fix else ''}{fix}", LabelWarning, stacklevel=3)
+    warnings.warn(f"{where}: {found}{'. ' if fix else ''}{fix}", kind, stacklevel=3)
 
 
 def read_labels(obs: pd.DataFrame, column: str, *, where: str, classes: int = 1) -> Labels:

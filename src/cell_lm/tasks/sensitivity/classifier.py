@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cell_lm.config import Precision
 from cell_lm.data.obs.cell_types import LabelRules, as_words
-from cell_lm.data.opening import Data, open_data
+from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
@@ -145,7 +145,7 @@ class DrugSensitivityClassifier(Classifier):
         groups: str | None = None,
         missing_labels: Sequence[str] = (),
         min_cells: int | None = 1,
-        genes_of: Data | None = None,
+        genes_of: Data | Opened | None = None,
         unlabelled: Data | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],

@@ -45,6 +45,8 @@ class ScoreRecord(_Record):
     accuracy: float
     ece: float
     """Expected calibration error."""
+    confused: str
+    """The pair of types that is confused most, and how often."""
 
 
 class About(_Record):

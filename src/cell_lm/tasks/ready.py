@@ -45,7 +45,7 @@ class ScoreRecord(_Record):
     accuracy: float
     ece: float
     """Expected calibration error."""
-    confused: str
+    confused: str = ""
     """The pair of types that is confused most, and how often."""
 
 

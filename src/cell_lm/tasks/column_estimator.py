@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeAlias, Unpack
 
@@ -43,8 +43,8 @@ Learn: TypeAlias = Callable[[CellView, Target, "NDArray[np.object_] | None"], No
 class FitOptions:
     """Which labels and which genes a fit uses."""
 
-    rules: LabelRules = field(default_factory=LabelRules)
-    """How the labels are read, by estimators that learn labels."""
+    rules: LabelRules | None = None
+    """How labels are read, by estimators that learn labels; None: this one does not."""
     genes_of: Data | Opened | None = None
     """Cells whose genes are the only ones that are learned from; None: all genes of the reference."""
 
@@ -152,9 +152,10 @@ class ColumnEstimator(Estimator):
         return cut
 
     def _columns(
-        self, obs: pd.DataFrame, label: str, groups: str | None, where: str, rules: LabelRules
+        self, obs: pd.DataFrame, label: str, groups: str | None, where: str, rules: LabelRules | None
     ) -> tuple[Target, NDArray[np.object_] | None]:
-        target = self._read_target(obs, label, where=where, training=True, rules=rules)
+        given = {} if rules is None else {"rules": rules}
+        target = self._read_target(obs, label, where=where, training=True, **given)
         return target, None if groups is None else read_groups(obs, groups, target.known, where=where)
 
 

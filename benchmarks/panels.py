@@ -93,10 +93,9 @@ def panels(
 
 
 def measure(
-    name: str, panel: str, genes: NDArray[np.int64], whole: CellTypeClassifier, parts: tuple[CellView, ...]
+    name: str, panel: str, genes: NDArray[np.int64], whole: CellTypeClassifier, reference: CellView, query: CellView
 ) -> Row:
     """Score both classifiers on the query with these genes only."""
-    reference, query = parts
     query = query.cut(genes)
     query = query[query.expressing()]
     truth = query.obs()["cell_type"].astype(str).to_numpy()

@@ -148,11 +148,14 @@ class Classifier(ClassifierMixin, ColumnEstimator):  # type: ignore[misc]
             It has not been fitted.
         InputError
             The cells cannot be read.
+        GeneError
+            Their genes hold less than 20 % of the expression of the reference, or are fewer than 50: labels would be
+            wrong, and look certain.
 
         Warns
         -----
         CoverageWarning
-            The cells have less than half of the genes of the reference (:meth:`coverage`).
+            The genes of the cells hold less than 70 % of the expression of the reference (:meth:`coverage`).
         """
         return self._frame(self._open(data, how, progress), progress)
 

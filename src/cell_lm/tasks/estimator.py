@@ -36,10 +36,11 @@ Progress: TypeAlias = "Callable[[int], None] | None"
 """Called with the number of cells completed since the last call."""
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
-LEAST_COVERAGE = 0.5
-"""Fraction of the log expression of the reference below which :class:`CoverageWarning` is issued.
+LEAST_EXPRESSION, LEAST_COVERAGE = 0.7, 0.5
+"""Fraction of the log expression of the reference, or of its genes where that is unknown, below which
+:class:`CoverageWarning` is issued.
 
-Below it accuracy falls, but confidence hardly does.
+Below it accuracy falls, but confidence hardly does (``benchmarks/panels.py``, docs/annotation.md).
 """
 LEAST_SHARE = 0.2
 """Fraction of the log expression of the reference below which a classifier refuses cells.
@@ -215,7 +216,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
         coverage = self.coverage(cells)
-        if coverage.expression < LEAST_COVERAGE:
+        least = LEAST_COVERAGE if self.reference_.expression is None else LEAST_EXPRESSION
+        if coverage.expression < least:
             if self.refuses_gaps:
                 refuse_gap(coverage, cells.name)
             advice = f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"

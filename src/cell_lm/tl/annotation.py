@@ -180,7 +180,7 @@ def annotate(
     Warns
     -----
     CoverageWarning
-        The cells have the genes of less than half of the expression of the reference; under a fifth is a GeneError.
+        The genes of the cells hold less than 70 % of the expression of the reference; under 20 % they are refused.
     """
     refuse_uncallable(progress, flag=True)
     read = read_options(**how)

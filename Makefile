@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint small clean
+.PHONY: install demo test lint small annotators clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -26,6 +26,9 @@ lint: install  ## style, formatting, types
 
 small: install  ## make the packaged model again from DATA, a folder that holds cells/
 	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small
+
+annotators: install  ## make the ready annotators again from DATA, a folder that holds cells/
+	$(BIN)/python scripts/make_annotators.py --cells $(DATA)/cells --out src/cell_lm/resources/annotators
 
 clean:
 	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache

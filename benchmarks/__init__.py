@@ -19,6 +19,7 @@ COMMANDS = (
     "evaluation",
     "large_store",
     "loading",
+    "panels",
     "representation",
     "rivals",
     "robustness",

@@ -130,7 +130,9 @@ def judge(
 ) -> dict[str, float]:
     predicted = {name: rival_probe(cells, seed, rival)(train, test) for name, rival in LOGISTIC.items()}
     for name, encoder in encoders.items():
-        predicted[name] = CellTypeClassifier(encoder, seed=seed).fit(cells[train], "cell_type").predict(cells[test])
+        predicted[name] = (
+            CellTypeClassifier(encoder, seed=seed).fit(cells[train], "cell_type", min_cells=1).predict(cells[test])
+        )
     return {name: macro_f1(labels[test], each) for name, each in predicted.items()}
 
 

@@ -131,7 +131,7 @@ def main() -> None:
         markers = {} if lists is None else read_markers(lists, set(symbols))
         for seed in range(options.seeds):
             train, test = train_test_split(np.arange(len(cells)), test_size=0.2, stratify=labels, random_state=seed)
-            classifier = CellTypeClassifier(model, seed=seed).fit(cells[train], "cell_type")
+            classifier = CellTypeClassifier(model, seed=seed).fit(cells[train], "cell_type", min_cells=1)
             some = test[choose_cells(labels[test], options.cells, seed=seed)]
             weights = linear_weights(cells[train], labels[train], seed=seed)
             found, gap = areas(classifier, cells[some], weights, seed, seconds)

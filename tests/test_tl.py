@@ -76,7 +76,8 @@ def test_all_of_it_survives_a_file(model, classifier, adata, tmp_path):
     back = anndata.read_h5ad(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(back.obsm["X_cell_lm"], adata.obsm["X_cell_lm"])
     np.testing.assert_array_equal(back.obsm["cell_lm_proba"], adata.obsm["cell_lm_proba"])
-    pd.testing.assert_frame_equal(back.obs[["cell_lm_label", "cell_lm_confidence"]], adata.obs.iloc[:, -2:])
+    columns = ["cell_lm_label", "cell_lm_confidence", "cell_lm_ontology"]
+    pd.testing.assert_frame_equal(back.obs[columns], adata.obs[columns])
     assert back.uns["cell_lm"] == adata.uns["cell_lm"]
     told, kept = adata.uns["cell_lm_annotation"], back.uns["cell_lm_annotation"]
     assert list(kept["classes"]) == list(told["classes"])

@@ -270,5 +270,14 @@ def write_csv(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
         plain.to_csv(temporary, index=False, lineterminator="\n", float_format="%.6g")
 
 
+def write_table(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
+    """Write a table, atomically, as parquet or as CSV (:func:`write_csv`), whichever the suffix tells."""
+    if path.suffix.lower() != ".parquet":
+        write_csv(table, path, replace=replace)
+        return
+    with atomic_file(path, replace=replace) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
 def _as_text(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

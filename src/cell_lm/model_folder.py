@@ -107,6 +107,22 @@ def packaged_models() -> list[str]:
     return sorted(path.parent.name for path in _PACKAGED.glob(f"*/{CONFIG}"))
 
 
+def find_packaged(name: str) -> Path:
+    """Return the folder of a model of the package, also where a folder of this name is in the working directory."""
+    return _PACKAGED / name
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the weights of a model folder, as its configuration records it.
+
+    Raises
+    ------
+    ModelError
+        The configuration is missing or damaged.
+    """
+    return str(_read(folder).get("weights_sha256", ""))
+
+
 def find(path: object) -> Path:
     """Return the model folder for a path (model or run folder), a model of the package, or a hub repository."""
     if not isinstance(path, str | Path):

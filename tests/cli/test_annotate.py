@@ -5,6 +5,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from typed import Cli
@@ -171,3 +172,109 @@ def test_a_run_is_not_taken_for_cells(cli: Cli, model: Path, fitted: Path, tmp_p
     )
     assert said.code == 1
     assert said.error.startswith(f"{model}: it holds a model (config.json), not cells")
+
+
+def test_blanks_and_words_for_no_label_are_told_on_the_way(
+    cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path
+) -> None:
+    path = make_file(cells=60, change=soil_labels)
+    words = ["annotate", "fit", path, "--label=cell_type", "--model", model]
+    said = cli(*words, "--out", tmp_path / "a")
+    assert said.code == 1
+    assert "1 of 5 types of obs column 'cell_type' have one cell each: 'alone'" in said.error
+    assert "--min-cells 2" in said.error
+    said = cli(*words, "--out", tmp_path / "a", "--min-cells=2", "--unlabelled", "unassigned")
+    assert said.code == 0, said.err
+    notes = [line for line in said.err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: cells.h5ad: blanks around 1 labels of obs column 'cell_type' were removed, as in ' type 0'",
+        "note: cells.h5ad: types of fewer than 2 cells were left out: 'alone' (1 cells)",
+    ]
+    assert "fitted on 57 cells of 3 types (3 without a label were left out)" in said.out
+    said = cli(*words, "--out", tmp_path / "b", "--min-cells=2")
+    assert "'Unassigned' (2 cells), which may mean that there is no label" in said.err
+    assert '(--unlabelled "Unassigned")' in said.err
+
+
+def soil_labels(adata: AnnData) -> None:
+    values = adata.obs["cell_type"].astype(str).to_numpy(object)
+    values[0], values[3], values[4], values[5] = " type 0", "alone", "Unassigned", "Unassigned"
+    adata.obs["cell_type"] = values
+
+
+def test_a_panel_is_refused_and_a_fit_on_the_shared_genes_works(
+    cli: Cli, make_file: MakeFile, fitted: Path, model: Path, tmp_path: Path
+) -> None:
+    panel = make_file("panel.h5ad", cells=30, seed=2, change=keep_forty)
+    words = ["annotate", "predict", panel, "--min-overlap=20", "--min-genes=1", "--truth=cell_type"]
+    said = cli(*words, "--model", fitted)
+    assert said.code == 1
+    assert "it has 40 of 1,200 genes of the reference (3 %)" in said.error
+    assert "--genes-of" in said.error
+    assert not panel.with_name("panel.annotated.h5ad").exists()
+    reference = make_file("ref.h5ad", cells=90, seed=1)
+    options = ["--label=cell_type", "--model", model, "--out", tmp_path / "panel", "--min-overlap=20"]
+    said = cli("annotate", "fit", reference, *options, "--genes-of", panel)
+    assert said.code == 0, said.err
+    assert "on the 40 genes that both have" in said.out
+    said = cli(*words, "--model", tmp_path / "panel")
+    assert said.code == 0, said.err
+    accuracy = float(said.out.split("accuracy ")[1].split(",")[0])
+    assert accuracy > 0.8
+
+
+def keep_forty(adata: AnnData) -> AnnData:
+    """A panel of the genes with the most counts in each third, which tell the types apart."""
+    total = np.asarray(adata.X.sum(axis=0)).ravel()
+    thirds = np.array_split(np.arange(adata.n_vars), 3)
+    kept = np.concatenate(
+        [third[np.argsort(-total[third])[:size]] for third, size in zip(thirds, (14, 13, 13), strict=True)]
+    )
+    return adata[:, np.sort(kept)].copy()
+
+
+def test_an_older_call_is_not_overwritten_unasked(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=12, seed=2)
+    assert cli("annotate", "predict", path, "--model", fitted).code == 0
+    again = path.with_name("new.annotated.h5ad")
+    words = ["annotate", "predict", again, "--model", fitted, "--out", path.with_name("twice.h5ad")]
+    said = cli(*words)
+    assert said.code == 1
+    assert "obs has 'cell_lm_label' and 'cell_lm_confidence' already" in said.error
+    assert "--key" in said.error
+    assert not path.with_name("twice.h5ad").exists()
+    assert cli(*words, "--key=second").code == 0
+    adata = anndata.read_h5ad(path.with_name("twice.h5ad"))
+    assert (adata.obs["second_label"] == adata.obs["cell_lm_label"].astype(str)).all()
+    assert {"second_annotation", "cell_lm_annotation"} <= set(adata.uns)
+    assert cli(*words, "--force").code == 0
+    assert "cannot be the name" in cli(*words, "--key=a/b").error
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_probabilities_are_a_table(cli: Cli, make_file: MakeFile, fitted: Path, suffix: str) -> None:
+    path = make_file("new.h5ad", cells=12, seed=2)
+    table = path.with_name(f"p.{suffix}")
+    said = cli("annotate", "predict", path, "--model", fitted, "--probabilities", table)
+    assert said.code == 0, said.err
+    found = pd.read_csv(table) if suffix == "csv" else pd.read_parquet(table)
+    assert found.columns.tolist() == ["cell", "type 0", "type 1", "type 2"]
+    adata = anndata.read_h5ad(path.with_name("new.annotated.h5ad"))
+    assert found["cell"].tolist() == adata.obs_names.tolist()
+    np.testing.assert_allclose(found.iloc[:, 1:].sum(axis=1), 1, atol=1e-4)
+    assert (found.iloc[:, 1:].idxmax(axis=1).to_numpy() == adata.obs["cell_lm_label"].astype(str)).all()
+    assert "cell_lm_proba" not in adata.obsm
+    assert "already exists" in cli("annotate", "predict", path, "--model", fitted, "--probabilities", table).error
+
+
+def test_a_table_of_no_known_format_is_refused(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=6)
+    said = cli("annotate", "predict", path, "--model", fitted, "--probabilities", path.with_name("p.xlsx"))
+    assert "Name it p.csv or p.parquet" in said.error
+
+
+def test_truth_that_shares_no_type_is_a_warning(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    said = cli("annotate", "predict", make_file("new.h5ad", cells=12), "--model", fitted, "--truth=donor")
+    assert said.code == 0, said.err
+    (line,) = [line for line in said.err.splitlines() if line.startswith("warning: ") and "type" in line]
+    assert "share no type: 'donor0', 'donor1', 'donor2', 'donor3' there, 'type 0', 'type 1', 'type 2' here" in line

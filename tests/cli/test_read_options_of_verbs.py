@@ -7,10 +7,12 @@ from typed import Cli
 
 VERBS = {
     "check": ("check",),
+    "adapt": ("adapt",),
     "embed": ("embed",),
     "annotate fit": ("annotate", "fit"),
     "annotate predict": ("annotate", "predict"),
     "annotate explain": ("annotate", "explain"),
+    "annotate evaluate": ("annotate", "evaluate"),
     "sensitivity fit": ("sensitivity", "fit"),
     "sensitivity predict": ("sensitivity", "predict"),
     "sensitivity transfer": ("sensitivity", "transfer"),

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cell_lm.data.obs.labels import read_groups, read_labels
+from cell_lm.data.obs.labels import LabelWarning, read_groups, read_labels
 from cell_lm.errors import InputError
 
 
@@ -18,7 +18,6 @@ def obs(values: object) -> pd.DataFrame:
         (["B cell", "T cell"], ["B cell", "T cell"]),
         ([3, 10], ["3", "10"]),
         ([3.0, np.nan, 10.0], ["3", "", "10"]),
-        ([0.5, 1.0], ["0.5", "1"]),
         ([True, False], ["True", "False"]),
         (pd.Categorical(["b", "a"], categories=["c", "b", "a"]), ["b", "a"]),
         (pd.Categorical([2, 1]), ["2", "1"]),
@@ -27,7 +26,6 @@ def obs(values: object) -> pd.DataFrame:
         (pd.array([True, None], dtype="boolean"), ["True", ""]),
         (["a", None, np.nan, "", "  ", "nan", "None", "<NA>", " NaN"], ["a", *[""] * 8]),
         (["nano", "none", "Nonesuch"], ["nano", "none", "Nonesuch"]),
-        ([" a", "a"], [" a", "a"]),
     ],
 )
 def test_labels_of_any_kind_become_text_and_missing_ones_are_known_as_such(values, text):
@@ -68,3 +66,15 @@ def test_a_labelled_cell_without_donor_is_refused():
 def test_a_single_donor_among_the_labelled_cells_is_refused():
     with pytest.raises(InputError, match=r"one group only, 'd2' \(2 labelled cells\)"):
         read_groups(obs(["d1", "d2", "d2"]), "x", np.array([False, True, True]), where="file")
+
+
+def test_blanks_around_labels_are_removed_and_told_with_an_example():
+    with pytest.warns(LabelWarning, match=r"file: blanks around 2 labels of obs column 'x' were removed, as in ' a'"):
+        labels = read_labels(obs([" a", "a", "b\t", ""]), "x", where="file")
+    assert labels.text.tolist() == ["a", "a", "b", ""]
+
+
+@pytest.mark.parametrize("values", [[0.25, 1.5, 2.0], pd.Categorical([0.25, 1.5, 0.25])])
+def test_floating_point_numbers_are_no_labels(values):
+    with pytest.raises(InputError, match=r"file: obs column 'x' holds floating-point numbers, such as 0.25, not"):
+        read_labels(obs(values), "x", where="file")

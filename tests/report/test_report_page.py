@@ -218,7 +218,7 @@ def test_the_audit_tables_hold_every_status(full: ReportData, text: str) -> None
 
 def test_every_picture_says_what_it_shows(text: str) -> None:
     pictures = [attributes for tag, attributes in Page(text).tags if tag == "svg"]
-    assert len(pictures) == 2 + 5 + 2 + 2
+    assert len(pictures) == 2 + 5 + 2 + 3
     for attributes in pictures:
         assert attributes["role"] == "img"
         assert re.search(rf'<title id="{attributes["aria-labelledby"]}">[^<]{{10,}}</title>', text)

@@ -191,7 +191,7 @@ def test_a_query_that_lacks_most_genes_of_the_reference_is_warned_of(fitted, que
         fitted.predict(cut(350))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fitted.predict(cut(700))
+        fitted.predict(cut(1100))
 
 
 def test_genes_that_the_reference_never_had_count_for_nothing(model, reference, query):

@@ -171,7 +171,7 @@ FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
         (cut("model/vocabulary.json"), "vocabulary.json: its SHA-256"),
         (lambda saved: (saved / "estimator.json").write_text("[]"), "not a JSON object"),
         (lambda saved: (saved / "estimator.json").write_bytes(b"\xff\xfe"), "estimator.json: it cannot be read"),
-        (edit(lambda values: values.update(format=2)), "has format 2.*Upgrade cell-lm"),
+        (edit(lambda values: values.update(format=3)), "has format 3.*Upgrade cell-lm"),
         (edit(lambda values: values.update(kind="something")), "does not describe a cell-lm estimator"),
         *((edit(change), "settings are not those of its checksum") for change in EDITS),
         *((forge(change), message) for change, message in FORGED),
@@ -228,3 +228,44 @@ def test_the_card_of_the_model_may_be_edited(saved, change, hashed):
         forge(lambda values: values["files"].update({"model/README.md": sha256(saved / "model" / "README.md")}))(saved)
     change(saved)
     assert CellTypeClassifier.load(saved).classes_.size
+
+
+@pytest.fixture
+def packaged(fitted: CellTypeClassifier, tmp_path: Path, monkeypatch) -> Path:
+    """A folder of packaged models that holds the encoder of the classifier."""
+    place = tmp_path / "packaged"
+    place.mkdir()
+    fitted.model.save_pretrained(place / "tiny")
+    monkeypatch.setattr(model_folder, "_PACKAGED", place)
+    return place
+
+
+def test_a_packaged_encoder_is_recorded_by_name_and_not_copied(fitted, packaged, query_cells, tmp_path):
+    fitted.save(tmp_path / "ann", packaged_model="tiny")
+    assert sorted(path.name for path in (tmp_path / "ann").iterdir()) == ["arrays.safetensors", "estimator.json"]
+    record = json.loads((tmp_path / "ann" / "estimator.json").read_text())["packaged_model"]
+    assert record == {"name": "tiny", "weights_sha256": sha256(packaged / "tiny" / "model.safetensors")}
+    loaded = CellTypeClassifier.load(tmp_path / "ann")
+    pd.testing.assert_frame_equal(
+        loaded.predict_proba(query_cells), fitted.predict_proba(query_cells), rtol=0, atol=1e-6
+    )
+
+
+def test_another_version_of_the_packaged_encoder_is_refused(fitted, packaged, tmp_path):
+    fitted.save(tmp_path / "ann", packaged_model="tiny")
+    shutil.rmtree(packaged / "tiny")
+    with pytest.raises(ModelError, match="packaged model 'tiny', which this release does not have"):
+        CellTypeClassifier.load(tmp_path / "ann")
+    tiny_model(seed=5).save_pretrained(packaged / "tiny")
+    with pytest.raises(ModelError, match="another version of the packaged model 'tiny'"):
+        CellTypeClassifier.load(tmp_path / "ann")
+
+
+def test_only_a_packaged_encoder_is_recorded_by_name(fitted, packaged, tmp_path):
+    with pytest.raises(ModelError, match=r"large: it is no model of the package. Choose one of: tiny"):
+        fitted.save(tmp_path / "ann", packaged_model="large")
+    shutil.rmtree(packaged / "tiny")
+    tiny_model(seed=5).save_pretrained(packaged / "tiny")
+    with pytest.raises(ModelError, match="tiny: the encoder is not this packaged model"):
+        fitted.save(tmp_path / "ann", packaged_model="tiny")
+    assert not (tmp_path / "ann").exists()

@@ -1,4 +1,4 @@
-"""``cell-lm annotate fit``, ``predict`` and ``explain``: transfer cell types from a reference, and explain them."""
+"""``cell-lm annotate``: transfer cell types from a reference, by a classifier of one's own or a ready one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
+from cell_lm.cli.annotate_evaluate import EXAMPLES as EVALUATE
+from cell_lm.cli.annotate_evaluate import evaluate
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
+from cell_lm.cli.annotate_list import list_ready
+from cell_lm.cli.annotate_options import Annotator, GenesOf, Key, MinCells, Unlabelled, label_notes, words
 from cell_lm.cli.console import Messages, messages, show_coverage
 from cell_lm.cli.options import (
     COMPUTING,
     CellsOrStore,
     ClassifierFolder,
     Device,
-    Fitted,
     Force,
     Model,
     NoVerify,
@@ -25,31 +28,34 @@ from cell_lm.cli.options import (
     output,
 )
 from cell_lm.cli.read_options import reads_cells
+from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from cell_lm.data.obs.labels import Labels
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.tasks.annotation import CellTypeClassifier
 
-LABEL, CONFIDENCE = "cell_lm_label", "cell_lm_confidence"
-"""Columns of obs that ``predict`` adds."""
-
 _FIT = """[bold]Examples[/bold]
 
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
-  cell-lm annotate fit ref.h5ad --label cell_type --groups donor --model run --out ann"""
+  cell-lm annotate fit ref.h5ad --label cell_type --groups donor --model run --out ann
+  cell-lm annotate fit ref.h5ad --label cell_type --unlabelled Unknown,NA --min-cells 5 --out ann
+  cell-lm annotate fit ref.h5ad --label cell_type --genes-of panel.h5ad --out ann"""
 _PREDICT = """[bold]Examples[/bold]
 
-  cell-lm annotate predict my.h5ad --model ann
+  cell-lm annotate predict my.h5ad --model blood
+  cell-lm annotate predict my.h5ad --model ann --probabilities probabilities.csv
   cell-lm annotate predict test.h5ad --model ann --truth cell_type"""
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs."""
     verbs = typer.Typer(
-        help="Annotate cell types: fit on labelled cells, predict others, explain predictions.", rich_markup_mode="rich"
+        help="Annotate cell types: by a ready annotator, or fit on labelled cells; predict, evaluate, explain.",
+        rich_markup_mode="rich",
     )
     verbs.command("fit", help="Fit a classifier on labelled cells.", epilog=_FIT)(fit)
     verbs.command("predict", help="Predict cell types: write a copy of the file with them in obs.", epilog=_PREDICT)(
@@ -58,6 +64,8 @@ def register(app: typer.Typer) -> None:
     verbs.command(
         "explain", help="Show which genes led to the predicted types: write a table of genes by type.", epilog=EXAMPLES
     )(explain)
+    verbs.command("evaluate", help="Score a classifier on cells of known type.", epilog=EVALUATE)(evaluate)
+    verbs.command("list", help="List the ready annotators: types, data, scores on unseen donors.")(list_ready)
     app.add_typer(verbs, name="annotate")
 
 
@@ -75,6 +83,9 @@ def fit(
             "classifier. \\[default: cells are split one by one]"
         ),
     ] = None,
+    unlabelled: Unlabelled = None,
+    min_cells: MinCells = None,
+    genes_of: GenesOf = None,
     seed: Seed = 0,
     *,
     read: ReadOptions,
@@ -86,23 +97,34 @@ def fit(
     """Read the reference, embed it, fit the linear head, save the folder."""
     keep_large_blocks()
     from cell_lm.cli.outputs import refuse_estimator_folder
-    from cell_lm.data.opening import is_store, open_data
+    from cell_lm.data.opening import Opened, is_store, open_data
+    from cell_lm.data.read_options import ReadOptions
     from cell_lm.data.store import Store
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
     from cell_lm.tasks.annotation import CellTypeClassifier
 
     says = messages(context)
-    refuse_estimator_folder(out, force=force, inputs=(cells, model))
+    refuse_estimator_folder(out, force=force, inputs=(cells, model, genes_of))
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     held = Store.open(cells, verify=not no_verify) if is_store(cells) else cells
     reference = open_data(held, encoder.vocabulary, read)
+    shared = None if genes_of is None else Opened(genes_of, ReadOptions() if is_store(genes_of) else read)
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
-    with says.progress("embedding", len(reference)) as done:
-        classifier.fit(reference, label, groups=groups, progress=done)
-    refuse_estimator_folder(out, force=force, inputs=(cells, model))  # another program may have made it meanwhile
+    with label_notes(says), says.progress("embedding", len(reference)) as done:
+        classifier.fit(
+            reference,
+            label,
+            groups=groups,
+            missing_labels=words(unlabelled),
+            min_cells=min_cells,
+            genes_of=shared,
+            progress=done,
+        )
+    # another program may have made it meanwhile
+    refuse_estimator_folder(out, force=force, inputs=(cells, model, genes_of))
     classifier.save(out)
     _show_fit(classifier, says)
     says.result(f"classifier: {out}")
@@ -116,15 +138,22 @@ def _show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
     says.table(["cell type", "cells"], [[name, f"{number:,}"] for name, number in sizes.items()], numbers=1)
     left_out = f" ({without:,} without a label were left out)" if without else ""
     says.result(f"fitted on {sum(sizes.values()):,} cells of {len(sizes):,} types{left_out}")
+    if classifier.reference_.cut:
+        says.result(f"on the {len(classifier.reference_.genes):,} genes that both have")
 
 
 @reads_cells()
 def predict(
     context: typer.Context,
     cells: CellsOrStore,
-    model: Fitted,
+    model: Annotator,
     out: Annotated[
         Path | None, output("FILE.h5ad", "File to write. \\[default: my.annotated.h5ad next to my.h5ad]")
+    ] = None,
+    key: Key = "cell_lm",
+    probabilities: Annotated[
+        Path | None,
+        output("FILE", "Table to write, csv or parquet: a row for each cell with the probability of each type."),
     ] = None,
     truth: Annotated[
         str | None,
@@ -133,6 +162,7 @@ def predict(
             "classifier was not fitted on."
         ),
     ] = None,
+    unlabelled: Unlabelled = None,
     *,
     read: ReadOptions,
     device: Device = "auto",
@@ -151,34 +181,78 @@ def predict(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, warn_of, write_cells_file
-    from cell_lm.cli.outputs import refuse_output_file
-    from cell_lm.data.obs.labels import read_labels
+    from cell_lm.cli.outputs import refuse_key, refuse_output_file, refuse_table
+    from cell_lm.data.obs.cell_types import LabelRules, read_cell_types, warn_of_no_shared_type
     from cell_lm.engine.device import choose_device
+    from cell_lm.files import write_table
     from cell_lm.tasks import Classifier
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
+    refuse_key(key)
     refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
+    if probabilities is not None:
+        refuse_table(probabilities, force=force, inputs=(cells, model))
     choose_device(device)
     classifier = Classifier.load(model)
     says.note(f"reading {cells}")
     data = read_file_or_store(cells, classifier.vocabulary, read, verify=not no_verify)
-    labels = None if truth is None else read_labels(obs_of(data, truth), truth, where=str(cells))
+    _refuse_older_call(obs_of(data, f"{key}_label"), key, cells, force=force)
+    with label_notes(says):
+        labels = None
+        if truth is not None:
+            rules = LabelRules(words(unlabelled))
+            labels = read_cell_types(obs_of(data, truth), truth, where=str(cells), rules=rules, training=False)
+            warn_of_no_shared_type(labels, classifier.classes_, truth, where=str(cells))
     with naming(cells), says.progress("annotating", len(data)) as done:
-        made = tl.annotate(data, classifier, read=read, device=device, precision=precision, progress=done)
+        made = tl.annotate(
+            data,
+            classifier,
+            key_added=key,
+            probabilities=probabilities is not None,
+            read=read,
+            device=device,
+            precision=precision,
+            progress=done,
+        )
     adata: AnnData = data if made is None else made
+    about = adata.uns[f"{key}_annotation"]
+    about["classifier_path"] = str(model)
+    if probabilities is not None:
+        write_table(_probability_table(adata, key), probabilities, replace=force)
     write_cells_file(adata, copy, says, force=force)
-    _show_types(adata, says)
+    _show_types(adata, key, says)
     if labels is not None:
-        _show_scores(adata, labels, says)
-    show_coverage(adata.uns["cell_lm_annotation"], says)
-    warn_of(adata.uns["cell_lm_annotation"], says)
-    says.result(f"written: {copy} (obs {LABEL}, {CONFIDENCE})")
+        _show_scores(adata, key, labels, says)
+    show_coverage(about, says)
+    warn_of(about, says)
+    if probabilities is not None:
+        says.result(f"written: {probabilities} (probabilities of {len(about['classes']):,} types)")
+    ontology = f", {key}_ontology" if f"{key}_ontology" in adata.obs else ""
+    says.result(f"written: {copy} (obs {key}_label, {key}_confidence{ontology})")
     return 0
 
 
-def _show_types(adata: AnnData, says: Messages) -> None:
-    confidence = adata.obs[CONFIDENCE].groupby(adata.obs[LABEL], observed=True).median()
-    counts = adata.obs[LABEL].value_counts()
+def _refuse_older_call(obs: pd.DataFrame, key: str, path: Path, *, force: bool) -> None:
+    """Refuse to overwrite the columns of an earlier call."""
+    there = [name for name in (f"{key}_label", f"{key}_confidence", f"{key}_ontology") if name in obs.columns]
+    if there and not force:
+        found = f"obs has {' and '.join(map(repr, there))} already, of an earlier call"
+        raise InputError(found, where=str(path), fix="Choose another prefix with --key, or overwrite it with --force")
+
+
+def _probability_table(adata: AnnData, key: str) -> pd.DataFrame:
+    """Return the probabilities of all types, one row for each cell, and remove them from the file to write."""
+    import pandas as pd
+
+    table = pd.DataFrame(adata.obsm.pop(f"{key}_proba"), columns=list(adata.uns[f"{key}_annotation"]["classes"]))
+    table.insert(0, "cell", adata.obs_names.astype(str), allow_duplicates=True)
+    return table
+
+
+def _show_types(adata: AnnData, key: str, says: Messages) -> None:
+    labels = adata.obs[f"{key}_label"]
+    confidence = adata.obs[f"{key}_confidence"].groupby(labels, observed=True).median()
+    counts = labels.value_counts()
     rows = [
         [str(name), f"{number:,}", f"{number / adata.n_obs:.1%}", f"{confidence[name]:.2f}"]
         for name, number in counts[counts > 0].items()
@@ -186,11 +260,11 @@ def _show_types(adata: AnnData, says: Messages) -> None:
     says.table(["predicted type", "cells", "share", "median confidence"], rows, numbers=3)
 
 
-def _show_scores(adata: AnnData, truth: Labels, says: Messages) -> None:
+def _show_scores(adata: AnnData, key: str, truth: Labels, says: Messages) -> None:
     from cell_lm.evaluation.annotation_metrics import annotation_scores
     from cell_lm.report.numbers import score
 
-    predicted = adata.obs[LABEL].astype(str).to_numpy()
+    predicted = adata.obs[f"{key}_label"].astype(str).to_numpy()
     scores = annotation_scores(truth.text[truth.known], predicted[truth.known])
     rows = [
         [str(name), f"{row['support']:.0f}", *(score(row[key]) for key in ("precision", "recall", "f1"))]

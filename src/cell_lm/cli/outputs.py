@@ -27,6 +27,10 @@ _OF_A_RUN = {"config.json", "data.json", "log.jsonl", "command.txt", "tensorboar
 """Names in a run folder that belong to the run; other files may be in the folder, too."""
 
 
+TABLES = (".csv", ".parquet")
+"""Suffixes of tables."""
+
+
 def refuse_output(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = (), own: str = "") -> None:
     """Refuse a path that cannot, or must not, be written to.
 
@@ -72,6 +76,14 @@ def refuse_output_file(
         found = f"a {suffix[1:]} file is written, and its name would end in {path.suffix}"
         raise InputError(found, where=str(path), fix=f"Name it {path.with_suffix(suffix).name}")
     refuse_output(path, force=force, inputs=inputs, own=own)
+
+
+def refuse_table(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = ()) -> None:
+    """Refuse a path for a table unless its name ends in .csv or .parquet; see :func:`refuse_output`."""
+    if path.suffix.lower() not in TABLES:
+        found = f"its name ends in {path.suffix or 'no suffix'}, which tells no format of a table"
+        raise InputError(found, where=str(path), fix=f"Name it {path.stem}.csv or {path.stem}.parquet")
+    refuse_output_file(path, force=force, inputs=inputs)
 
 
 def refuse_output_folder(

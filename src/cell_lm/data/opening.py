@@ -7,20 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from cell_lm.data.backed import BackedCells, open_backed
-from cell_lm.data.cells import CellData, align
+from cell_lm.data.cells import CellData, align, gene_names
 from cell_lm.data.formats.readers import read_source
 from cell_lm.data.formats.source import Source, select
-from cell_lm.data.formats.stream import open_cells
+from cell_lm.data.formats.stream import CellFile, open_cells
 from cell_lm.data.read_options import ReadOptions
 from cell_lm.data.store import Store
 from cell_lm.data.store.layout import MANIFEST, SHARDS
 from cell_lm.data.view import CellView, store_obs
 from cell_lm.errors import InputError
-from cell_lm.genes import Vocabulary
+from cell_lm.genes import Vocabulary, resolve_genes
 
 Data: TypeAlias = AnnData | CellData | BackedCells | Store | CellView | str | Path
 """Any source of cells. A path is that of a file of any format, of the folder of a 10x matrix, or of a store."""
@@ -111,6 +113,31 @@ class Opened:
             case _:
                 return pd.DataFrame(self._held.obs)
 
+    def genes(self, vocabulary: Vocabulary | None = None) -> NDArray[np.int64]:
+        """Return the genes of a vocabulary in the data, int64, ascending; the counts are not looked at.
+
+        Raises
+        ------
+        GeneError
+            None of its names is a gene of the vocabulary.
+        """
+        match self._held:
+            case CellView():
+                return self._held.genes
+            case Source():
+                return self._found(self._held, vocabulary)
+            case pd.DataFrame():
+                with open_cells(self._path, layer=self._read.layer) as file:
+                    return self._found(file, vocabulary)
+            case _:
+                return CellView.of(self._held).genes
+
+    def _found(self, file: Source | CellFile, vocabulary: Vocabulary | None) -> NDArray[np.int64]:
+        names = gene_names(file, self._read.gene_column)
+        least = self._read.min_overlap or 1
+        where, vocabulary = file.where, vocabulary or Vocabulary.human()
+        return resolve_genes(names, vocabulary, where=where, min_overlap=least, var=file.var).found
+
     def cells(self, vocabulary: Vocabulary | None = None) -> CellView:
         """Check the counts and align them to a vocabulary (default: the human protein-coding genes).
 
@@ -128,6 +155,17 @@ class Opened:
                 return CellView.of(open_backed(self._path, vocabulary=vocabulary, read=self._read))
             case _:
                 return CellView.of(self._held)
+
+
+def genes_in(data: Data | Opened, vocabulary: Vocabulary | None, read: ReadOptions) -> NDArray[np.int64]:
+    """Return the genes of a vocabulary that any source of cells has, int64, ascending.
+
+    Options are applied to an AnnData or a file; what has been opened or read already, and a store, take none.
+    """
+    if isinstance(data, Opened):
+        return data.genes(vocabulary)
+    plain = isinstance(data, AnnData) or (isinstance(data, str | Path) and not is_store(Path(data)))
+    return Opened(data, read if plain else ReadOptions()).genes(vocabulary)
 
 
 def open_data(data: Data, vocabulary: Vocabulary | None = None, read: ReadOptions | None = None) -> CellView:

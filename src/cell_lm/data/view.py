@@ -35,10 +35,13 @@ class CellView:
         The dataset of the cells.
     rows : ndarray
         int64 [cells]: their indices in it, in any order.
+    kept : ndarray or None
+        int64, ascending: the genes of the vocabulary that are read, as if the others had not been measured; None: all.
     """
 
     dataset: Aligned
     rows: NDArray[np.int64]
+    kept: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, dataset: Aligned) -> CellView:
@@ -51,6 +54,17 @@ class CellView:
     def __getitem__(self, cells: NDArray[Any] | slice) -> CellView:
         """Return some of the cells, by a boolean mask, an array of indices, or a slice."""
         return replace(self, rows=self.rows[cells])
+
+    def cut(self, genes: NDArray[np.int64]) -> CellView:
+        """Return the cells as if only these genes of the vocabulary had been measured, int64; some may be empty."""
+        return replace(self, kept=np.intersect1d(self.genes, genes))
+
+    def expressing(self) -> NDArray[np.bool_]:
+        """Return which cells express a gene at all, bool [cells]; without a cut, all do."""
+        if self.kept is None:
+            return np.ones(len(self), bool)
+        parts = [np.diff(block.X.indptr) > 0 for _, block in self.blocks()]
+        return np.concatenate([np.empty(0, bool), *parts])
 
     @property
     def name(self) -> str:
@@ -70,6 +84,8 @@ class CellView:
     @property
     def genes(self) -> NDArray[np.int64]:
         """Genes of the vocabulary in the dataset, int64, ascending; for a store, those that any cell expresses."""
+        if self.kept is not None:
+            return self.kept
         if not isinstance(self.dataset, Store):
             return self.dataset.audit.found
         return _expressed(self.dataset)
@@ -93,6 +109,10 @@ class CellView:
     def read(self, rows: slice) -> ReadCells:
         """Return the cells at the given indices, with their counts in memory."""
         wanted = self.rows[rows]
+        read = self._read(wanted)
+        return read if self.kept is None else replace(read, X=_only(read.X, self.kept))
+
+    def _read(self, wanted: NDArray[np.int64]) -> ReadCells:
         match self.dataset:
             case Store():
                 return _of_store(self.dataset, wanted)
@@ -113,9 +133,18 @@ class CellView:
     def X(self) -> sparse.csr_matrix[np.float32]:  # noqa: N802
         """Counts of all cells, float32 [cells, vocabulary]; all of them are read into memory."""
         if isinstance(self.dataset, CellData):
-            return self.dataset.X[self.rows]
+            return self.read(slice(None)).X
         empty = sparse.csr_matrix(np.empty((0, len(self.vocabulary)), np.float32))
         return sparse.csr_matrix(sparse.vstack([empty, *(cells.X for _, cells in self.blocks())], format="csr"))
+
+
+def _only(X: sparse.csr_matrix[np.float32], genes: NDArray[np.int64]) -> sparse.csr_matrix[np.float32]:
+    """Return the matrix with the entries of other genes removed; its shape stays."""
+    wanted = np.zeros(X.shape[1], bool)
+    wanted[genes] = True
+    inside = wanted[X.indices]
+    indptr = np.concatenate([[0], np.cumsum(inside)])[X.indptr]
+    return sparse.csr_matrix((X.data[inside], X.indices[inside], indptr), shape=X.shape)
 
 
 def store_obs(store: Store, columns: Sequence[str] | None) -> pd.DataFrame:

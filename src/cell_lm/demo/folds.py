@@ -122,7 +122,8 @@ def run_fold(
     ours = CellTypeClassifier(CellLM.from_pretrained(out), seed=seed)
     predicted = {}
     for name, method in _methods(ours, start, seed):
-        probabilities = method.fit(cells[split.train], LABEL, groups=DONOR).predict_proba(cells[split.test])
+        method.fit(cells[split.train], LABEL, groups=DONOR, min_cells=1)
+        probabilities = method.predict_proba(cells[split.test])
         predicted[name] = method.classes_[probabilities.to_numpy().argmax(axis=1)]
         if method is ours:
             confidence = probabilities.to_numpy().max(axis=1)

@@ -80,6 +80,8 @@ class Annotation:
     """Note on a type, as ``5 training cells where donor human1 is left out``."""
     confidence: NDArray[np.floating] | None = None
     """Probability of the predicted label of every cell."""
+    few_shot: Mapping[int, Interval] = field(default_factory=dict)
+    """Macro-F1 of new classifiers on the tested cells, by the number of labelled cells of each type."""
 
     @cached_property
     def scores(self) -> AnnotationScores:
@@ -124,10 +126,15 @@ class Annotation:
         difference = paired_bootstrap(truth, predicted, rival)
         return DonorScores(name, len(rows), types, score, macro_f1(truth, rival), difference)
 
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each predicted label is the true one."""
+        true = as_labels(self.truth, where="true labels")
+        return np.asarray(true == as_labels(self.predicted, where="predicted labels"), bool)
+
     def at_confidence(self, least: float) -> tuple[float, float] | None:
         """Return the fraction of the cells with at least this confidence, and the accuracy among them."""
         if self.confidence is None:
             return None
         sure = np.asarray(self.confidence) >= least
-        right = np.asarray(self.truth, dtype=object).astype(str) == np.asarray(self.predicted, dtype=object).astype(str)
-        return (float(sure.mean()), float(right[sure].mean())) if sure.any() else None
+        return (float(sure.mean()), float(self.right[sure].mean())) if sure.any() else None

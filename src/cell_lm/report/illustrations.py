@@ -11,9 +11,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cell_lm.evaluation.confidence import reliability, risk_coverage
 from cell_lm.evaluation.intervals import Interval
 from cell_lm.plots import figures
 from cell_lm.plots import history as log
+from cell_lm.plots.confidence_figures import draw_reliability, draw_risk
 from cell_lm.plots.interval_figures import draw_intervals
 from cell_lm.plots.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
 from cell_lm.report.annotation import Annotation
@@ -119,6 +121,21 @@ def heat_map(annotation: Annotation) -> Markup:
     table = scores.per_class[scores.per_class["support"] > 0]
     recalls = ", ".join(f"{name} {percent(float(recall))}" for name, recall in table["recall"].items())
     return to_svg(figure, "confusion", f"Confusion matrix, true by predicted cell type. Share found of each: {recalls}")
+
+
+def trust(annotation: Annotation) -> Markup:
+    """Draw accuracy by confidence, and the error among the most confident cells; empty without confidence."""
+    if annotation.confidence is None or not len(annotation.confidence):
+        return Markup("")
+    bins = reliability(annotation.confidence, annotation.right)
+    risks = risk_coverage(annotation.confidence, annotation.right, coverages=tuple(np.arange(1, 51) / 50))
+    with drawing():
+        figure = Figure(figsize=(7.6, 2.9), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        draw_reliability(left, [(one.confidence, one.accuracy, one.cells) for one in bins if one.cells])
+        draw_risk(right, [(one.coverage, one.error) for one in risks])
+    told = ", ".join(f"{percent(b.accuracy)} right at {percent(b.confidence)}" for b in bins if b.cells)
+    return to_svg(figure, "trust", f"Accuracy by confidence: {told}. Error among the most confident cells beside it.")
 
 
 def distributions(datasets: tuple[Dataset, ...]) -> tuple[list[Markup], list[Key]]:

@@ -82,6 +82,7 @@ def render(data: ReportData) -> str:
         classes=_classes(data.annotation) if data.annotation else [],
         rival=_rival(data.annotation) if data.annotation else "",
         intervals=illustrations.intervals(data.annotation) if data.annotation else "",
+        trust=illustrations.trust(data.annotation) if data.annotation else "",
         sure=_sure(data.annotation) if data.annotation else [],
         geometry=geometry,
         limits=limits(data),

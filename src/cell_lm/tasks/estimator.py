@@ -28,7 +28,7 @@ from cell_lm.errors import GeneError, ModelError
 from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
-from cell_lm.tasks import folder
+from cell_lm.tasks import folder, ready
 from cell_lm.tasks.reference import Coverage, Reference
 from cell_lm.terminal import refuse_uncallable
 
@@ -36,11 +36,20 @@ Progress: TypeAlias = "Callable[[int], None] | None"
 """Called with the number of cells completed since the last call."""
 Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
-LEAST_COVERAGE = 0.5
-"""Fraction of the genes of the reference below which :class:`CoverageWarning` is issued.
+LEAST_EXPRESSION, LEAST_COVERAGE = 0.7, 0.5
+"""Fraction of the log expression of the reference, or of its genes where that is unknown, below which
+:class:`CoverageWarning` is issued.
 
-Below it accuracy falls, but confidence hardly does.
+Below it accuracy falls, but confidence hardly does (``benchmarks/panels.py``, docs/annotation.md).
 """
+LEAST_SHARE = 0.2
+"""Fraction of the log expression of the reference below which a classifier refuses cells.
+
+Measured on real cells (``benchmarks/panels.py``, docs/annotation.md): below it half of the labels or more are wrong.
+"""
+FEWEST_GENES = 50
+"""Fewest shared genes for which cells are not refused, unless the reference has no more."""
+GENES_OF = "fit(..., genes_of=CELLS) (cell-lm annotate fit --genes-of CELLS)"
 
 
 class CoverageWarning(UserWarning):
@@ -78,6 +87,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     unsaved: ClassVar[tuple[str, ...]] = ()
     """Parameters that are not part of ``estimator.json``: the model, which is a folder, and those that depend on the
     machine."""
+    refuses_gaps: ClassVar[bool] = False
+    """Whether cells that lack too many genes of the reference are refused, rather than warned of."""
     reads_z_scores: ClassVar[bool] = False
     """Whether it can read cells that are z-scored by gene."""
 
@@ -101,11 +112,9 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
 
     def coverage(self, data: Data, **how: Unpack[ReadKeywords]) -> Coverage:
         """Return how many genes of the reference these cells have."""
-        genes = self.reference_.genes
-        found = open_data(data, self.vocabulary, read_options(**how)).genes
-        return Coverage(len(genes), len(np.intersect1d(genes, found, assume_unique=True)))
+        return Coverage.of(self.reference_, open_data(data, self.vocabulary, read_options(**how)).genes)
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, *, packaged_model: str | None = None) -> None:
         """Write a folder with ``estimator.json``, ``arrays.safetensors`` and, with an encoder, ``model/``.
 
         The write is atomic, and nothing in the folder can execute.
@@ -114,9 +123,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         ----------
         path
             The folder. An existing estimator is replaced; anything else is not.
+        packaged_model
+            Name of the packaged model that the encoder is (``"small"``): it is recorded by name and hash, and not
+            copied. Such a folder works only where the package has the same model.
 
         Raises
         ------
+        ModelError
+            The encoder is not that packaged model.
         NotFittedError
             It has not been fitted.
         InputError
@@ -135,6 +149,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 values=fitted.values,
                 arrays=fitted.arrays,
                 model=getattr(self, "model", None),
+                packaged=packaged_model,
             ),
         )
 
@@ -142,13 +157,20 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
     def load(cls, path: str | Path) -> Self:
         """Read what :meth:`save` wrote. ``Estimator.load`` reads every kind, a subclass only its own.
 
+        Parameters
+        ----------
+        path
+            The folder; or the name of an annotator of the package, such as ``"blood"``
+            (:func:`cell_lm.tasks.ready.ready_annotators`).
+
         Raises
         ------
         ModelError
             There is no estimator, or one of another kind; a part is missing, damaged or from another estimator; or it
             was written by a newer version.
         """
-        manifest = folder.read_manifest(Path(path))
+        path = ready.find(path)
+        manifest = folder.read_manifest(path)
         kind = cls.kinds.get(manifest.estimator)
         if kind is None:
             fix = "Upgrade cell-lm, or import the module that defines it first"
@@ -156,8 +178,8 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if not issubclass(kind, cls):
             fix = f"Load it with {kind.__name__}.load, or name the folder of a {cls.__name__}"
             raise ModelError(f"it holds a {kind.__name__}, not a {cls.__name__}", where=str(path), fix=fix)
-        content = folder.read_content(Path(path), manifest)
-        with folder.refusing(Path(path)):
+        content = folder.read_content(path, manifest)
+        with folder.refusing(path):
             estimator = kind(**content.params, **({} if content.model is None else {"model": content.model}))
             estimator._restore(Fitted(content.values, content.arrays))
         estimator.reference_ = content.reference
@@ -194,10 +216,30 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             found = "the cells are aligned to another vocabulary than those of the fit"
             raise GeneError(found, where=cells.name, fix="Read both with the same vocabulary")
         coverage = self.coverage(cells)
-        if coverage.share < LEAST_COVERAGE:
-            advice = "Give all measured genes, or fit on a reference cut to the genes of these cells"
+        least = LEAST_COVERAGE if self.reference_.expression is None else LEAST_EXPRESSION
+        if coverage.expression < least:
+            if self.refuses_gaps:
+                refuse_gap(coverage, cells.name)
+            advice = f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
             warnings.warn(f"{cells.name}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=4)
-        return cells
+        return self.cut_like_fit(cells)
+
+    def cut_like_fit(self, cells: CellView) -> CellView:
+        """Return cells cut to the genes of the fit, if the fit was made on genes that it shared with cells to predict.
+
+        Raises
+        ------
+        GeneError
+            Some of the cells express none of these genes.
+        """
+        if not self.reference_.cut:
+            return cells
+        cut = cells.cut(self.reference_.genes)
+        empty = int((~cut.expressing()).sum())
+        if empty:
+            found = f"{empty:,} of {len(cells):,} cells express none of the {len(cut.genes):,} genes of the fit"
+            raise GeneError(found, where=cells.name, fix="Leave these cells out; nothing can be said about them")
+        return cut
 
     def _usable(self, cells: CellView) -> CellView:
         if not self.reads_z_scores:
@@ -208,6 +250,15 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if vocabulary is not None and cells.vocabulary.hash != vocabulary.hash:
             found = f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's"
             raise GeneError(found, where=cells.name, fix="Read them with vocabulary=model.vocabulary")
+
+
+def refuse_gap(coverage: Coverage, where: str) -> None:
+    """Raise :class:`GeneError` for cells with too few of the genes of the reference to be classified."""
+    if coverage.expression < LEAST_SHARE or coverage.shared < FEWEST_GENES:
+        found = f"it has {coverage}, too few: labels would be wrong, and look certain"
+        raise GeneError(
+            found, where=where, fix=f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
+        )
 
 
 def _short(value: object) -> str:

@@ -25,14 +25,15 @@ from cell_lm.errors import ModelError
 from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
 from cell_lm.model import CellLM
 from cell_lm.reading import read_json_object, reason, refuse_other_format
+from cell_lm.tasks.ready import ready_annotators
 from cell_lm.tasks.reference import Reference
 
 MANIFEST, ARRAYS, MODEL = "estimator.json", "arrays.safetensors", "model"
 _CARD = f"{MODEL}/{model_folder.CARD}"
 KIND: Literal["cell-lm estimator"] = "cell-lm estimator"
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout; a newer one is refused."""
-_GENES = "reference.genes"
+_GENES, _EXPRESSION = "reference.genes", "reference.expression"
 _AGAIN = "Copy the folder again, or fit the estimator anew"
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -47,6 +48,8 @@ class Content:
     values: Mapping[str, JSON]
     arrays: Mapping[str, NDArray[Any]]
     model: CellLM | None = None
+    packaged: str | None = None
+    """Name of the packaged model that the encoder is, to record it by name instead of copying it."""
 
 
 class _Record(BaseModel):
@@ -62,6 +65,15 @@ class ReferenceRecord(_Record):
     cells: int
     unlabelled: int
     vocabulary: Hash
+    cut: bool = False
+
+
+class PackagedModel(_Record):
+    """The encoder of an estimator that comes with the package and is not copied."""
+
+    name: str
+    weights_sha256: Hash
+    """SHA-256 of its file of weights."""
 
 
 class Manifest(_Record):
@@ -78,6 +90,8 @@ class Manifest(_Record):
     reference: ReferenceRecord
     values: dict[str, Any]
     """What the fit gave, besides arrays."""
+    packaged_model: PackagedModel | None = None
+    """The encoder, where it is a model of the package; otherwise it is the folder ``model/``, or there is none."""
     files: dict[str, Hash]
     """All other files of the folder but the model's card: path to SHA-256."""
     checksum: Hash
@@ -91,14 +105,19 @@ def write(path: Path, content: Content) -> None:
     ------
     InputError
         There is something other than an estimator at ``path``.
+    ModelError
+        The encoder is not the packaged model that it is to be recorded as.
     OutputError
         It could not be written; the previous content is intact.
     """
     refuse_to_replace(path, kind="an estimator", mark=MANIFEST, names={MANIFEST, ARRAYS, MODEL})
+    packaged = _packaged(content)
     with atomic_directory(path) as folder:
-        if content.model is not None:
+        if content.model is not None and content.packaged is None:
             content.model.save_pretrained(folder / MODEL)
         arrays = {**content.arrays, _GENES: content.reference.genes}
+        if content.reference.expression is not None:
+            arrays[_EXPRESSION] = content.reference.expression
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         safetensors.numpy.save_file(contiguous, folder / ARRAYS)
         reference = {name: getattr(content.reference, name) for name in ReferenceRecord.model_fields}
@@ -112,6 +131,7 @@ def write(path: Path, content: Content) -> None:
             "params": dict(content.params),
             "reference": reference,
             "values": dict(content.values),
+            "packaged_model": None if packaged is None else packaged.model_dump(),
             "files": {item.relative_to(folder).as_posix(): sha256(item) for item in files},
         }
         write_json(folder / MANIFEST, with_checksum(settings))
@@ -128,7 +148,9 @@ def read_manifest(path: Path) -> Manifest:
     where = str(path / MANIFEST)
     if not (path / MANIFEST).is_file():
         found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
-        raise ModelError(found, where=str(path), fix="Name the folder that cell-lm annotate fit or save() wrote")
+        packaged = ", ".join(ready_annotators())
+        fix = f"Name the folder that cell-lm annotate fit or save() wrote, or an annotator of the package: {packaged}"
+        raise ModelError(found, where=str(path), fix=fix)
     try:
         values = read_json_object(path / MANIFEST)
     except (OSError, ValueError) as error:
@@ -161,16 +183,49 @@ def read_content(path: Path, manifest: Manifest) -> Content:
     if any(name.startswith(f"{MODEL}/") for name in manifest.files):
         _check_presence(path / MODEL)
         model = CellLM.from_pretrained(path / MODEL)
-        if model.vocabulary.hash != manifest.reference.vocabulary:
-            found = f"it has another vocabulary than that of its {MODEL}/"
-            raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN)
+    elif manifest.packaged_model is not None:
+        model = _load_packaged(path, manifest.packaged_model)
+    if model is not None and model.vocabulary.hash != manifest.reference.vocabulary:
+        found = "it has another vocabulary than that of its model"
+        raise ModelError(found, where=str(path / MANIFEST), fix=_AGAIN)
     arrays = _read_arrays(path / ARRAYS)
     with refusing(path):
         genes = arrays.pop(_GENES)
         if genes.ndim != 1 or genes.dtype != np.int64:
             raise ValueError("its genes are not whole numbers in a row")
-    reference = Reference(**manifest.reference.model_dump(), genes=genes)
+        expression = arrays.pop(_EXPRESSION, None)
+        if expression is not None and (expression.shape != genes.shape or expression.dtype != np.float32):
+            raise ValueError("its expression does not fit its genes")
+    reference = Reference(**manifest.reference.model_dump(), genes=genes, expression=expression)
     return Content(manifest.estimator, manifest.params, reference, manifest.values, arrays, model)
+
+
+def _packaged(content: Content) -> PackagedModel | None:
+    """Return the record of the packaged model that the encoder is, after comparing all its weights."""
+    name, model = content.packaged, content.model
+    if name is None or model is None:
+        return None
+    if name not in model_folder.packaged_models():
+        found, fix = "it is no model of the package", f"Choose one of: {', '.join(model_folder.packaged_models())}"
+        raise ModelError(found, where=name, fix=fix)
+    theirs, ours = CellLM.from_pretrained(model_folder.find_packaged(name)).state_dict(), model.state_dict()
+    if theirs.keys() != ours.keys() or any(not theirs[key].equal(ours[key].cpu()) for key in theirs):
+        fix = "Save it with a copy of its encoder (leave packaged_model= out)"
+        raise ModelError("the encoder is not this packaged model, or was trained further", where=name, fix=fix)
+    return PackagedModel(name=name, weights_sha256=model_folder.weights_sha256(model_folder.find_packaged(name)))
+
+
+def _load_packaged(path: Path, record: PackagedModel) -> CellLM:
+    """Load the packaged model that an estimator was fitted with; another one of that name is refused."""
+    where = str(path / MANIFEST)
+    if record.name not in model_folder.packaged_models():
+        found = f"its encoder is the packaged model '{record.name}', which this release does not have"
+        raise ModelError(found, where=where, fix="Use the release it was made with, or fit the estimator anew")
+    found_at = model_folder.find_packaged(record.name)
+    if model_folder.weights_sha256(found_at) != record.weights_sha256:
+        found = f"its encoder is another version of the packaged model '{record.name}' than that of this release"
+        raise ModelError(found, where=where, fix="Use the release it was made with, or fit the estimator anew")
+    return CellLM.from_pretrained(found_at)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pandas as pd
 from anndata import AnnData
 
 from cell_lm.config import Precision
+from cell_lm.data.obs.ontology import ontology_column
 from cell_lm.data.opening import Data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.model import CellLM
@@ -131,7 +132,8 @@ def annotate(
         Cells by human genes. A view is copied first, as whenever something is written into one. Also the path of a file
         of cells, or a store (or its path): the result is then a new AnnData.
     classifier
-        A fitted classifier, or the path of its folder.
+        A fitted classifier, the path of its folder, or the name of a ready annotator: ``"blood"``, ``"pancreas"``,
+        ``"ovarian-cancer"``.
     key_added
         Prefix of the new entries.
     probabilities
@@ -155,6 +157,9 @@ def annotate(
             The most probable label, categorical with all labels of the classifier.
         ``obs["cell_lm_confidence"]``
             Its probability, float32.
+        ``obs["cell_lm_ontology"]``
+            Cell Ontology id of the label, categorical, missing where the name is not known
+            (:mod:`cell_lm.data.obs.ontology`); only if that of some label is.
         ``obsm["cell_lm_proba"]``
             float32 [cells, labels], with ``probabilities``; the order is that of
             ``uns["cell_lm_annotation"]["classes"]``.
@@ -175,7 +180,7 @@ def annotate(
     Warns
     -----
     CoverageWarning
-        The cells have less than half of the genes of the reference.
+        The genes of the cells hold less than 70 % of the expression of the reference; under 20 % they are refused.
     """
     refuse_uncallable(progress, flag=True)
     read = read_options(**how)
@@ -202,6 +207,9 @@ def annotate(
         proba.argmax(axis=1), categories=pd.Index(classifier.classes_, dtype=object)
     )
     target.obs[f"{key_added}_confidence"] = proba.max(axis=1).astype(np.float32)
+    ids = ontology_column(classifier.classes_, target.obs[f"{key_added}_label"].cat.codes)
+    if ids is not None:
+        target.obs[f"{key_added}_ontology"] = ids
     if probabilities:
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
     target.uns[record] = found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
@@ -137,7 +137,7 @@ def gene_attribution(
     check_method(method, classifier)
     classifier = classifier.placed(device)
     place(classifier.model, classifier.device)
-    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
+    cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
         found = attribute(
@@ -229,7 +229,7 @@ def deletion_curve(
         check_method(method, classifier)
     classifier = classifier.placed(device)
     place(classifier.model, classifier.device)
-    cells = from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read)
+    cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
         orders = {
@@ -310,6 +310,12 @@ def _targets(
         found = f"obs column '{target}' holds {len(strange):,} labels that the classifier lacks ('{strange[0]}')"
         raise InputError(found, where=cells.name, fix=f"Its classes are {', '.join(index)}")
     return np.array([index.get(str(text), -1) for text in labels.text], np.int64), True
+
+
+def _like_fit(cells: CellData, classifier: CellTypeClassifier) -> CellData:
+    """Return the cells cut to the genes of the fit, where it was made on genes that it shared with others."""
+    view = classifier.cut_like_fit(CellView.of(cells))
+    return cells if view.kept is None else replace(cells, X=view.X)
 
 
 def _to_columns(values: sparse.csr_matrix, rows: NDArray[np.int64], cells: CellData) -> sparse.csr_matrix:

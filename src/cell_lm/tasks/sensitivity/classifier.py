@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, Unpack
 
@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cell_lm.config import Precision
-from cell_lm.data.opening import Data, open_data
+from cell_lm.data.obs.cell_types import LabelRules, as_words
+from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
@@ -20,7 +21,7 @@ from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivit
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
-from cell_lm.tasks.column_estimator import Target
+from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
 from cell_lm.tasks.sensitivity.calls import call_table
@@ -142,6 +143,9 @@ class DrugSensitivityClassifier(Classifier):
         label: str,
         *,
         groups: str | None = None,
+        missing_labels: Sequence[str] = (),
+        min_cells: int | None = 1,
+        genes_of: Data | Opened | None = None,
         unlabelled: Data | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
@@ -157,6 +161,8 @@ class DrugSensitivityClassifier(Classifier):
         groups
             Column of ``obs`` with the donors or samples; with labels enough, whole donors are then left out to choose
             components and calibration.
+        missing_labels, min_cells, genes_of
+            As :meth:`~cell_lm.tasks.classifier.Classifier.fit`.
         unlabelled
             Further cells without labels, best those to be predicted; read by the same options.
         progress
@@ -180,7 +186,8 @@ class DrugSensitivityClassifier(Classifier):
         """
         self._check_parameters()
         extra = None if unlabelled is None else open_data(unlabelled, self.vocabulary, read_options(**how))
-        return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress))
+        options = FitOptions(LabelRules(as_words(missing_labels), min_cells), genes_of)
+        return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress), options)
 
     def table(self, data: Data, *, progress: Progress = None, **how: Unpack[ReadKeywords]) -> pd.DataFrame:
         """Return score, probability, call and doubt for each cell.
@@ -215,7 +222,7 @@ class DrugSensitivityClassifier(Classifier):
             No such column, labels other than those of the fit, or cells of one kind only; or the cells cannot be read.
         """
         _ = self.reference_
-        cells, (labels, known) = self._labelled(data, label, how)
+        cells, (labels, known) = self.labelled(data, label, **how)
         strange = sorted(set(labels[known]) - set(self.classes_))
         if strange:
             found = f"obs column '{label}' holds '{strange[0]}', which is no label of the fit"
@@ -262,8 +269,10 @@ class DrugSensitivityClassifier(Classifier):
         if self.parts == "encoder" and self.model is None:
             raise ConfigError("parts is 'encoder', but there is no model", where=where, fix="Give a model")
 
-    def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
-        target = super()._read_target(obs, label, where=where, training=training)
+    def _read_target(
+        self, obs: pd.DataFrame, label: str, *, where: str, training: bool, rules: LabelRules | None = None
+    ) -> Target:
+        target = super()._read_target(obs, label, where=where, training=training, rules=rules)
         if training:
             check_labels(target.values[target.known], label, self.sensitive, where)
         return target
@@ -283,6 +292,9 @@ class DrugSensitivityClassifier(Classifier):
         run: Progress,
     ) -> None:
         """Learn from the labelled cells, the others of the same data, and further ones."""
+        if extra is not None and cells.kept is not None:
+            extra = extra.cut(cells.kept)
+            extra = extra[extra.expressing()]
         others = [] if extra is None or not self.self_training else [extra]
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))

@@ -1,0 +1,84 @@
+"""Options of the verbs of annotation, and notes about labels."""
+
+from __future__ import annotations
+
+import csv
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cell_lm.cli.console import Messages
+from cell_lm.cli.options import column, source
+
+READY = "blood, pancreas or ovarian-cancer"
+
+Annotator = Annotated[
+    Path,
+    source("FOLDER", f"Classifier that cell-lm annotate fit wrote, or a ready annotator: {READY} (annotate list)."),
+]
+Unlabelled = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--unlabelled",
+        metavar="LABELS",
+        help="Labels that mean that the type is not known, such as Unknown,NA: separated by commas, in upper or lower "
+        "case. May be repeated.",
+        show_default=False,
+    ),
+]
+MinCells = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Leave out types of fewer cells. \\[default: types of one cell, which cannot be cross-validated, are "
+        "refused; 1 keeps them]",
+        show_default=False,
+    ),
+]
+GenesOf = Annotated[
+    Path | None,
+    source(
+        "CELLS",
+        "Cells to predict, such as those of a targeted panel: learn only from genes that both have. Read by the same "
+        "options; only their genes are looked at.",
+    ),
+]
+Truth = Annotated[str, column("Column of obs with the true cell types.")]
+Key = Annotated[
+    str,
+    typer.Option(
+        "--key", metavar="NAME", help="Prefix of the new columns of obs: NAME_label, NAME_confidence, NAME_ontology."
+    ),
+]
+
+
+def words(typed: list[str] | None) -> tuple[str, ...]:
+    """Return the labels of an option that may be repeated, each with several of them: quoted if they hold commas."""
+    each = (value.strip() for row in csv.reader(typed or [], skipinitialspace=True) for value in row)
+    return tuple(dict.fromkeys(value for value in each if value))
+
+
+@contextmanager
+def label_notes(says: Messages) -> Iterator[None]:
+    """Print warnings about labels as notes, each once."""
+    from cell_lm.data.obs.labels import LabelWarning, SharedTypesWarning
+
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LabelWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any, **named: Any) -> None:
+            if not issubclass(category, LabelWarning) or issubclass(category, SharedTypesWarning):
+                others(message, category, *rest, **named)
+            elif str(message) not in told:
+                told.add(str(message))
+                says.note(f"note: {message}")
+
+        warnings.showwarning = show
+        yield

@@ -25,9 +25,12 @@ from cell_lm.evaluation import AnnotationScores, annotation_scores, calibration_
 from cell_lm.files import write_json
 from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier, CoverageWarning
+from cell_lm.tasks.annotation.saved import in_half_precision
 from cell_lm.tasks.ready import ABOUT, About, DataRecord, ScoreRecord
 
 MODEL = "small"
+VIEWS = ("genes", "components", "model")
+"""Without the adapted encoder, whose reference alone takes three megabytes."""
 LABEL, DONOR, SET = "cell_type", "donor", "set"
 
 BLOOD = {
@@ -198,7 +201,10 @@ No cells are in this folder, only weights. Made by `scripts/make_annotators.py`.
 def fit(cells: AnnData, model: CellLM, groups: str) -> CellTypeClassifier:
     """Fit on cells; groups are left out to tune it where there are several."""
     several = cells.obs[groups].nunique() > 1
-    return CellTypeClassifier(model).fit(cells, LABEL, groups=groups if several else None, min_cells=1)
+    classifier = CellTypeClassifier(model, views=VIEWS)
+    classifier.fit(cells, LABEL, groups=groups if several else None, min_cells=1)
+    classifier.pool_ = in_half_precision(classifier.pool_)
+    return classifier
 
 
 def score(cells: AnnData, model: CellLM, groups: str, name: str) -> ScoreRecord:

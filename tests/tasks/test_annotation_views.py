@@ -15,12 +15,14 @@ from cell_lm.tasks.annotation.views import fit_pool
 
 @pytest.fixture(scope="module")
 def clouds() -> tuple[np.ndarray, np.ndarray]:
-    """Two long arcs in ten dimensions, and which each point is of."""
+    """Two paths in ten dimensions, from one axis over a second to a third, and which each point is on; ends first."""
     rng = np.random.default_rng(0)
-    codes = np.repeat([0, 1], 150)
-    angle = rng.uniform(0, np.pi, 300)
-    arcs = np.stack([np.cos(angle) + codes, np.sin(angle) * (1 - 2 * codes) + codes * 0.3], axis=1)
-    return np.concatenate([arcs, 0.003 * rng.normal(size=(300, 8))], axis=1).astype(np.float32) * 5, codes
+    codes, place = np.repeat([0, 1], 150), np.tile(np.linspace(0, 2, 150), 2)
+    axes = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(3)))
+    x = np.zeros((300, 10))
+    for code in (0, 1):
+        x[codes == code, 3 * code : 3 * code + 3] = axes[codes == code]
+    return (x * 5 + 0.05 * rng.normal(size=x.shape)).astype(np.float32), codes
 
 
 def view(truth: np.ndarray, right: float, seed: int) -> LeftOut:
@@ -77,7 +79,7 @@ def test_left_out_predictions_are_those_of_a_fit_without_the_fold(clouds):
         np.testing.assert_array_equal(ours.argmax(1), theirs.argmax(1))
 
 
-def test_labels_spread_along_the_arcs(clouds):
+def test_labels_spread_along_the_paths(clouds):
     x, codes = clouds
     order = np.concatenate([[0, 1, 150, 151], np.setdiff1d(np.arange(300), [0, 1, 150, 151])])
     few = codes[order[:4]]
@@ -133,7 +135,9 @@ def test_cross_validation_is_of_whole_donors(reference_cells, model):
 
 def test_one_cell_of_each_type_is_enough_and_has_no_cross_validation(reference_cells, query_cells, model, tmp_path):
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta", "gamma")]
-    classifier = CellTypeClassifier(model, views=("genes", "model")).fit(reference_cells[np.array(first)], "cell_type")
+    classifier = CellTypeClassifier(model, views=("genes", "model")).fit(
+        reference_cells[np.array(first)], "cell_type", min_cells=1
+    )
     assert classifier.cross_validation_ is None
     classifier.save(tmp_path / "ann")
     assert CellTypeClassifier.load(tmp_path / "ann").cross_validation_ is None
@@ -144,8 +148,8 @@ def test_unlabelled_cells_help_and_are_told(reference_cells, query_cells, model,
     names = ("alpha", "beta", "gamma", "delta")
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in names]
     few = reference_cells[np.array(first)]
-    alone = CellTypeClassifier(model).fit(few, "cell_type")
-    with_query = CellTypeClassifier(model).fit(few, "cell_type", unlabelled=query_cells)
+    alone = CellTypeClassifier(model).fit(few, "cell_type", min_cells=1)
+    with_query = CellTypeClassifier(model).fit(few, "cell_type", min_cells=1, unlabelled=query_cells)
     assert "graph of model" in with_query.weights_
     assert "graph of model" not in alone.weights_
     assert f"{len(query_cells):,} unlabelled" in with_query.learned_from_

@@ -26,6 +26,7 @@ from cell_lm.tasks import (
     NotFittedError,
     PCALogisticBaseline,
 )
+from cell_lm.tasks.annotation.views import VIEWS
 from cell_lm.tasks.column_estimator import Target
 from cell_lm.tasks.estimator import Fitted, Progress, checked
 

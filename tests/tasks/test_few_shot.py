@@ -13,11 +13,11 @@ def test_more_labels_give_higher_scores_and_leave_the_classifier_as_it_was(refer
     labels, rng = reference_cells.obs["cell_type"].to_numpy(object).copy(), np.random.default_rng(0)
     wrong = rng.random(len(labels)) < 0.35  # so that one label can mislead
     labels[wrong] = rng.permutation(labels[wrong])
-    before = fitted.head_
+    before = fitted.pool_
     curve = few_shot_curve(fitted, CellView.of(reference_cells), labels, per_type=(1, 20), seeds=(0, 1, 2))
     assert [one.per_type for one in curve] == [1, 20]
     assert 0.25 < curve[0].macro_f1.mean < curve[1].macro_f1.mean <= 1
-    assert fitted.head_ is before
+    assert fitted.pool_ is before
 
 
 def test_scores_are_of_other_cells_than_the_labelled_ones(reference_cells):

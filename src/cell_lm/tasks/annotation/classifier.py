@@ -14,7 +14,8 @@ from scipy import sparse
 from cell_lm.config import Precision
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.loading.sampler import random_subset
-from cell_lm.data.opening import Data, open_data
+from cell_lm.data.obs.cell_types import LabelRules, as_words
+from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import BLOCK, CellView
 from cell_lm.errors import ConfigError
@@ -27,7 +28,7 @@ from cell_lm.tasks.annotation.cross_validation import CrossValidation
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
 from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool
 from cell_lm.tasks.classifier import Classifier
-from cell_lm.tasks.column_estimator import Target
+from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
 from cell_lm.terminal import refuse_uncallable
@@ -119,6 +120,9 @@ class CellTypeClassifier(Classifier):
         label: str,
         *,
         groups: str | None = None,
+        missing_labels: Sequence[str] = (),
+        min_cells: int | None = None,
+        genes_of: Data | Opened | None = None,
         unlabelled: Data | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
@@ -134,27 +138,32 @@ class CellTypeClassifier(Classifier):
         groups
             Column of ``obs`` with the donors or samples. Give it if there is one: whole donors are then left out to
             choose regularisation and weights, since the cells to predict will come from other donors.
+        missing_labels, min_cells, genes_of
+            As :meth:`~cell_lm.tasks.classifier.Classifier.fit`.
         unlabelled
             Further cells, whose labels are not read: best those to be predicted. They take part in the adaptation, the
             principal components and the graph. It helps most where few cells have a label. Leave it out where the
-            classifier must not have seen the cells that it will be scored on.
+            classifier must not have seen the cells that it will be scored on. Read by the same options.
         progress
             Called with the number of labelled cells completed since the last call.
         **how
-            How cells are read; see :meth:`ColumnEstimator.fit`.
+            How cells are read; see :meth:`~cell_lm.tasks.classifier.Classifier.fit`.
 
         Raises
         ------
-        InputError
-            No such column, no label, or a single one; a labelled cell without donor, or a single donor; or the cells
-            cannot be read.
-        ConfigError
-            There is no such view, or none.
+        InputError, GeneError, ConfigError
+            As :meth:`~cell_lm.tasks.classifier.Classifier.fit`; or there is no such view, or none.
+
+        Warns
+        -----
+        LabelWarning
+            Labels were changed or left out, or look as if they meant that there is none.
         """
         refuse_uncallable(progress)
         self._check_views()
         extra = None if unlabelled is None else open_data(unlabelled, self.vocabulary, read_options(**how))
-        return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress))
+        options = FitOptions(LabelRules(as_words(missing_labels), min_cells), genes_of)
+        return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress), options)
 
     def placed(self, device: Device = None, precision: Precision | None = None) -> Self:
         """Return the same fitted classifier for another device or precision; None: unchanged."""
@@ -180,6 +189,9 @@ class CellTypeClassifier(Classifier):
         extra: CellView | None,
         run: Progress,
     ) -> None:
+        if extra is not None and cells.kept is not None:
+            extra = extra.cut(cells.kept)
+            extra = extra[extra.expressing()]
         labelled, without = cells[target.known], cells[~target.known]
         classes, codes = np.unique(target.values[target.known], return_inverse=True)
         unlabelled = [part for part in (without, extra) if part is not None and len(part)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,10 @@ _READS = ("genes", "model", "adapted")
 
 
 def pool_arrays(pool: Pool) -> dict[str, NDArray[Any]]:
-    """Return the arrays of a pool; coefficients in single precision."""
+    """Return the arrays of a pool; coefficients in single precision, or in half where that loses nothing."""
     found: dict[str, NDArray[Any]] = {}
     for name, linear in pool.linear.items():
-        found[f"{name}.coefficients"] = linear.coefficients.astype(np.float32)
+        found[f"{name}.coefficients"] = _small(linear.coefficients)
         found[f"{name}.intercept"] = linear.intercept.astype(np.float32)
     for name, graph in pool.graphs.items():
         found |= {f"{graph_of(name)}.{part}": getattr(graph, part) for part in ("mean", "rotation", "points", "shares")}
@@ -35,7 +35,8 @@ def read_pool(weights: Mapping[str, Any], arrays: Arrays, classes: int, width: i
     for name in _READS:
         if f"{name}.coefficients" in arrays:
             shape = (classes, genes if name == "genes" else width)
-            coefficients = _read(arrays, f"{name}.coefficients", shape, np.float32)
+            half = arrays[f"{name}.coefficients"].dtype == np.float16
+            coefficients = _read(arrays, f"{name}.coefficients", shape, np.float16 if half else np.float32)
             intercept = _read(arrays, f"{name}.intercept", (classes,), np.float32)
             linear[name] = Linear(coefficients.astype(np.float64), intercept.astype(np.float64))
         if f"{graph_of(name)}.points" in arrays:
@@ -67,6 +68,21 @@ def read_reference(arrays: Arrays, width: int, genes: int) -> Reference | None:
         raise ValueError("the genes of the adapted encoder are not those of the vocabulary")
     shapes = {"components": (len(chosen), width), "centre": (width,), "spread": (width,), "profile": (genes,)}
     return Reference(chosen, **{part: _read(arrays, prefix + part, shapes[part], np.float32) for part in shapes})
+
+
+def in_half_precision(pool: Pool) -> Pool:
+    """Return a pool whose coefficients are rounded to half precision, so that it takes half the space."""
+    linear = {
+        name: Linear(each.coefficients.astype(np.float16).astype(np.float64), each.intercept)
+        for name, each in pool.linear.items()
+    }
+    return replace(pool, linear=linear)
+
+
+def _small(coefficients: NDArray[np.float64]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        half = coefficients.astype(np.float16)
+    return half if (half == coefficients).all() else coefficients.astype(np.float32)
 
 
 def _graph(name: str, arrays: Arrays, classes: int, width: int) -> LabelGraph:

@@ -36,8 +36,8 @@ Every result is a line of ``--out`` as soon as it exists; the same command goes 
 the results of some methods. Without ``--methods``, the slow ones (scanvi, scbert) run only if named.
 
 The last line is JSON: ``TASK.SETTING.METHOD`` with ``macro_f1``, its 95 % ``interval`` over seeds or donors (of the
-mean over draws), ``accuracy``, ``ece`` and the median CPU seconds ``fit_s`` and ``predict_s``; ``margin_best_peer`` (ours
-minus the best peer of each task, all labels, in points, mean over tasks) and ``margin_best_peer_fewshot``,
+mean over draws), ``accuracy``, ``ece`` and the median CPU seconds ``fit_s`` and ``predict_s``; ``margin_best_peer``
+(ours minus the best peer of each task, all labels, in points, mean over tasks), ``margin_best_peer_fewshot``,
 ``margin_lr``, ``margin_lr_fewshot``, ``margin_scbert``; ``margins`` of the other rows of ours; ``worst``, where a peer
 is better; ``failed``. Unknown types (``novel_auroc``) and label sets (``conformal_coverage90``) are measured by
 ``python -m benchmarks.unknown``.
@@ -177,9 +177,8 @@ def show(records: Sequence[Record]) -> None:
         rows = {name: scores(parts) for name, parts in each.items()}
         for name, row in sorted(rows.items(), key=lambda pair: -float(pair[1]["macro_f1"])):
             bounds = "" if row["interval"] is None else "[{:.3f}, {:.3f}]".format(*row["interval"])
-            print(
-                f"  {name:16s} {row['macro_f1']:.3f} {bounds:16s} ECE {row['ece']}  {row['fit_s']} + {row['predict_s']} s"
-            )
+            took = f"{row['fit_s']} + {row['predict_s']} s"
+            print(f"  {name:16s} {row['macro_f1']:.3f} {bounds:16s} ECE {row['ece']}  {took}")
 
 
 def options() -> Any:

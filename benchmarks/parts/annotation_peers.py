@@ -1,8 +1,8 @@
 """Peers of :mod:`benchmarks.annotation` that need no encoder and no package of their own.
 
 Features are log1p of counts per 10,000 of the genes that both sides measured. Strength of regularisation and
-temperature are chosen on left-out cells of the fit (whole donors where another donor is asked for), the same for every method:
-:func:`cell_lm.evaluation.folds.training_folds`.
+temperature are chosen on left-out cells of the fit (whole donors where another donor is asked for), the same for every
+method, by :func:`cell_lm.evaluation.folds.training_folds`.
 """
 
 from __future__ import annotations

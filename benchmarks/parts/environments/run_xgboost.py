@@ -73,5 +73,5 @@ def fit(x: Any, codes: Any, depth: int, rounds: int, least: float, seed: int, cl
         "colsample_bytree": 0.2, "min_child_weight": least, "tree_method": "hist", "nthread": 1, "seed": seed,
     }  # fmt: skip
     train = xgboost.DMatrix(x, label=codes, weight=compute_sample_weight("balanced", codes))
-    stopping = {} if held is None else {"evals": [(held, "left out")], "early_stopping_rounds": PATIENCE}
+    stopping = {} if held is None else {"evals": [(held, "left_out")], "early_stopping_rounds": PATIENCE}
     return xgboost.train(parameters, train, rounds, verbose_eval=False, **stopping)

@@ -2,8 +2,8 @@
 
 As published: expression in bins, a token a gene, 15 % masked, no other objective, a class-weighted loss in fine-tuning,
 early stopping on left-out cells. Smaller than published, for two cores: width 64 and 2 layers (200 and 6), 300 steps of
-64 cells from the corpus (some million cells), the 1,024 genes of a cell furthest from their mean (16,906), the mean of
-CLS for the head (a convolution over all genes). :data:`SIZE` is that of every figure of the row ``scbert``.
+64 cells of :data:`CORPUS` (about a million cells), the 1,024 most expressed genes of a cell (16,906), CLS for the head
+(a convolution over all genes). Every figure of the row ``scbert`` is of this size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CORPUS = ("malt_lymphoma", "copykat_tnbc", "numbat_atc2", "pc9_erlotinib", "pbmc
 SIZE = {"steps": 300, "batch_size": 64}
 ENCODER = {
     "attention": "performer", "linear_path": False, "width": 64, "gene_width": 64, "layers": 2, "heads": 4,
-    "head_width": 16, "feedforward": 256, "features": 64, "attended_genes": 1024,
+    "head_width": 16, "feedforward": 256, "features": 64, "max_genes": 1024,
 }  # fmt: skip
 EPOCHS, PATIENCE, RATE, BATCH, FEWEST_STEPS = 12, 3, 5e-4, 16, 60
 """Epochs at most; with few cells as many as :data:`FEWEST_STEPS` take."""

@@ -16,7 +16,7 @@ from case_files import Case  # type: ignore[import-not-found,unused-ignore]
 from sklearn.metrics import f1_score
 from sklearn.utils.class_weight import compute_sample_weight
 
-GENES, DEPTHS, MOST_ROUNDS, PATIENCE, UNTRIED_ROUNDS = 2000, (3, 6), 400, 15, 50
+GENES, DEPTHS, MOST_ROUNDS, PATIENCE, UNTRIED_ROUNDS = 2000, (3, 6), 200, 10, 50
 FEW_A_TYPE = 50
 FOLDS = 2
 
@@ -69,8 +69,9 @@ def choose(x: Any, codes: Any, case: Case, least: float) -> tuple[int, int, floa
 
 def fit(x: Any, codes: Any, depth: int, rounds: int, least: float, seed: int, classes: int, held: Any = None) -> Any:
     parameters = {
-        "objective": "multi:softprob", "num_class": classes, "eta": 0.15, "max_depth": depth, "subsample": 0.8,
-        "colsample_bytree": 0.2, "min_child_weight": least, "tree_method": "hist", "nthread": 1, "seed": seed,
+        "objective": "multi:softprob", "num_class": classes, "tree_method": "hist", "max_bin": 64, "eta": 0.2,
+        "max_depth": depth, "min_child_weight": least, "subsample": 0.8, "colsample_bytree": 0.2, "nthread": 1,
+        "seed": seed,
     }  # fmt: skip
     train = xgboost.DMatrix(x, label=codes, weight=compute_sample_weight("balanced", codes))
     stopping = {} if held is None else {"evals": [(held, "left_out")], "early_stopping_rounds": PATIENCE}

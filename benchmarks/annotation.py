@@ -72,8 +72,8 @@ NAMES = (
 )  # fmt: skip
 SLOW = ("scanvi", "scbert")
 DEFAULT = tuple(name for name in NAMES if name not in (*SLOW, *NOT_BUILT))
-QUICK = (*PEERS, "ours", "ours_frozen", "ours_unlabelled")
-QUICK_SETTINGS, QUICK_SEEDS = ("all", "5"), 2
+QUICK = ("genes_lr", "pca_all_lr", "neighbours", "ours", "ours_unlabelled")
+QUICK_SETTINGS, QUICK_SEEDS = ("all", "5"), 1
 
 
 def methods(
@@ -182,7 +182,9 @@ def show(records: Sequence[Record]) -> None:
 
 
 def options() -> Any:
-    given = parser(__doc__, quick="the packaged cells, all and 5 labels, 2 seeds, the methods without an environment")
+    given = parser(
+        __doc__, quick="the packaged tumours, each patient in turn, all labels and 5 a type, 1 draw, 5 methods"
+    )
     given.add_argument("--sets", nargs="+", choices=TASKS, metavar="TASK", help=f"of {', '.join(TASKS)}")
     given.add_argument("--settings", nargs="+", choices=SETTINGS, help="how many labels")
     given.add_argument("--methods", nargs="+", choices=NAMES, metavar="METHOD", help=f"of {', '.join(NAMES)}")

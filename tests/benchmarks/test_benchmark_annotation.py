@@ -383,7 +383,8 @@ def test_quick_prints_the_figures_and_the_margins_as_the_last_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(annotation, "QUICK_TASKS", ("pancreas",))
     monkeypatch.setattr(annotation, "Sets", lambda folder: sets)
-    monkeypatch.setattr(sys, "argv", ["annotation", "--quick", "--methods", "neighbours", "--settings", "5"])
+    arguments = ["--quick", "--methods", "neighbours", "--settings", "5", "--seeds", "2"]
+    monkeypatch.setattr(sys, "argv", ["annotation", *arguments])
     annotation.main()
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["pancreas.5.neighbours"]["over"] == "2 seeds"

@@ -32,7 +32,6 @@ import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-from benchmarks.annotation import MALIGNANCY, PRETRAINING, packaged, read_target
 from benchmarks.options import data_folder, parser, run
 from benchmarks.parts.attribution import (
     linear_weights,
@@ -41,6 +40,7 @@ from benchmarks.parts.attribution import (
     weight_times_value,
     wilcoxon_markers,
 )
+from benchmarks.parts.pretraining_cells import MALIGNANCY, PRETRAINING, packaged, read_target
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, read_cells

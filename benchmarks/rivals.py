@@ -15,8 +15,8 @@ from itertools import product
 
 import numpy as np
 
-from benchmarks.annotation import TARGETS, packaged, read_target
 from benchmarks.options import data_folder, parser, run
+from benchmarks.parts.pretraining_cells import TARGETS, packaged, read_target
 from benchmarks.probes import judge_labels, labels_of, rival_probe
 from cell_lm.evaluation.baselines import RIVALS
 

@@ -34,8 +34,8 @@ from sklearn.metrics import f1_score
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 
-from benchmarks.annotation import files, read_pretraining, read_target
 from benchmarks.options import data_folder, parser, run
+from benchmarks.parts.pretraining_cells import files, read_pretraining, read_target
 from benchmarks.probes import rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, parse

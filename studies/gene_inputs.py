@@ -39,9 +39,9 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from benchmarks.annotation import TARGETS, read_pretraining, read_target
-from benchmarks.annotation import files as cell_files
 from benchmarks.options import data_folder, parser, run
+from benchmarks.parts.pretraining_cells import TARGETS, read_pretraining, read_target
+from benchmarks.parts.pretraining_cells import files as cell_files
 from benchmarks.probes import hidden_genes, judge_labels, labels_of, linear_probe, rival_probe
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PretrainConfig, resolve_config

@@ -131,6 +131,14 @@ def test_confidence_is_right_on_average_where_labels_are_noisy():
     assert confidence == pytest.approx(np.mean(predicted(head, features) == labels), abs=0.03)
 
 
+def test_the_temperature_undoes_the_smallness_of_strongly_penalised_logits():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 5, 400)
+    logits = 1e-3 * np.eye(5)[np.where(rng.random(400) < 0.9, truth, (truth + 1) % 5)]
+    probability = np.exp(1e-3 / best_temperature(logits, truth))
+    assert probability / (probability + 4) == pytest.approx(0.9, abs=0.03)
+
+
 def test_the_temperature_undoes_overconfidence():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, 1000)

@@ -1,0 +1,145 @@
+"""Peers of :mod:`benchmarks.annotation` that need a package: each runs as a child process in an environment of its own.
+
+The environment is made when its peer is first asked for, from the pinned list in ``parts/environments/NAME.txt``. The
+cells go to the child as files, its answer comes back as a table (``parts/environments/case_files.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from benchmarks.parts.annotation_peers import Answer
+from benchmarks.parts.annotation_tasks import Case
+from cell_lm.errors import CellLMError
+from cell_lm.evaluation.folds import training_folds
+from cell_lm.files import write_json
+
+SCRIPTS = Path(__file__).parent / "environments"
+ANSWERS: Mapping[str, tuple[str, ...]] = {
+    "celltypist": ("celltypist", "celltypist_vote"),
+    "xgboost": ("xgboost",),
+    "scanvi": ("scanvi",),
+}
+"""Environment, and the methods that a run in it answers for."""
+_LAST = 200
+
+
+class Environment:
+    """A virtual environment with pinned packages.
+
+    Parameters
+    ----------
+    name
+        One of :data:`ANSWERS`.
+    folder
+        Where environments are kept.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.path, self.log = name, folder / name, folder / f"{name}.log"
+        self.pins = SCRIPTS / f"{name}.txt"
+        self.error: CellLMError | None = None
+
+    @property
+    def python(self) -> Path:
+        return self.path / "bin" / "python"
+
+    def ready(self) -> None:
+        """Make the environment unless it is there with these pins; a failure is kept, and raised again."""
+        if self.error is not None:
+            raise self.error
+        mark, pinned = self.path / "pinned.sha256", hashlib.sha256(self.pins.read_bytes()).hexdigest()
+        if mark.is_file() and mark.read_text() == pinned:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        install = [str(self.python), "-m", "pip", "install", "--requirement", str(self.pins)]
+        try:
+            with self.log.open("w") as log:
+                for command in ([sys.executable, "-m", "venv", str(self.path)], install):
+                    subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
+        except (OSError, subprocess.CalledProcessError):
+            said = last_line(self.log.read_text(errors="replace"))
+            self.error = CellLMError(
+                f"its packages cannot be installed: {said}", where=self.name, fix=f"See {self.log}"
+            )
+            raise self.error from None
+        mark.write_text(pinned)
+
+    def answer(self, case: Case) -> dict[str, Answer]:
+        """Run the peer on a case.
+
+        Raises
+        ------
+        CellLMError
+            The environment cannot be made, or the peer ended with an error; its last line is in the message.
+        """
+        self.ready()
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            write_case(case, folder)
+            code = f"import run_{self.name}; run_{self.name}.main({name!r})"
+            there = {"PYTHONPATH": str(SCRIPTS), "CELLTYPIST_FOLDER": name, "PYTHONWARNINGS": "ignore"}
+            command = [str(self.python), "-c", code]
+            done = subprocess.run(command, cwd=folder, env=os.environ | there, capture_output=True, text=True)
+            if done.returncode:
+                self.log.with_suffix(".run.log").write_text(done.stdout + done.stderr)
+                found = f"it ended with exit code {done.returncode}: {last_line(done.stderr)}"
+                raise CellLMError(found, where=self.name, fix=f"See {self.log.with_suffix('.run.log')}")
+            return {method: read_answer(folder, method) for method in ANSWERS[self.name]}
+
+
+def last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:_LAST] if lines else "it said nothing"
+
+
+def write_case(case: Case, folder: Path) -> None:
+    """Write the counts of both sides, and the labels of the reference alone."""
+    both = [cells.X[:, case.genes] for cells in (case.reference, case.query)]
+    counts = sparse.csr_matrix(sparse.vstack(both))
+    expressed = np.asarray(counts.sum(axis=0)).ravel() > 0
+    sparse.save_npz(folder / "counts.npz", counts[:, expressed])
+    codes = np.unique(case.labels.astype(str), return_inverse=True)[1]
+    genes = np.array(case.reference.vocabulary.symbols, object)[case.genes][expressed]
+    folds = [[rest.tolist(), out.tolist()] for rest, out in training_folds(codes, case.groups, case.seed)]
+    labels = [str(label) for label in case.labels]
+    told = {"labels": labels, "genes": list(genes), "batch": batches(case), "seed": case.seed, "folds": folds}
+    write_json(folder / "case.json", told)
+
+
+def batches(case: Case) -> list[str]:
+    """Return the donor of each cell, with its side where the sides are of two experiments."""
+    across = case.task.startswith("blood.")
+    names = list[str]()
+    for side, cells in (("reference", case.reference), ("query", case.query)):
+        donors = cells.obs["donor"].astype(str) if "donor" in cells.obs else [side] * len(cells)
+        names += [f"{side} {donor}" if across else str(donor) for donor in donors]
+    return names
+
+
+def read_answer(folder: Path, method: str) -> Answer:
+    table = pd.read_csv(folder / f"{method}.csv", keep_default_na=False, dtype={"predicted": str})
+    notes = json.loads((folder / "notes.json").read_text())
+    classes = np.array(table.columns[1:], object)
+    predicted = table["predicted"].to_numpy(object)
+    fit_s, predict_s = notes.pop("fit_s"), notes.pop("predict_s")[method]
+    chances = table.iloc[:, 1:].to_numpy(np.float64) if len(classes) else None
+    if chances is not None:
+        chances /= chances.sum(axis=1, keepdims=True)
+    return Answer(predicted, chances, classes, fit_s, predict_s, notes)
+
+
+def environments(folder: Path) -> dict[str, Callable[[Case], Mapping[str, Answer]]]:
+    """Return the peers with an environment of their own, by name."""
+    return {name: Environment(name, folder).answer for name in ANSWERS}

@@ -1,0 +1,107 @@
+"""Ours in :mod:`benchmarks.annotation`: the classifier as it is, its parts, and an encoder by scBERT's recipe."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from benchmarks.parts.annotation_peers import Answer, Method
+from benchmarks.parts.annotation_tasks import Case
+from cell_lm.data import CellData
+from cell_lm.errors import ConfigError
+from cell_lm.evaluation.linear_head import fit_head
+from cell_lm.model import CellLM
+from cell_lm.pretraining.adapt import adapt
+from cell_lm.tasks.annotation import CellTypeClassifier
+
+LABEL, DONOR = "label", "donor_of_the_fit"
+
+
+@dataclass(eq=False)
+class Encoders:
+    """The packaged model, and models made from it, each once."""
+
+    model: CellLM
+    _start: CellLM | None = None
+    _adapted: dict[str, tuple[CellLM, float]] = field(default_factory=dict)
+
+    @property
+    def start(self) -> CellLM:
+        """The model before any step of pretraining: the components of its corpus, random weights."""
+        if self._start is None:
+            assert self.model.reference is not None
+            start = CellLM(self.model.config, self.model.vocabulary, self.model.objectives)
+            start.set_reference(self.model.reference)
+            self._start = start.eval()
+        return self._start
+
+    def adapted(self, case: Case) -> tuple[CellLM, float]:
+        """Return the model adapted to both sides of a case, and the CPU seconds it took, once for the same cells."""
+        if case.union not in self._adapted:
+            start = time.process_time()
+            model = adapt(self.model, [case.reference, case.query])
+            self._adapted = {case.union: (model, time.process_time() - start)}
+        return self._adapted[case.union]
+
+
+def with_labels(case: Case) -> CellData:
+    """Return the reference with its labels and donors in ``obs``."""
+    columns = {LABEL: case.labels.astype(str)} | ({} if case.groups is None else {DONOR: case.groups.astype(str)})
+    return replace(case.reference, obs=case.reference.obs.assign(**columns))
+
+
+def classified(case: Case, model: CellLM, name: str, spent: float = 0.0) -> dict[str, Answer]:
+    """Fit the classifier as it is by default, and name the query."""
+    start = time.process_time()
+    classifier = CellTypeClassifier(model, seed=case.seed, cache=False)
+    classifier.fit(with_labels(case), LABEL, groups=None if case.groups is None else DONOR)
+    fitted = time.process_time()
+    table = classifier.predict_proba(case.query)
+    seconds = fitted - start + spent, time.process_time() - fitted
+    return {name: Answer.of(table.to_numpy(), table.columns.to_numpy(object), *seconds)}
+
+
+def frozen(case: Case, model: CellLM) -> dict[str, Answer]:
+    """A linear head on CLS of the frozen encoder, nothing else."""
+    start = time.process_time()
+    cls = model.encode(case.reference)
+    head = fit_head(cls, case.labels, groups=case.groups, seed=case.seed)
+    fitted = time.process_time()
+    chances = head.probabilities(model.encode(case.query))
+    seconds = fitted - start, time.process_time() - fitted
+    return {"ours_frozen": Answer.of(chances, np.array(head.classes, object), *seconds)}
+
+
+def with_unlabelled(case: Case, encoders: Encoders) -> dict[str, Answer]:
+    """The classifier with the cells of the query, without labels: the encoder is adapted to both sides first.
+
+    This is the only place that says how: ``fit(..., unlabelled=case.query)`` takes its place.
+    """
+    if len(case.reference) + len(case.query) < LEAST_ADAPTED:
+        return classified(case, encoders.model, "ours_unlabelled")
+    model, seconds = encoders.adapted(case)
+    return classified(case, model, "ours_unlabelled", seconds)
+
+
+def fine_tuned(case: Case) -> dict[str, Answer]:  # noqa: ARG001
+    """The place of the fine-tuned classifier."""
+    raise ConfigError("not built yet", where="ours_finetuned", fix="Leave it out of --methods")
+
+
+NOT_BUILT = ("ours_finetuned",)
+"""Methods with a name and no code yet: they are left out unless asked for, and then refused."""
+LEAST_ADAPTED = 200
+
+
+def ours(encoders: Callable[[], Encoders]) -> Mapping[str, Method]:
+    """Return the methods of ours by name; the encoders are read when one of them first runs."""
+    return {
+        "ours": lambda case: classified(case, encoders().model, "ours"),
+        "ours_frozen": lambda case: frozen(case, encoders().model),
+        "ours_unlabelled": lambda case: with_unlabelled(case, encoders()),
+        "ours_start": lambda case: classified(case, encoders().start, "ours_start"),
+        "ours_finetuned": fine_tuned,
+    }

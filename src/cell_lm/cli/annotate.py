@@ -12,7 +12,17 @@ from cell_lm.cli.annotate_evaluate import EXAMPLES as EVALUATE
 from cell_lm.cli.annotate_evaluate import evaluate
 from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.annotate_list import list_ready
-from cell_lm.cli.annotate_options import Annotator, GenesOf, Key, MinCells, Unlabelled, label_notes, words
+from cell_lm.cli.annotate_options import (
+    Annotator,
+    GenesOf,
+    Key,
+    MinCells,
+    Unlabelled,
+    UnlabelledCells,
+    label_notes,
+    words,
+)
+from cell_lm.cli.annotate_shown import show_fit
 from cell_lm.cli.console import Messages, messages, show_coverage
 from cell_lm.cli.options import (
     COMPUTING,
@@ -36,14 +46,14 @@ if TYPE_CHECKING:
 
     from cell_lm.data.obs.labels import Labels
     from cell_lm.data.read_options import ReadOptions
-    from cell_lm.tasks.annotation import CellTypeClassifier
 
 _FIT = """[bold]Examples[/bold]
 
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate fit ref.h5ad --label cell_type --groups donor --model run --out ann
   cell-lm annotate fit ref.h5ad --label cell_type --unlabelled Unknown,NA --min-cells 5 --out ann
-  cell-lm annotate fit ref.h5ad --label cell_type --genes-of panel.h5ad --out ann"""
+  cell-lm annotate fit ref.h5ad --label cell_type --genes-of panel.h5ad --out ann
+  cell-lm annotate fit few.h5ad --label cell_type --unlabelled-cells my.h5ad --out ann"""
 _PREDICT = """[bold]Examples[/bold]
 
   cell-lm annotate predict my.h5ad --model blood
@@ -86,6 +96,7 @@ def fit(
     unlabelled: Unlabelled = None,
     min_cells: MinCells = None,
     genes_of: GenesOf = None,
+    unlabelled_cells: UnlabelledCells = None,
     seed: Seed = 0,
     *,
     read: ReadOptions,
@@ -105,12 +116,14 @@ def fit(
     from cell_lm.tasks.annotation import CellTypeClassifier
 
     says = messages(context)
-    refuse_estimator_folder(out, force=force, inputs=(cells, model, genes_of))
+    inputs = (cells, model, genes_of, unlabelled_cells)
+    refuse_estimator_folder(out, force=force, inputs=inputs)
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     held = Store.open(cells, verify=not no_verify) if is_store(cells) else cells
     reference = open_data(held, encoder.vocabulary, read)
+    extra = None if unlabelled_cells is None else open_data(unlabelled_cells, encoder.vocabulary, read)
     shared = None if genes_of is None else Opened(genes_of, ReadOptions() if is_store(genes_of) else read)
     classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
     with label_notes(says), says.progress("embedding", len(reference)) as done:
@@ -121,25 +134,17 @@ def fit(
             missing_labels=words(unlabelled),
             min_cells=min_cells,
             genes_of=shared,
+            unlabelled=extra,
             progress=done,
         )
     # another program may have made it meanwhile
-    refuse_estimator_folder(out, force=force, inputs=(cells, model, genes_of))
+    refuse_estimator_folder(out, force=force, inputs=inputs)
     classifier.save(out)
-    _show_fit(classifier, says)
+    show_fit(classifier, says)
     says.result(f"classifier: {out}")
     says.note("next:")
     says.note(f"cell-lm annotate predict my.h5ad --model {out}", indent=2)
     return 0
-
-
-def _show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
-    sizes, without = classifier.cells_per_class_, classifier.unlabelled_
-    says.table(["cell type", "cells"], [[name, f"{number:,}"] for name, number in sizes.items()], numbers=1)
-    left_out = f" ({without:,} without a label were left out)" if without else ""
-    says.result(f"fitted on {sum(sizes.values()):,} cells of {len(sizes):,} types{left_out}")
-    if classifier.reference_.cut:
-        says.result(f"on the {len(classifier.reference_.genes):,} genes that both have")
 
 
 @reads_cells()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.evaluation.annotation_evaluation import AnnotationEvaluation
+    from cell_lm.evaluation.annotation_metrics import AnnotationScores
     from cell_lm.report import ReportData
     from cell_lm.tasks import Classifier
     from cell_lm.tasks.annotation.few_shot import FewShot
@@ -110,7 +111,7 @@ def _show(found: AnnotationEvaluation, curve: Sequence[FewShot], says: Messages)
 
     rows = [line(str(name), dict(row)) for name, row in found.scores.per_class.iterrows()]
     says.table(["true type", "cells", "precision", "recall", "F1"], rows, numbers=4)
-    confused = _most_confused(found)
+    confused = most_confused(found.scores)
     if confused:
         says.result()
         says.table(["true type", "taken for", "cells", "share"], confused, numbers=2)
@@ -135,9 +136,9 @@ def _show(found: AnnotationEvaluation, curve: Sequence[FewShot], says: Messages)
     )
 
 
-def _most_confused(found: AnnotationEvaluation) -> list[list[str]]:
-    """Return the pairs of true and predicted type with the most cells off the diagonal."""
-    confusion, classes = found.scores.confusion.copy(), found.scores.classes
+def most_confused(scores: AnnotationScores) -> list[list[str]]:
+    """Return the pairs of true and predicted type with the most cells off the diagonal, with number and share."""
+    confusion, classes = scores.confusion.copy(), scores.classes
     sizes = confusion.sum(axis=1)
     for k in range(len(classes)):
         confusion[k, k] = 0

@@ -48,6 +48,14 @@ GenesOf = Annotated[
         "options; only their genes are looked at.",
     ),
 ]
+UnlabelledCells = Annotated[
+    Path | None,
+    source(
+        "CELLS",
+        "Further cells to learn from without labels, best those to be predicted. Helps most where few cells have a "
+        "label. Read by the same options.",
+    ),
+]
 Truth = Annotated[str, column("Column of obs with the true cell types.")]
 Key = Annotated[
     str,

@@ -32,6 +32,9 @@ VIEWS: tuple[View, ...] = get_args(View)
 GRAPHS = 2.0
 """Weight of each graph relative to other views where no cell can be left out: with one label a type a graph was the
 best view of three data sets (pbmc_scminer638, qian2020_ovarian, baron_human)."""
+SPREAD = 2.5
+"""Standard deviation of the logits of the pool where no cell can be left out: with one label a type the calibration
+error was .04 to .21 on three data sets (the same three), and no single value did better on all."""
 Features: TypeAlias = Mapping[str, Matrix]
 """What the views read of some cells: ``genes`` (log expression, [cells, genes]), ``model`` and ``adapted`` (CLS)."""
 
@@ -155,11 +158,16 @@ def _weights(fitted: Mapping[str, _Fitted], features: Features, codes: NDArray[n
 def _scaled(logs: Floats, shares: Floats) -> Floats:
     """Return weights with which the spread of the logits [views, cells, classes] of each view is in given proportion.
 
-    Where no cell can be left out, only the strength of regularisation sets how far apart the logits of a view are, so
-    they are brought to the same spread, the median of all, first.
+    Where no cell can be left out, only the strength of regularisation sets how far apart the logits of a view are. So
+    they are brought to the same spread, and those of the pool to :data:`SPREAD`.
     """
-    spread = (logs - logs.mean(axis=-1, keepdims=True)).std(axis=(1, 2))
-    return np.asarray(np.median(spread) / np.maximum(spread, np.finfo(np.float64).tiny) * shares / shares.sum())
+    spread = _centred(logs).std(axis=(1, 2))
+    weights = shares / np.maximum(spread, np.finfo(np.float64).tiny)
+    return np.asarray(weights * SPREAD / max(float(np.tensordot(weights, _centred(logs), 1).std()), 1e-12))
+
+
+def _centred(logs: Floats) -> Floats:
+    return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
 
 
 def _pooled(fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | None) -> Pool:

@@ -133,8 +133,8 @@ RECIPES = (
             "Naive, memory, helper and regulatory T cells are not told apart: the sets do not share such labels.",
             "Plasma cells, basophils, neutrophils, erythrocytes and plasmacytoid dendritic cells are not among its "
             "types and get another label. Tissues other than blood get one, too.",
-            "CD34+ progenitors come from one bead-sorted sample only, so their score on unseen donors is unknown, and cells "
-            "of newer chemistries may be taken for them. Fitted on all cells it called most monocytes of a 10x v3 set "
+            "CD34+ progenitors come from one bead-sorted sample only, so their score on unseen donors is unknown, and "
+            "cells of newer chemistries may be taken for them. Fitted on all cells it called most monocytes of a 10x v3 set "
             "(pbmc_scminer638) CD34+ progenitors; with at most 100 cells of a type from each set it does not.",
         ),
         BLOOD,
@@ -201,7 +201,7 @@ No cells are in this folder, only weights. Made by `scripts/make_annotators.py`.
 
 
 def fit(cells: AnnData, model: CellLM, groups: str, most: int | None) -> CellTypeClassifier:
-    """Fit on cells, at most so many of a type from each data set; groups are left out to tune it if there are several."""
+    """Fit on cells, at most so many of a type from each data set; groups are left out to tune it."""
     if most is not None:
         rng, kinds = np.random.default_rng(0), cells.obs[SET].astype(str) + " " + cells.obs[LABEL].astype(str)
         rows = [rng.permutation(np.flatnonzero(kinds == kind))[:most] for kind in sorted(set(kinds))]
@@ -273,8 +273,8 @@ def make(recipe: Recipe, folder: Path, out: Path, model: CellLM) -> About:
             for name, (source, licence) in recipe.sources.items()
         ),
         harmonised={name: dict(labels) for name, labels in recipe.harmonised.items()},
-        recipe=f"CellTypeClassifier on the packaged model `{MODEL}`, fitted on {fitted:,} labelled cells{capped}; whole "
-        f"{unit}s were left out to tune and calibrate it.",
+        recipe=f"CellTypeClassifier on the packaged model `{MODEL}`, fitted on {fitted:,} labelled cells{capped}; "
+        f"whole {unit}s were left out to tune and calibrate it.",
         tested=f"Every {unit} left out in turn: a classifier fitted in the same way on the others was scored on its "
         "cells, those of types that the others have.",
         scores=tuple(scores),

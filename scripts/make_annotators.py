@@ -134,8 +134,8 @@ RECIPES = (
             "Plasma cells, basophils, neutrophils, erythrocytes and plasmacytoid dendritic cells are not among its "
             "types and get another label. Tissues other than blood get one, too.",
             "CD34+ progenitors come from one bead-sorted sample only, so their score on unseen donors is unknown, and "
-            "cells of newer chemistries may be taken for them. Fitted on all cells, it called most monocytes of a 10x "
-            "v3 set (pbmc_scminer638) CD34+ progenitors; hence at most 100 cells of a type from each set.",
+            "cells of newer chemistries are taken for them: of the 246 monocytes of a 10x v3 set (pbmc_scminer638) 76 "
+            "were, at the first release, and 200 before the cells of a type were limited to 100 from each set.",
         ),
         BLOOD,
         100,

@@ -61,7 +61,7 @@ def test_each_is_small_refers_to_the_packaged_encoder_and_has_a_card(name):
     for score in record.scores:
         assert 0 < score.low <= score.macro_f1 <= score.high <= 1
         assert f"{score.macro_f1:.3f}" in card
-    assert sum(one.cells for one in record.data) == sum(settings["values"]["cells_per_class"].values())
+    assert sum(one.cells for one in record.data) >= sum(settings["values"]["cells_per_class"].values()) > 1_000
     assert all(one.source and one.licence for one in record.data)
     for labels in record.harmonised.values():
         assert set(labels.values()) <= set(types)

@@ -60,6 +60,7 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm genes similar CD3D                     [dim]# nearest gene vectors[/dim]
   cell-lm adapt my.h5ad --model small --out mine [dim]# a ready model, fit to your cells[/dim]
   cell-lm embed my.h5ad --model mine             [dim]# adds obsm X_cell_lm[/dim]
+  cell-lm annotate predict my.h5ad --model blood [dim]# a ready annotator[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv

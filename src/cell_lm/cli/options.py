@@ -93,7 +93,7 @@ ClassifierFolder = Annotated[Path, output("FOLDER", "Folder of the classifier to
 
 Seed = Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")]
 
-Fitted = Annotated[Path, source("FOLDER", "Classifier that cell-lm annotate fit wrote.")]
+Fitted = Annotated[Path, source("FOLDER", "Classifier that cell-lm annotate fit wrote, or a ready annotator (blood).")]
 
 Model = Annotated[
     str,

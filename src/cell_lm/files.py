@@ -60,7 +60,7 @@ def refuse_unwritable(path: Path) -> None:
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder", where=str(path), fix=_OTHER)
+        raise InputError(f"{folder} is not a folder", where=str(path), fix=_OTHER)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{folder} cannot be written to", where=str(path), fix=_OTHER)
 

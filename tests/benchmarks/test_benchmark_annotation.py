@@ -23,6 +23,7 @@ from cell_lm.data.obs.malignancy import TUMOUR
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.evaluation.folds import training_folds
 from cell_lm.model import CellLM
+from cell_lm.tasks import CellTypeClassifier
 from toy_run import toy_cells
 from typed_cells import tiny_model, typed_adata
 
@@ -164,11 +165,20 @@ def test_each_of_ours_answers_under_its_name(name: str, made_cases: list[Case], 
     assert set(case.reference.obs) == {"donor"}, "the labels are not written into the cells of the case"
 
 
-def test_cells_are_adapted_to_once(made_cases: list[Case], encoders: Encoders) -> None:
-    first, second = (encoders.adapted(case) for case in made_cases)
-    assert first[0] is second[0]
-    assert first[1] == second[1] > 0, "the seconds are told for both"
-    assert first[0] is not encoders.model
+def test_only_the_one_that_may_see_the_query_learns_from_it(
+    made_cases: list[Case], encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    fit = CellTypeClassifier.fit
+
+    def noted(self: CellTypeClassifier, *given: object, **options: object) -> CellTypeClassifier:
+        seen.append(options["unlabelled"])
+        return fit(self, *given, **options)
+
+    monkeypatch.setattr(CellTypeClassifier, "fit", noted)
+    for name in ("ours", "ours_unlabelled"):
+        ours(lambda: encoders)[name](made_cases[0])
+    assert seen == [None, made_cases[0].query]
 
 
 def test_scberts_recipe_trains_a_copy_of_the_encoder(

@@ -27,7 +27,7 @@ def test_a_fit_tells_what_it_was_fitted_on(cli: Cli, make_file: MakeFile, model:
     path = make_file(cells=40, change=forget_two)
     said = cli("annotate", "fit", path, "--label=cell_type", "--model", model, "--out", tmp_path / "ann")
     assert said.code == 0, said.err
-    assert "fitted on 38 cells of 3 types (2 without a label were left out)" in said.out
+    assert "fitted on 38 cells of 3 types (2 without a label)" in said.out
     assert f"cell-lm annotate predict my.h5ad --model {tmp_path / 'ann'}" in said.err
     assert {"estimator.json", "arrays.safetensors", "model"} <= {item.name for item in (tmp_path / "ann").iterdir()}
 
@@ -190,7 +190,7 @@ def test_blanks_and_words_for_no_label_are_told_on_the_way(
         "note: cells.h5ad: blanks around 1 labels of obs column 'cell_type' were removed, as in ' type 0'",
         "note: cells.h5ad: types of fewer than 2 cells were left out: 'alone' (1 cells)",
     ]
-    assert "fitted on 57 cells of 3 types (3 without a label were left out)" in said.out
+    assert "fitted on 57 cells of 3 types (3 without a label)" in said.out
     said = cli(*words, "--out", tmp_path / "b", "--min-cells=2")
     assert "'Unassigned' (2 cells), which may mean that there is no label" in said.err
     assert '(--unlabelled "Unassigned")' in said.err

@@ -36,7 +36,9 @@ PARTS = ("refinement", "last", "lora", "all")
 Rows = NDArray[np.int64]
 
 
-def sets(data: object, seeds: int) -> Iterator[tuple[str, CellData, NDArray[np.object_] | None, list[tuple[Split, int]]]]:
+def sets(
+    data: object, seeds: int
+) -> Iterator[tuple[str, CellData, NDArray[np.object_] | None, list[tuple[Split, int]]]]:
     """Yield the name of each set, its cells, their donors, and its splits with a seed for each."""
     for name, adata in demo_cells().items():
         cells = common_types(from_anndata(adata))
@@ -93,7 +95,10 @@ def judge(
             "seconds": seconds,
             "best_step": float(tuned.best_step),
         }
-        print(f"  {split.name}, {part}: {tuned}; {result[part]['f1']:.3f}, frozen {result['frozen']['f1']:.3f}", flush=True)
+        print(
+            f"  {split.name}, {part}: {tuned}; {result[part]['f1']:.3f}, frozen {result['frozen']['f1']:.3f}",
+            flush=True,
+        )
     return result
 
 
@@ -106,7 +111,9 @@ def shown(row: dict[str, list[float]]) -> str:
     f1 = np.asarray(row["f1"])
     half = t.ppf(0.975, len(f1) - 1) * f1.std(ddof=1) / len(f1) ** 0.5 if len(f1) > 1 else np.nan
     kept = f", kept in {sum(step > 0 for step in row['best_step'])} of {len(f1)}" if "best_step" in row else ""
-    return f"macro-F1 {f1.mean():.3f} ± {half:.3f}, ECE {np.mean(row['ece']):.3f}, {np.mean(row['seconds']):.1f} s{kept}"
+    return (
+        f"macro-F1 {f1.mean():.3f} ± {half:.3f}, ECE {np.mean(row['ece']):.3f}, {np.mean(row['seconds']):.1f} s{kept}"
+    )
 
 
 if __name__ == "__main__":

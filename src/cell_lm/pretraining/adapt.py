@@ -126,6 +126,7 @@ def _with_new_path(model: CellLM, cells: CellBatch, train: Index, config: AdaptC
     adapted.load_state_dict(kept, strict=False)
     adapted.set_reference(reference)
     _change_basis(adapted, model)
+    adapted.discriminated = model.discriminated  # its head is among what was changed to the new basis
     return adapted
 
 

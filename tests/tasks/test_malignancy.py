@@ -139,7 +139,7 @@ def test_the_tool_writes_columns_and_a_record(fitted: MalignancyClassifier, othe
     assert (about["source"], about["calibrated"]) == ("classifier", "left-out donors")
     assert about["tumour_cells"] == fitted.cells_per_class_["tumour"]
     assert about["unlike"] == table["unlike"].mean()
-    assert (other.X != before).nnz == 0
+    assert (before != other.X).nnz == 0
     other.write_h5ad(tmp_path / "written.h5ad")
 
 

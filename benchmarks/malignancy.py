@@ -29,6 +29,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +193,7 @@ def intervals(cells: CellData, probability: Floats) -> dict[str, object]:
     return {"auroc_95": [low[0], high[0]], "f1_95": [low[1], high[1]]}
 
 
-def alarms(found: Mapping[str, Mapping[str, object]]) -> None:
+def alarms(found: Mapping[str, Mapping[str, Any]]) -> None:
     """Print how often the warning of unlike cells would appear, falsely and rightly."""
     for method in METHODS:
         rows = {key: row for key, row in found.items() if key.endswith(f".{method}") and "unlike" in row}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -86,6 +87,7 @@ class FineTuneStep:
         self.weights = _class_weights(labelled.codes[labelled.train], len(head.classes), balanced=config.balanced)
         self.judged = labelled.left_out[random_subset(len(labelled.left_out), MOST_LEFT_OUT, config.seed)]
         self.before = self._all_before() if only and not config.thinning else None
+        self.least_f1 = self._judge()[1] if len(self.judged) else 0.0
 
     def optimiser(self) -> torch.optim.AdamW:
         """Return AdamW that decays matrices only."""
@@ -106,22 +108,27 @@ class FineTuneStep:
             total += loss.item()
         return Metrics({"total": total}, len(rows))
 
-    @torch.no_grad()
     def validate(self) -> Metrics | None:
         """Judge the left-out cells, without dropout.
 
-        ``total`` is their mean log loss by class at the best temperature, since the final head is calibrated;
-        ``macro_f1`` is that of their classes.
+        ``loss`` is their mean log loss by class at the best temperature, since the final head is calibrated;
+        ``macro_f1`` is that of their classes. ``total``, which chooses the step, is the loss; infinite where macro-F1
+        is below that of step 0, since the loss often falls while the classes get worse.
         """
         if not len(self.judged):
             return None
+        loss, f1 = self._judge()
+        total = loss if f1 >= self.least_f1 else math.inf
+        return Metrics({"total": total, "loss": loss, "macro_f1": f1}, len(self.judged))
+
+    @torch.no_grad()
+    def _judge(self) -> tuple[float, float]:
         logits = np.concatenate([each.double().cpu().numpy() for each in self._logits(self.judged)])
         codes = self.labelled.codes[self.judged]
         log = log_softmax(logits / best_temperature(logits, codes))[np.arange(len(codes)), codes]
         present = np.unique(codes)
         loss = -float(np.mean([log[codes == one].mean() for one in present]))
-        f1 = f1_score(codes, logits.argmax(axis=1), labels=present, average="macro", zero_division=0.0)
-        return Metrics({"total": loss, "macro_f1": float(f1)}, len(codes))
+        return loss, float(f1_score(codes, logits.argmax(axis=1), labels=present, average="macro", zero_division=0.0))
 
     def describe(self, metrics: Metrics, per_second: float) -> str:
         """Return the loss and the speed."""

@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 from cell_lm.config import FineTuneConfig
 from cell_lm.errors import ConfigError, ModelError
 from cell_lm.model import CellLM
+from cell_lm.nn.encoder import LatentEncoder
 
 _NOT_IN_CLS = ("decoder.", "embedding.")
 """Parts of an encoder that low-rank changes leave out: CLS does not pass through the first, the second is a table."""
@@ -30,14 +31,15 @@ class LowRank(nn.Module):
 
     Parameters
     ----------
-    rows, columns
-        Shape of the matrix.
+    linear
+        The layer whose matrix it is.
     rank
         Rank of the product; at most the smaller side is used.
     """
 
-    def __init__(self, rows: int, columns: int, rank: int) -> None:
+    def __init__(self, linear: nn.Linear, rank: int) -> None:
         super().__init__()
+        rows, columns = linear.out_features, linear.in_features
         rank = min(rank, rows, columns)
         self.down = nn.Parameter(torch.randn(rank, columns) / columns**0.5)
         self.up = nn.Parameter(torch.zeros(rows, rank))
@@ -64,7 +66,7 @@ def prepare(model: CellLM, config: FineTuneConfig) -> None:
         model.encoder.requires_grad_(True)
     elif config.part == "lora":
         for linear in list(_linears(model.encoder)):
-            parametrize.register_parametrization(linear, "weight", LowRank(*linear.weight.shape, config.rank))
+            parametrize.register_parametrization(linear, "weight", LowRank(linear, config.rank))
     else:
         for module in _refinement(model) if config.part == "refinement" else _last(model, config.layers):
             module.requires_grad_(True)
@@ -98,6 +100,6 @@ def _last(model: CellLM, number: int) -> list[nn.Module]:
     if number > count:
         raise ConfigError(f"layers = {number}, and the model has {count}", fix=f"Give a number from 1 to {count}")
     first = count - number
-    crossing = dict(encoder.cross_attentions.items()) if hasattr(encoder, "cross_attentions") else {}
-    between = [module for after, module in crossing.items() if int(after) >= first]
+    crossing = encoder.cross_attentions.items() if isinstance(encoder, LatentEncoder) else ()
+    between = [module for after, module in crossing if int(after) >= first]
     return [*encoder.layers[first:], *between, encoder.norm, encoder.readout]

@@ -2,8 +2,8 @@
 
 1. A linear head is fitted on the frozen CLS, and training begins from it (Kumar et al. 2022, arXiv 2202.10054): step 0
    is the frozen classifier.
-2. Whole donors (without donors: cells, stratified) are left out. Training stops where their log loss is least; if no
-   step is better than step 0 there, the encoder is returned as it was.
+2. Whole donors (without donors: cells, stratified) are left out. Training stops where their log loss is least, among
+   the steps whose macro-F1 is not below that of step 0; if none is better than step 0, the encoder stays as it was.
 3. Training is repeated on all cells for as many steps, and a linear head is fitted on the new CLS of all cells. Its
    temperature is that of the cells left out, whose CLS the first encoder had never been trained on.
 
@@ -79,7 +79,7 @@ class FineTuned:
         """Return a description in one line."""
         if not self.looks:
             return "not fine-tuned: there are too few cells to leave any out"
-        first, best = self.looks[0], min(self.looks, key=lambda look: look.loss)
+        first, best = (next(look for look in self.looks if look.step == step) for step in (0, self.best_step))
         cells = f"{int(self.left_out.sum()):,} cells of left-out {self.unit}s"
         if self.unit == "cell":
             cells = f"{int(self.left_out.sum()):,} left-out cells"
@@ -254,7 +254,7 @@ class _Looks(SilentLog):
 
     def metrics(self, kind: Kind, step: int, metrics: object) -> None:
         if kind == "valid" and isinstance(metrics, dict):
-            self.all.append(Look(step, float(metrics["total"]), float(metrics["macro_f1"])))
+            self.all.append(Look(step, float(metrics["loss"]), float(metrics["macro_f1"])))
 
 
 def _loop(config: FineTuneConfig, *, early: bool) -> LoopSettings:

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t
 
-from benchmarks.annotation import common_types
 from benchmarks.options import data_folder, parser, run
 from cell_lm.config import FineTuneConfig
 from cell_lm.data import CellData, from_anndata, read_cells
@@ -32,6 +31,7 @@ from cell_lm.model import CellLM
 from cell_lm.tasks.features import embed_cells
 from cell_lm.tasks.finetuning import fine_tune
 
+RAREST = 10
 PARTS = ("refinement", "last", "lora", "all")
 Rows = NDArray[np.int64]
 
@@ -41,14 +41,20 @@ def sets(
 ) -> Iterator[tuple[str, CellData, NDArray[np.object_] | None, list[tuple[Split, int]]]]:
     """Yield the name of each set, its cells, their donors, and its splits with a seed for each."""
     for name, adata in demo_cells().items():
-        cells = common_types(from_anndata(adata))
+        cells = frequent_types(from_anndata(adata))
         donors = cells.obs["donor"].astype(str).to_numpy(object)
         splits = leave_one_group_out(donors)
         yield name, cells, donors, [(split, seed) for seed in range(seeds) for split in splits]
     if data is not None:
-        cells = common_types(read_cells(data / "cells" / "zheng_facs10.h5ad"))
+        cells = frequent_types(read_cells(data / "cells" / "zheng_facs10.h5ad"))
         splits = stratified(cells.obs["cell_type"].astype(str), 0.2, range(seeds))
         yield "zheng_facs10", cells, None, [(split, split.seed or 0) for split in splits]
+
+
+def frequent_types(cells: CellData) -> CellData:
+    """Return the cells of the types with at least ten."""
+    labels = cells.obs["cell_type"].astype(str)
+    return cells[(labels.map(labels.value_counts()) >= RAREST).to_numpy()]
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks.features import embed_cells
-from cell_lm.tasks.finetuning import FineTuned, fine_tune, tuning
+from cell_lm.tasks.finetuning import FineTuned, fine_tune, fine_tuning, tuning
 from cell_lm.tasks.finetuning.step import FineTuneStep, LabelledCells
 from cell_lm.tasks.finetuning.trainable import merge, prepare
 from cell_lm.tasks.finetuning.tuning import hold_out
@@ -262,3 +262,12 @@ def test_merged_changes_leave_plain_layers(make_config: Callable[..., EncoderCon
 def test_labels_must_be_those_of_the_cells(model: CellLM, cells: CellView, labels: Objects) -> None:
     with pytest.raises(InputError, match="109 labels of 4 kinds for 110 cells"):
         fine_tune(model, cells, labels[1:])
+
+
+def test_the_parameter_of_an_estimator() -> None:
+    assert fine_tuning(None, seed=3, where="it") is None
+    assert fine_tuning("lora", seed=3, where="it") == FineTuneConfig(part="lora", seed=3)
+    assert fine_tuning({"steps": 5, "seed": 1}, seed=3, where="it") == FineTuneConfig(steps=5, seed=1)
+    for wrong, found in (("everything", "'part'"), ({"stepps": 1}, "'stepps' is not a known setting"), (7, "is a int")):
+        with pytest.raises(ConfigError, match=found):
+            fine_tuning(wrong, seed=0, where="it")  # type: ignore[arg-type]

@@ -270,4 +270,4 @@ def test_the_parameter_of_an_estimator() -> None:
     assert fine_tuning({"steps": 5, "seed": 1}, seed=3, where="it") == FineTuneConfig(steps=5, seed=1)
     for wrong, found in (("everything", "'part'"), ({"stepps": 1}, "'stepps' is not a known setting"), (7, "is a int")):
         with pytest.raises(ConfigError, match=found):
-            fine_tuning(wrong, seed=0, where="it")  # type: ignore[arg-type]
+            fine_tuning(wrong, seed=0, where="it")

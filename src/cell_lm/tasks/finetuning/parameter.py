@@ -13,13 +13,13 @@ FineTuning: TypeAlias = "str | Mapping[str, Any] | None"
 settings of :class:`~cell_lm.config.FineTuneConfig` by name."""
 
 
-def fine_tuning(value: FineTuning, *, seed: int, where: str) -> FineTuneConfig | None:
+def fine_tuning(value: object, *, seed: int, where: str) -> FineTuneConfig | None:
     """Return the settings that a parameter asks for; None: no fine-tuning.
 
     Parameters
     ----------
     value
-        The parameter; plain values, so that an estimator can be saved with it.
+        The parameter, as :data:`FineTuning`: plain values, so that an estimator can be saved with it.
     seed
         Seed of the estimator, unless the settings name their own.
     where

@@ -11,6 +11,8 @@ VERBS = {
     "annotate fit": ("annotate", "fit"),
     "annotate predict": ("annotate", "predict"),
     "annotate explain": ("annotate", "explain"),
+    "malignancy fit": ("malignancy", "fit"),
+    "malignancy predict": ("malignancy", "predict"),
     "sensitivity fit": ("sensitivity", "fit"),
     "sensitivity predict": ("sensitivity", "predict"),
     "sensitivity transfer": ("sensitivity", "transfer"),

@@ -16,7 +16,7 @@ from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.model import CellLM
 from cell_lm.model_folder import Discriminated
 from cell_lm.tasks import CellTypeClassifier, Estimator, MalignancyClassifier, UnlikeWarning
-from cell_lm.tasks.malignancy import pretrained_table
+from cell_lm.tasks.malignancy import likeness, pretrained_table
 from cell_lm.tasks.malignancy.likeness import learn_likeness
 from typed_cells import tiny_model, typed_adata
 
@@ -167,3 +167,23 @@ def test_a_trained_head_gives_its_probability(other: AnnData, tmp_path: Path) ->
     assert (made.uns[KEY]["calibrated"], made.uns[KEY]["tumour_cells"]) == ("no", 30)
     sure = pretrained_table(model, CellView.of(cells), certainty=0.5)
     assert not sure["uncertain"].any()
+
+
+def test_likeness_does_not_depend_on_the_encoder_that_classifies(
+    fitted: MalignancyClassifier, adata: AnnData, other: AnnData
+) -> None:
+    """An encoder adapted to the cells of the fit would find other tissues near."""
+    reference = from_anndata(adata[adata.obs["donor"] != "d3"].copy())
+    second = MalignancyClassifier(tiny_model(5), values=VALUES).fit(reference, "cell_type", groups="donor")
+    assert second.likeness_.threshold == pytest.approx(fitted.likeness_.threshold, rel=1e-4)
+    np.testing.assert_allclose(second.table(other)["distance"], fitted.table(other)["distance"], atol=1e-4)
+
+
+def test_a_comparison_by_another_packaged_model_is_refused(
+    fitted: MalignancyClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted.save(tmp_path / "mal")
+    packaged, _ = likeness._packaged()
+    monkeypatch.setattr(likeness, "_packaged", lambda: (packaged, "0" * 64))
+    with pytest.raises(ModelError, match="compared by the packaged model of another version"):
+        MalignancyClassifier.load(tmp_path / "mal")

@@ -23,9 +23,9 @@ from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
-from cell_lm.tasks.features import Device
+from cell_lm.tasks.features import CACHE, Device, embed_cells
 from cell_lm.tasks.malignancy.calls import CALLS, call_table, check_fraction
-from cell_lm.tasks.malignancy.likeness import Likeness, learn_likeness, warn_if_unlike
+from cell_lm.tasks.malignancy.likeness import Likeness, encoder_of_likeness, learn_likeness, warn_if_unlike
 
 _WORDS = {NORMAL: "normal", TUMOUR: "tumour", UNKNOWN: ""}
 _POINTS, _PART = "likeness.points", "annotator."
@@ -123,7 +123,7 @@ class MalignancyClassifier(Classifier):
         """
         cells = self._open(data, how)
         probability = self._probabilities(cells, progress)[:, CALLS.index("tumour")]
-        distance = self.likeness_.distances(self.annotator_.embed(cells))
+        distance = self.likeness_.distances(self._compared(cells))
         unlike = distance > self.likeness_.threshold
         warn_if_unlike(unlike, cells.name, stacklevel=3)
         return call_table(probability, distance, unlike, certainty=self.certainty, index=cells.index)
@@ -157,9 +157,16 @@ class MalignancyClassifier(Classifier):
         annotator = self._new_annotator()
         annotator._learn(cells, labels, groups, progress)
         codes = (labels == "tumour").astype(np.int64)
-        embedding = annotator.embed(cells)
-        self.likeness_ = learn_likeness(embedding, codes, groups, rate=self.unlike_rate, seed=self.seed)
+        embedding, (_, digest) = self._compared(cells), encoder_of_likeness(self.model)
+        how: dict[str, Any] = {"rate": self.unlike_rate, "seed": self.seed, "encoder": digest}
+        self.likeness_ = learn_likeness(embedding, codes, groups, **how)
         self.annotator_ = annotator
+
+    def _compared(self, cells: CellView) -> NDArray[np.float32]:
+        """Return the embedding in which cells are compared with those of the fit, float32 [cells, width]."""
+        encoder, _ = encoder_of_likeness(self.model)
+        store = CACHE if self.cache else None
+        return embed_cells(encoder, cells, device=self.device, precision=self.precision, cache=store)
 
     def _new_annotator(self) -> CellTypeClassifier:
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": self.cache}
@@ -170,7 +177,7 @@ class MalignancyClassifier(Classifier):
 
     def _learned(self) -> Fitted:
         annotator, likeness = self.annotator_._learned(), self.likeness_
-        values = {"threshold": likeness.threshold, "rate": likeness.rate, "unit": likeness.unit}
+        values = {name: getattr(likeness, name) for name in ("threshold", "rate", "unit", "encoder")}
         arrays = {_PART + name: array for name, array in annotator.arrays.items()} | {_POINTS: likeness.points}
         return Fitted({"annotator": dict(annotator.values), "likeness": dict(values)}, arrays)
 
@@ -180,8 +187,12 @@ class MalignancyClassifier(Classifier):
         likeness = values["likeness"]
         if likeness["unit"] not in ("donor", "cell"):
             raise ValueError("what was left out is neither donors nor cells")
-        points = checked(arrays, _POINTS, (-1, self.model.config.width))
-        self.likeness_ = Likeness(points, float(likeness["threshold"]), float(likeness["rate"]), likeness["unit"])
+        encoder, digest = encoder_of_likeness(self.model)
+        if likeness["encoder"] != digest:
+            raise ValueError("its cells were compared by the packaged model of another version")
+        points = checked(arrays, _POINTS, (-1, encoder.config.width))
+        numbers = float(likeness["threshold"]), float(likeness["rate"])
+        self.likeness_ = Likeness(points, *numbers, likeness["unit"], digest)
         own = {name.removeprefix(_PART): array for name, array in arrays.items() if name.startswith(_PART)}
         self.annotator_ = self._new_annotator()
         self.annotator_.classes_ = self.classes_

@@ -2,8 +2,12 @@
 
 The distance of a cell is 1 minus its mean cosine with the ten nearest cells of the fit. Its threshold is a quantile of
 the distances of left-out donors to the other donors, so the stated fraction of the cells of a new donor of the same
-tissue is above it, as far as donors are alike. Euclidean distance was tried and is worse: cells of low depth are near
-every other such cell (docs/malignancy.md).
+tissue is above it, as far as donors are alike.
+
+The embedding is that of the packaged ``small``, whatever encoder classifies: its components are those of many tissues.
+An encoder adapted to the cells of the fit keeps their donors apart and has no direction for what they lack, so that
+other tissues seem near (docs/malignancy.md). Euclidean distance was tried and is worse, too: cells of low depth are
+near every other such cell.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -19,6 +24,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from cell_lm.data.loading.sampler import random_subset
 from cell_lm.evaluation.folds import training_folds
+from cell_lm.model import CellLM
+from cell_lm.tasks.features import weights_hash
 
 Floats: TypeAlias = NDArray[np.float64]
 Unit = Literal["donor", "cell"]
@@ -48,16 +55,32 @@ class Likeness:
         Fraction of the left-out cells above it.
     unit : {"donor", "cell"}
         What was left out to set it.
+    encoder : str
+        Hash of the weights of the encoder of the embeddings.
     """
 
     points: Floats
     threshold: float
     rate: float
     unit: Unit
+    encoder: str
 
     def distances(self, embedding: NDArray[np.floating[Any]]) -> Floats:
         """Return the distance of each cell, float64 [cells]; ``embedding`` is [cells, width]."""
         return _distances(self.points, _unit(embedding))
+
+
+def encoder_of_likeness(model: CellLM) -> tuple[CellLM, str]:
+    """Return the packaged ``small``, and the hash of its weights; a model of another vocabulary itself."""
+    packaged, digest = _packaged()
+    same = packaged.vocabulary.hash == model.vocabulary.hash
+    return (packaged, digest) if same else (model, weights_hash(model))
+
+
+@cache
+def _packaged() -> tuple[CellLM, str]:
+    model = CellLM.from_pretrained("small")
+    return model, weights_hash(model)
 
 
 def learn_likeness(
@@ -67,6 +90,7 @@ def learn_likeness(
     *,
     rate: float,
     seed: int,
+    encoder: str = "",
 ) -> Likeness:
     """Learn the distance of cells that are left out.
 
@@ -82,12 +106,14 @@ def learn_likeness(
         Fraction of left-out cells that may be called unlike.
     seed
         Seed of the cells that are kept.
+    encoder
+        Hash of the weights of the encoder.
     """
     points = _unit(embedding)
     found = [each for each in _left_out(points, codes, groups, seed) if len(each)]
     threshold = float(np.quantile(np.concatenate(found), 1 - rate)) if found else 2.0
     kept = random_subset(len(points), MOST, seed)
-    return Likeness(points[kept], threshold, rate, "cell" if groups is None else "donor")
+    return Likeness(points[kept], threshold, rate, "cell" if groups is None else "donor", encoder)
 
 
 def warn_if_unlike(unlike: NDArray[np.bool_], name: str, stacklevel: int) -> None:

@@ -2,11 +2,11 @@
 
     python -m benchmarks.finetuning [--data DIR] [--parts refinement last lora all] [--seeds 3] [--splits N] [--quick]
 
-The packaged cells, each donor left out in turn; with ``--data`` also zheng_facs10, 80/20 stratified by type, so many
-seeds. The
-encoder is the packaged ``small``, not adapted. The number of steps is chosen on donors (cells) of the training part;
-the test cells are scored once. Macro-F1 (mean over splits, 95 % interval by Student's t), ECE, seconds of CPU of the
-fit with embedding (one thread), and in how many splits training beat step 0 and was kept. The last line is JSON.
+The packaged cells, each donor left out in turn; with ``--data`` also zheng_facs10, 80/20 stratified by type, once for
+each seed. The encoder is the packaged ``small``, not adapted. The number of steps is chosen on donors (cells) of the
+training part; the test cells are scored once. Macro-F1 (mean over splits, 95 % interval by Student's t), ECE, seconds
+of CPU of the fit with embedding (one thread), and in how many splits training beat step 0 and was kept. The last line
+is JSON.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def step_of(model: CellLM, cells: CellView, labels: Objects, part: str, **change
     config = FineTuneConfig.model_validate({**QUICK, "part": part, **changes})
     head = fit_head(embed_cells(model, cells), labels)
     codes, rows = np.searchsorted(head.classes, labels.astype(str)), np.arange(len(cells))
-    copied = tuning._prepared(model, config)
+    copied = tuning.prepared(model, config)
     return FineTuneStep(copied, head, LabelledCells(cells, codes, rows[25:], rows[:25]), config)
 
 

@@ -140,7 +140,7 @@ def fine_tune(
         found = f"{len(labels):,} labels of {len(classes):,} kinds for {len(cells):,} cells"
         raise InputError(found, where=cells.name, fix="Give one label a cell (and one donor), of two kinds at least")
     place(model, device)
-    _prepared(model, config)  # refuses settings that do not fit before the slow steps
+    prepared(model, config)  # refuses settings that do not fit before the slow steps
     run = _Run(model, cells, np.asarray(labels, object), codes, groups, config, device, cache, progress)
     return run.tune()
 
@@ -213,7 +213,7 @@ class _Run:
         stop: int | None = None,
     ) -> tuple[CellLM, int]:
         """Train a copy; return it at its best step (without judged cells: after ``stop`` steps), and that step."""
-        config, tuned = self.config, _prepared(self.model, self.config).to(self.model.device)
+        config, tuned = self.config, prepared(self.model, self.config).to(self.model.device)
         left_out = np.empty(0, np.int64) if judged is None else np.flatnonzero(judged)
         codes = np.searchsorted(head.classes, self.labels.astype(str))
         labelled = LabelledCells(self.cells, codes, np.flatnonzero(train), left_out)
@@ -270,7 +270,7 @@ def _loop(config: FineTuneConfig, *, early: bool) -> LoopSettings:
     )
 
 
-def _prepared(model: CellLM, config: FineTuneConfig) -> CellLM:
+def prepared(model: CellLM, config: FineTuneConfig) -> CellLM:
     """Return a copy of a model, on the CPU, in which the chosen parameters can be trained."""
     copied = CellLM(model.config, model.vocabulary, model.objectives)
     copied.load_state_dict(model.state_dict())

@@ -331,7 +331,7 @@ class FineTuneConfig(_Section):
     """Optimiser steps, at most; cells left out choose the best number of them."""
     batch_size: Annotated[int, Field(ge=1, le=2**16)] = 64
     """Cells per step."""
-    learning_rate: Annotated[float, Field(gt=0.0)] = 1e-3
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
     """Peak learning rate of AdamW."""
     warmup: Fraction = 0.1
     """Fraction of the steps with a rising learning rate; it then falls along a cosine."""

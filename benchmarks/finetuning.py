@@ -67,6 +67,7 @@ def main() -> None:
     given.add_argument("--seeds", type=int, default=3)
     given.add_argument("--steps", type=int, default=FineTuneConfig().steps)
     given.add_argument("--splits", type=int, help="first splits of each set only")
+    given.add_argument("--sets", nargs="+", default=[""], help="sets whose name contains one of these")
     given.add_argument("--cost", action="store_true", help="time single steps only")
     options = given.parse_args()
     data = None if options.data is None else data_folder(options.data, ["cells/zheng_facs10.h5ad"])
@@ -76,6 +77,8 @@ def main() -> None:
         print(json.dumps({part: cost(model, part) for part in options.parts}))
         return
     for name, cells, donors, splits in sets(data, 1 if options.quick else options.seeds):
+        if not any(part in name for part in options.sets):
+            continue
         for split, seed in splits[: 1 if options.quick else options.splits]:
             for part, values in judge(model, cells, donors, split, parts, options.steps, seed).items():
                 row = found.setdefault(f"{name}.{part}", {})

@@ -17,6 +17,7 @@ from cell_lm.config import (
     DataConfig,
     DiscriminationConfig,
     EncoderConfig,
+    FineTuneConfig,
     GraphMAEConfig,
     MaskedConfig,
     ReconstructionConfig,
@@ -77,6 +78,10 @@ ADAPT = """## Adaptation
 
 Settings of `cell-lm adapt`, given by its options and `--set name=value`.
 """
+FINE_TUNE = """## Fine-tuning
+
+Settings of [fine-tuning](fine_tuning.md) (`cell_lm.config.FineTuneConfig`).
+"""
 GENES = """## Gene vectors
 
 Settings of `cell-lm genes pretrain`, given by its options and `--set name=value`. The resolved ones are saved as
@@ -90,6 +95,7 @@ def page() -> str:
         summary = _text(kind.__doc__)
         parts += [f"## `[{name}]`\n", summary + "\n", table(kind) + "\n"]
     parts += [ADAPT, table(AdaptConfig) + "\n"]
+    parts += [FINE_TUNE, table(FineTuneConfig) + "\n"]
     parts += [GENES, table(GraphMAEConfig) + "\n"]
     return "\n".join(parts)
 

@@ -8,8 +8,8 @@ import pytest
 import cell_lm
 
 PUBLIC = [
-    *("CellLM", "CellTypeClassifier", "DrugResponseRegressor", "DrugSensitivityClassifier", "Vocabulary"),
-    *("__version__", "errors", "genes", "pl", "pp", "tl"),
+    *("CellLM", "CellTypeClassifier", "DrugResponseRegressor", "DrugSensitivityClassifier", "MalignancyClassifier"),
+    *("Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"),
 ]
 
 

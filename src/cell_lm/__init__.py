@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cell_lm.genes.vocabulary import Vocabulary
     from cell_lm.model import CellLM
     from cell_lm.tasks.annotation import CellTypeClassifier
+    from cell_lm.tasks.malignancy import MalignancyClassifier
     from cell_lm.tasks.response.regressor import DrugResponseRegressor
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
@@ -30,6 +31,7 @@ __all__ = [
     "CellTypeClassifier",
     "DrugResponseRegressor",
     "DrugSensitivityClassifier",
+    "MalignancyClassifier",
     "Vocabulary",
     "__version__",
     "errors",
@@ -45,6 +47,7 @@ _HOMES = {
     "CellTypeClassifier": "cell_lm.tasks.annotation",
     "DrugResponseRegressor": "cell_lm.tasks.response.regressor",
     "DrugSensitivityClassifier": "cell_lm.tasks.sensitivity",
+    "MalignancyClassifier": "cell_lm.tasks.malignancy",
     "Vocabulary": "cell_lm.genes.vocabulary",
 }
 

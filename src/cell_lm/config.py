@@ -317,6 +317,50 @@ class AdaptConfig(_Section):
     """Random seed."""
 
 
+class FineTuneConfig(_Section):
+    """Supervised fine-tuning of the encoder on labelled cells (:mod:`cell_lm.tasks.finetuning`)."""
+
+    part: Literal["refinement", "last", "lora", "all"] = "refinement"
+    """What is trained: ``refinement``: the block after the linear path, in seconds; ``last``: also the last layers and
+    the read-out; ``lora``: low-rank changes of all linear layers; ``all``: the whole encoder, gene vectors included."""
+    layers: Depth = 1
+    """``last`` only: number of layers, from the last one."""
+    rank: Width = 8
+    """``lora`` only: rank of the changes."""
+    steps: Positive = 200
+    """Optimiser steps, at most; cells left out choose the best number of them."""
+    batch_size: Annotated[int, Field(ge=1, le=2**16)] = 64
+    """Cells per step."""
+    learning_rate: Annotated[float, Field(gt=0.0)] = 2e-4
+    """Peak learning rate of AdamW."""
+    warmup: Fraction = 0.1
+    """Fraction of the steps with a rising learning rate; it then falls along a cosine."""
+    final_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    """Learning rate at the end, as a fraction of the peak."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay on matrices."""
+    clip: Annotated[float, Field(gt=0.0)] = 1.0
+    """Largest gradient norm."""
+    dropout: Fraction = 0.2
+    """Dropout of CLS before the head; inside the encoder its own rate is used. Only while it is trained."""
+    balanced: bool = True
+    """All types weigh the same in the loss, whatever their number of cells; false: all cells do."""
+    thinning: bool = False
+    """In every second step, read a random half of the counts of each cell, as if sequenced at half the depth."""
+    left_out: Annotated[float, Field(gt=0.0, le=0.5)] = 0.2
+    """Fraction of the cells left out to choose the number of steps: whole donors where donors are given."""
+    validate_every: Positive = 20
+    """Steps between two looks at the cells left out."""
+    patience: Positive = 4
+    """The training ends after so many looks without improvement."""
+    token_budget: Positive = 65536
+    """Most genes in one forward and backward pass; it limits memory and changes no result by more than rounding."""
+    repeat: bool = True
+    """Once the number of steps is chosen, train again on all cells, those left out included."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Random seed."""
+
+
 class PretrainConfig(_Section):
     """The configuration of a pretraining run."""
 

@@ -69,6 +69,11 @@ class CellLM(nn.Module):
         Objectives of the pretraining; they set the size of the projection head and are listed in the model card.
     seed
         Seed of the initial weights; the global random generator is not changed.
+
+    Attributes
+    ----------
+    discriminated : Discriminated or None
+        The tumour and normal cells that the discrimination head was trained on; None: it was not.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class CellLM(nn.Module):
             self.projection_head = ProjectionHead(config.width, projection)
             genes = config.reference_genes
             self.residual_head = ResidualHead(config.width, genes) if config.linear_path else None
+        self.discriminated: model_folder.Discriminated | None = None
         self._drawn: tuple[int, int] | None = None
         self.register_load_state_dict_post_hook(_features_were_loaded)  # type: ignore[no-untyped-call]
         self.redraw_features(seed, 0)
@@ -286,6 +292,7 @@ class CellLM(nn.Module):
             tensors=self.state_dict() if tensors is None else tensors,
             notes=notes,
             half=half,
+            discriminated=self.discriminated,
         )
 
     @classmethod
@@ -304,6 +311,7 @@ class CellLM(nn.Module):
         model_folder.refuse_larger_model(folder, encoder, objectives, len(vocabulary), weights)
         model = cls(encoder, vocabulary, objectives)
         model_folder.load_weights(folder, model, weights)
+        model.discriminated = model_folder.read_discriminated(folder)
         return model.eval()
 
 

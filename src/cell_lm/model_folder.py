@@ -7,6 +7,7 @@ folder with a changed setting or bit is refused. The card, ``README.md``, is for
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,18 @@ _AGAIN = "Copy the model folder again"
 _PACKAGED = Path(__file__).parent / "resources" / "models"
 HALF = ("encoder.embedding.genes.weight", "encoder.readout.path.components", "residual_head.weight")
 """The large matrices, which the packaged models hold in half precision."""
+
+_DISCRIMINATED = "discriminated"
+"""Key of ``config.json`` with the cells that the discrimination head was trained on; absent if it was not."""
+
+
+@dataclass(frozen=True)
+class Discriminated:
+    """Numbers of tumour and of normal cells that the discrimination head of a model was trained on."""
+
+    tumour: int
+    normal: int
+
 
 _CARD = """---
 library_name: cell-lm
@@ -61,6 +74,7 @@ def write(
     tensors: Mapping[str, Tensor],
     notes: str,
     half: bool = False,
+    discriminated: Discriminated | None = None,
 ) -> None:
     """Write a model folder, atomically; only another model folder is replaced.
 
@@ -88,6 +102,8 @@ def write(
             "weights_sha256": sha256(weights),
             "vocabulary_sha256": sha256(folder / VOCABULARY),
         }
+        if discriminated is not None:
+            config[_DISCRIMINATED] = dict(asdict(discriminated))
         write_json(folder / CONFIG, with_checksum(config))
         shape = encoder.model_dump(include={"layers", "width", "attention"})
         parameters = sum(tensor.numel() for tensor in tensors.values())
@@ -165,6 +181,26 @@ def read_config(folder: Path) -> tuple[EncoderConfig, ObjectivesConfig]:
     values, where = _read(folder), str(folder / CONFIG)
     encoder = parse(EncoderConfig, values.get("encoder"), where=where)
     return encoder, parse(ObjectivesConfig, values.get("objectives"), where=where)
+
+
+def read_discriminated(folder: Path) -> Discriminated | None:
+    """Return the cells that the discrimination head was trained on; None if it was not, or nothing was recorded.
+
+    Raises
+    ------
+    ModelError
+        ``config.json`` is damaged.
+    """
+    values, where = _read(folder).get(_DISCRIMINATED), str(folder / CONFIG)
+    if values is None:
+        return None
+    try:
+        tumour, normal = values["tumour"], values["normal"]
+        if min(tumour, normal) < 1:
+            raise ValueError("numbers of cells below 1")
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"'{_DISCRIMINATED}' cannot be read ({reason(error)})", where=where, fix=_AGAIN) from None
+    return Discriminated(int(tumour), int(normal))
 
 
 def _read(folder: Path) -> dict[str, Any]:

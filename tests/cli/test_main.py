@@ -25,6 +25,8 @@ VERBS = [
     ("annotate", "fit"),
     ("annotate", "predict"),
     ("annotate", "explain"),
+    ("malignancy", "fit"),
+    ("malignancy", "predict"),
     ("report",),
 ]
 

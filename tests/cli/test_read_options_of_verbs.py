@@ -13,6 +13,8 @@ VERBS = {
     "annotate predict": ("annotate", "predict"),
     "annotate explain": ("annotate", "explain"),
     "annotate evaluate": ("annotate", "evaluate"),
+    "malignancy fit": ("malignancy", "fit"),
+    "malignancy predict": ("malignancy", "predict"),
     "sensitivity fit": ("sensitivity", "fit"),
     "sensitivity predict": ("sensitivity", "predict"),
     "sensitivity transfer": ("sensitivity", "transfer"),

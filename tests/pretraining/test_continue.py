@@ -193,3 +193,18 @@ def test_the_comparison_would_see_gene_vectors_that_are_started_anew(
     run(tmp_path / "run", trained, freeze_gene_vectors=True, stop=after(1))
     before = CellLM.from_pretrained(trained).state_dict()[TABLE]
     assert not np.array_equal(tensors(tmp_path / "run", 1)[TABLE], before)
+
+
+def test_the_model_records_what_its_discrimination_head_saw(tmp_path: Path, trained: Path) -> None:
+    seen = CellLM.from_pretrained(trained).discriminated
+    assert seen is not None
+    training = json.loads((trained / "data.json").read_text())["training"]
+    assert seen.tumour + seen.normal == training
+    assert min(seen.tumour, seen.normal) > training // 4
+    unlabelled = [toy_cells(seed=3, name="mine", malignancy="none")]
+    run(tmp_path / "unlabelled", trained, cells=unlabelled, stop=after(1))
+    run(tmp_path / "off", trained, objectives={"discrimination": {"weight": 0.0}}, stop=after(1))
+    for name in ("unlabelled", "off"):  # CLS has changed and the head has not
+        assert CellLM.from_pretrained(tmp_path / name).discriminated is None
+    config = json.loads((trained / "model" / "config.json").read_text())
+    assert config["discriminated"] == {"tumour": seen.tumour, "normal": seen.normal}

@@ -31,6 +31,7 @@ from cell_lm.cli import (
     embed,
     genes,
     inspect,
+    malignancy,
     prepare,
     pretrain,
     report,
@@ -64,6 +65,8 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv
+  cell-lm malignancy fit ref.h5ad --malignancy-column malignant --groups donor --out mal
+  cell-lm malignancy predict my.h5ad --model mal [dim]# tumour or normal[/dim]
   cell-lm sensitivity fit my.h5ad --label response --out sens      [dim]# some cells labelled[/dim]
   cell-lm response fit lines.h5ad --responses gdsc2.csv --expression rma --out gdsc2
   cell-lm response predict my.h5ad --model gdsc2 [dim]# drugs for each line, with intervals[/dim]
@@ -104,7 +107,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     before = (demo, download, check, prepare, inspect, genes, pretrain, adapt, embed, annotate)
-    for verb in (*before, sensitivity, response, report):
+    for verb in (*before, malignancy, sensitivity, response, report):
         verb.register(app)
     return app
 

@@ -8,18 +8,30 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from cell_lm.config import TrainingConfig
 from cell_lm.engine.sharding import spread
 from cell_lm.errors import ModelError
 
 _PARTS = ("step", "exp_avg", "exp_avg_sq")
 
 
-def build_optimiser(model: nn.Module, training: TrainingConfig) -> torch.optim.AdamW:
+class Rates(Protocol):
+    """Settings of the optimiser; every kind of training has them."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Peak learning rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Decoupled weight decay on matrices."""
+
+
+def build_optimiser(model: nn.Module, training: Rates) -> torch.optim.AdamW:
     """Return AdamW with weight decay on the matrices of linear layers only.
 
     Biases, norms, embeddings and single learned vectors are left out: decay does not regularise them, and the vector of

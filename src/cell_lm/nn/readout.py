@@ -77,7 +77,8 @@ class Readout(nn.Module):
         """Return CLS from the linear path alone, [C, width], or [V, C, width] with presences."""
         assert self.path is not None
         hidden = None if hidden is None else hidden.to(batch.genes.device)
-        return self.refine(self.path(batch, self.path.residuals(batch, hidden), presence))
+        y: Tensor = self.path(batch, self.path.residuals(batch, hidden), presence)
+        return self.refine(y) if self._refines else y
 
     def state(self, linear: Tensor) -> Tensor:
         """Return what the linear path adds to the state of CLS before the first layer, [..., width]."""
@@ -101,7 +102,7 @@ class Readout(nn.Module):
     @property
     def is_all_of_cls(self) -> bool:
         """Whether CLS needs no transformer: it has no part in CLS yet, and no gradient is asked; waits for a GPU."""
-        return not torch.is_grad_enabled() and self._refines and not self.corrects
+        return not torch.is_grad_enabled() and not self.corrects
 
     @contextmanager
     def unrefined(self) -> Iterator[None]:

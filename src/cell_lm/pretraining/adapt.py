@@ -26,11 +26,9 @@ from cell_lm.data.loading.expression import MOST_CELLS
 from cell_lm.data.loading.sampler import EpochSampler, Index, Order, random_subset, split
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.protocol import Dataset
-from cell_lm.engine.checkpoint import Checkpoint
+from cell_lm.engine.best_weights import BestWeights
 from cell_lm.engine.device import choose_device
-from cell_lm.engine.log import SilentLog
 from cell_lm.engine.loop import LoopSettings, Metrics, Trainer
-from cell_lm.engine.progress import Silent
 from cell_lm.engine.sharding import load_weights
 from cell_lm.errors import GeneError, InputError, ModelError
 from cell_lm.genes.reference import Reference, extend_reference
@@ -133,6 +131,7 @@ def with_reference(model: CellLM, reference: Reference, *, seed: int = 0) -> Cel
     adapted.load_state_dict(kept, strict=False)
     adapted.set_reference(reference)
     _change_basis(adapted, model)
+    adapted.discriminated = model.discriminated  # its head is among what was changed to the new basis
     return adapted
 
 
@@ -183,27 +182,9 @@ def _refine(
         validate_every=config.validate_every,
         patience=config.patience,
     )
-    best: dict[str, Tensor] = {}
-
-    def keep(number: int, checkpoint: Checkpoint) -> None:
-        if number == trainer.state.best_step:  # on the CPU its tensors are those that go on changing
-            best.update({name: tensor.clone() for name, tensor in checkpoint.model.items()})
-
-    trainer = Trainer(step, settings, display=_Calls(progress), log=SilentLog(), save=keep)
-    trainer.run()
-    if best:
-        load_weights(step.module, best)
-
-
-class _Calls(Silent):
-    """A display that passes on the steps to a function."""
-
-    def __init__(self, call: Callable[[int, str], None] | None) -> None:
-        self.call = call
-
-    def step(self, done: int, described: str) -> None:
-        if self.call is not None:
-            self.call(done, described)
+    best = BestWeights(step.module, progress)
+    Trainer(step, settings, display=best, save=best.save).run()
+    load_weights(step.module, best.tensors)
 
 
 class RefinementStep:
@@ -295,8 +276,5 @@ class RefinementStep:
         return concatenate([with_counts(batch, row, self.model.config.bins).keep(row > 0) for row in counts])
 
     def _before_refinement(self, halves: CellBatch) -> Tensor:
-        if not self.readout.corrects:
-            linear: Tensor = self.path(halves, self.path.residuals(halves, None))
-            return linear
         with self.readout.unrefined():
             return self.model.encoder(halves, hidden=None, counter=None, only_cls=True).cls  # type: ignore[no-any-return]

@@ -21,6 +21,7 @@ from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.data.protocol import Dataset
 from cell_lm.engine.distributed import Ranks
 from cell_lm.errors import ConfigError
+from cell_lm.model_folder import Discriminated
 
 MAX_VALIDATION_BATCHES = 16
 """More validation batches hardly smooth the curve, and take cells from training."""
@@ -94,17 +95,23 @@ class Batches:
 
     def _has_both_kinds(self, config: PretrainConfig) -> bool:
         """Return whether there are tumour and normal cells; with one class alone the head would learn a constant."""
-        cell_malignancy = self.pool.malignancy[self.train_cells]
-        normal, tumour = int((cell_malignancy == NORMAL).sum()), int((cell_malignancy == TUMOUR).sum())
-        objectives = config.objectives
+        cells, objectives = len(self.train_cells), config.objectives
+        normal, tumour = self._number(NORMAL), self._number(TUMOUR)
         if (normal and tumour) or not objectives.discrimination.weight:
             return bool(normal and tumour)
-        found = f"{normal:,} normal and {tumour:,} tumour cells are known among {len(cell_malignancy):,} to train on"
+        found = f"{normal:,} normal and {tumour:,} tumour cells are known among {cells:,} to train on"
         if not (objectives.masked.weight or objectives.contrastive.weight or objectives.reconstructs(config.encoder)):
             fix = "Name the column that tells tumour from normal, give data of both, or turn another objective on"
             raise ConfigError(f"{found}, and discrimination is the only objective", fix=fix)
         self.notes.append(f"{found}: the discrimination objective needs both and is left out")
         return False
+
+    def _number(self, malignancy: int) -> int:
+        return int((self.pool.malignancy[self.train_cells] == malignancy).sum())
+
+    def discriminated(self) -> Discriminated | None:
+        """Return the cells that the discrimination head learns from; None where there are not both kinds."""
+        return Discriminated(self._number(TUMOUR), self._number(NORMAL)) if self.labelled else None
 
     def _rank_cells(self, step: int) -> tuple[Index, int]:
         """Return this rank's cells of a step, and the index of the first in the batch."""

@@ -17,6 +17,7 @@ from cell_lm.engine.sharding import shard
 from cell_lm.errors import ConfigError
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
+from cell_lm.model_folder import Discriminated
 from cell_lm.pretraining.batches import Batches
 from cell_lm.pretraining.described import describe_data
 from cell_lm.pretraining.folder import INITIAL, KIND, MODEL, VECTORS, run_folder
@@ -190,6 +191,12 @@ class _Pretraining:
             return copy_weights(self.model, initial)
         return start_model(self.model, self.config, self.vectors, self.batches.training_subset)
 
+    def _discriminated(self, step: int) -> Discriminated | None:
+        """Return what the discrimination head has learned from; before the first step, that of the initial model."""
+        if not step:
+            return None if self.initial is None else self.initial.model.discriminated
+        return self.batches.discriminated() if self.config.objectives.discrimination.weight else None
+
     def export(self, step: int, tensors: Mapping[str, Tensor]) -> None:
         """Write the model folder."""
         steps, names = self.config.training.steps, ", ".join(cells.name for cells in self.datasets)
@@ -197,5 +204,9 @@ class _Pretraining:
         if isinstance(self.recorded_initial, dict):
             name, digest = self.recorded_initial["name"], self.recorded_initial["hash"]
             card += f"\n\nContinued from `{name}`, whose weights have the SHA-256 `{digest}`."
+        self.model.discriminated = self._discriminated(step)
+        if self.model.discriminated is not None:
+            seen = self.model.discriminated
+            card += f"\n\nIts discrimination head saw {seen.tumour:,} tumour and {seen.normal:,} normal cells."
         with writing(self.out / MODEL):
             self.model.save_pretrained(self.out / MODEL, notes=card, tensors=tensors)

@@ -12,6 +12,7 @@ from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import ColumnEstimator
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
 from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
+from cell_lm.tasks.malignancy import MalignancyClassifier, UnlikeWarning
 from cell_lm.tasks.reference import Coverage, Reference
 from cell_lm.tasks.response.regressor import DrugResponseRegressor
 from cell_lm.tasks.sensitivity import DrugSensitivityClassifier, SeparationWarning
@@ -30,10 +31,12 @@ __all__ = [
     "Estimator",
     "GeneLogisticBaseline",
     "MajorityBaseline",
+    "MalignancyClassifier",
     "NeighboursBaseline",
     "NotFittedError",
     "PCALogisticBaseline",
     "Reference",
     "SeparationWarning",
+    "UnlikeWarning",
     "embed_cells",
 ]

@@ -7,6 +7,7 @@ from cell_lm.tasks.features import weights_hash
 from cell_lm.tl.adaptation import adapt
 from cell_lm.tl.annotation import annotate, embed
 from cell_lm.tl.attribution import deletion_curve, gene_attribution
+from cell_lm.tl.malignancy import malignancy
 from cell_lm.tl.sensitivity import sensitivity, sensitivity_summary, sensitivity_transfer
 from cell_lm.tl.shared import Shown
 
@@ -17,6 +18,7 @@ __all__ = [
     "deletion_curve",
     "embed",
     "gene_attribution",
+    "malignancy",
     "sensitivity",
     "sensitivity_summary",
     "sensitivity_transfer",

@@ -1,8 +1,7 @@
-"""Short trainings whose best weights are kept in memory, where no run folder is wanted."""
+"""Short trainings of the parts of drug response, and their random numbers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,57 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from cell_lm.engine.checkpoint import Checkpoint
+from cell_lm.engine.best_weights import BestWeights
 from cell_lm.engine.loop import LoopSettings, Step, Trainer
-
-
-class BestWeights:
-    """Saves for :class:`cell_lm.engine.loop.Trainer`, and shows its steps by a progress function.
-
-    Parameters
-    ----------
-    module
-        The module that is trained; its present weights are kept until a validation is better.
-    progress
-        Called with 1 after every step.
-
-    Attributes
-    ----------
-    tensors : dict
-        The best weights by name.
-    """
-
-    def __init__(self, module: nn.Module, progress: Callable[[int], None] | None = None) -> None:
-        self.tensors = {name: value.detach().clone() for name, value in module.state_dict().items()}
-        self._least, self._progress = math.inf, progress
-
-    def save(self, step: int, checkpoint: Checkpoint) -> None:  # noqa: ARG002
-        """Keep the weights if their validation is the best so far."""
-        least = checkpoint.state["best_validation"]
-        if isinstance(least, float) and least < self._least:
-            self._least = least
-            self.tensors = {name: value.detach().clone() for name, value in checkpoint.model.items()}
-
-    def __enter__(self) -> BestWeights:
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        """Do nothing."""
-
-    def step(self, done: int, described: str) -> None:  # noqa: ARG002
-        """Pass the step on."""
-        if self._progress is not None:
-            self._progress(1)
-
-    def note(self, message: str) -> None:
-        """Do nothing."""
 
 
 def train(
     step: Step, settings: LoopSettings, progress: Callable[[int], None] | None = None
 ) -> dict[str, NDArray[np.float32]]:
-    """Train the module of ``step``, and return its best weights by name; ``progress`` as in :class:`BestWeights`."""
-    best = BestWeights(step.module, progress)
+    """Train the module of ``step``, and return its best weights by name; ``progress`` is called with 1 per step."""
+    best = BestWeights(step.module, None if progress is None else lambda _, __: progress(1))
     Trainer(step, settings, display=best, save=best.save).run()
     return {name: value.numpy().astype(np.float32) for name, value in best.tensors.items()}
 

@@ -15,9 +15,7 @@ Floats = NDArray[np.float64]
 NEIGHBOURS = 5
 
 
-def peer_scores(
-    x: NDArray[Any], codes: NDArray[np.int64], head: LinearHead, query: NDArray[Any]
-) -> dict[str, Floats]:
+def peer_scores(x: NDArray[Any], codes: NDArray[np.int64], head: LinearHead, query: NDArray[Any]) -> dict[str, Floats]:
     """Return scores [cells] of the query, higher for more novel, from the training cells."""
     x, query = x.astype(np.float64), query.astype(np.float64)
     logits = (query - head.mean) @ head.coefficients.T + head.intercept

@@ -7,8 +7,10 @@ from cell_lm.tasks.features import weights_hash
 from cell_lm.tl.adaptation import adapt
 from cell_lm.tl.annotation import annotate, embed
 from cell_lm.tl.attribution import deletion_curve, gene_attribution
+from cell_lm.tl.neighbours import nearest_cells
 from cell_lm.tl.sensitivity import sensitivity, sensitivity_summary, sensitivity_transfer
 from cell_lm.tl.shared import Shown
+from cell_lm.tl.voting import majority_vote
 
 __all__ = [
     "Shown",
@@ -17,6 +19,8 @@ __all__ = [
     "deletion_curve",
     "embed",
     "gene_attribution",
+    "majority_vote",
+    "nearest_cells",
     "sensitivity",
     "sensitivity_summary",
     "sensitivity_transfer",

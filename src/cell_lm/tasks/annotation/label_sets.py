@@ -3,12 +3,12 @@
 Split conformal prediction with the least ambiguous sets (Sadinle, Lei & Wasserman 2019, JASA 114:223, "LAC"): the score
 of a cell is 1 - the probability of its true label; the threshold is the ceil((n + 1) coverage)-th smallest score of n
 left-out cells; a set holds every label whose score is at most the threshold. If the cells to annotate are exchangeable
-with the left-out ones, the true label is in the set with the stated probability, whatever the classifier. The same
-numbers come out of ``mapie.classification.SplitConformalClassifier`` with ``conformity_score="lac"`` (tested); here they
-are a few plain values, so that they are saved with the classifier.
+with the left-out ones, the true label is in the set with the stated probability, whatever the classifier. The sets are
+those of ``mapie.classification.SplitConformalClassifier`` with ``conformity_score="lac"`` (tested); here they follow
+from a few plain values, which are saved with the classifier.
 
-A set may be *empty*: where a classifier is right more often than the stated coverage, only sets that leave out the least
-confident cells have exactly that coverage. An empty set means that no label is as probable as it usually is.
+A set may be *empty*: where a classifier is right more often than the stated coverage, only sets that leave out the
+least confident cells have that coverage. An empty set means that no label is as probable as it usually is.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ class LabelSets:
         known = ", ".join(f"{each:g}" for each in COVERAGES)
         raise ConfigError(f"a coverage of {coverage!r} is not calibrated", fix=f"Choose one of {known}")
 
-    def contains(self, probabilities: ArrayLike, coverage: float = COVERAGE, *, empty: bool = True) -> NDArray[np.bool_]:
+    def contains(
+        self, probabilities: ArrayLike, coverage: float = COVERAGE, *, empty: bool = True
+    ) -> NDArray[np.bool_]:
         """Return which labels are in the set of each cell, bool [cells, classes].
 
         Parameters
@@ -150,6 +152,6 @@ def calibrate_label_sets(probabilities: ArrayLike, codes: ArrayLike) -> LabelSet
 
 
 def _quantile(scores: Floats, coverage: float) -> float:
-    """Return the conformal quantile of sorted scores; 1, every label, where there are too few cells for the coverage."""
+    """Return the conformal quantile of sorted scores; 1 (every label) where the cells are too few for the coverage."""
     place = int(np.ceil((len(scores) + 1) * coverage - _ROUNDING))
     return float(scores[place - 1]) if place <= len(scores) else 1.0

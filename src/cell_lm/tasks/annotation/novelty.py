@@ -9,9 +9,9 @@
 ``confidence`` log(1 - the largest probability) of the classifier (Hendrycks & Gimpel 2017, arXiv 1610.02136)
 =============  ========================================================================================================
 
-Far types are seen by ``distance``, which is blind to a subtype between two known ones; ``confidence`` sees that one, and
-is blind to the far type (pancreas cells against blood). ``benchmarks/unknown.py`` compares these scores and others. CLS
-has unit length because its length follows the depth of the cell.
+Far types are seen by ``distance``, which is blind to a subtype between two known ones; ``confidence`` sees that one,
+and is blind to the far type (pancreas cells against blood). ``benchmarks/unknown.py`` compares these scores and others.
+CLS has unit length because its length follows the depth of the cell.
 
 What is saved is one profile a type and one mean a type: no training cells.
 """

@@ -65,6 +65,11 @@ class Tail:
         slope = np.log(_TAIL * n + 1.0) / max(top - start, 1e-9 * max(1.0, abs(top)))
         return np.asarray(inside + np.maximum(values - top, 0.0) * slope)
 
+    def p(self, values: Floats) -> Floats:
+        """Return the p-value; above the highest left-out cell it falls slowly, so that it does not round to 0."""
+        log_p, least = self.log_p(values), np.log(self.cells + 1.0)
+        return np.asarray(np.exp(-np.minimum(log_p, least)) / (1.0 + np.maximum(log_p - least, 0.0)))
+
 
 def _levels(number: int) -> Floats:
     return np.linspace(0.0, 1.0, max(number, 2))
@@ -162,7 +167,7 @@ class UnknownRule:
         scores = self.scores.score(features, probabilities, counts)
         if self.trend is not None and counts is not None:
             scores = self.trend.without(scores, self.scores.depth(counts))
-        return 1.0 - np.exp(-self.total.log_p(_sum(self.tails, scores)))
+        return 1.0 - self.total.p(_sum(self.tails, scores))
 
     def is_unknown(self, novelty: Floats, rate: float | None = None) -> NDArray[np.bool_]:
         """Return which cells are of no known type, bool [cells]; ``rate`` replaces that of the fit."""
@@ -180,7 +185,7 @@ class UnknownRule:
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], arrays: Arrays, classes: int, width: int, vocabulary: int) -> Self:
-        """Restore what :meth:`values` and :meth:`arrays` returned; ValueError, KeyError or TypeError if inconsistent."""
+        """Restore what was saved; ValueError, KeyError or TypeError if it is inconsistent."""
         scores = NoveltyScores.restore(arrays, classes, width, vocabulary)
         if list(values["scores"]) != list(scores.names):
             raise ValueError(f"its scores are not {', '.join(scores.names)}")
@@ -217,8 +222,8 @@ def fit_unknown(
     donors
         One per cell, as text; they are left out whole.
     counts, measured
-        Counts, CSR [cells, vocabulary], and the measured genes of the vocabulary. Without counts the two scores on genes
-        are left out, and subtypes are seen less well.
+        Counts, CSR [cells, vocabulary], and the measured genes of the vocabulary. Without counts the two scores on
+        genes are left out, and subtypes are seen less well.
     rate
         Fraction of cells of known types that may be wrongly unknown.
     seed

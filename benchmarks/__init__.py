@@ -26,6 +26,7 @@ COMMANDS = (
     "steady_memory",
     "streaming",
     "threads",
+    "unknown",
 )
 
 sleep_when_idle()

@@ -98,7 +98,7 @@ def test_the_nearest_cells_are_told_with_label_donor_and_name(cells: AnnData, mo
     assert (truth == table["label"].to_numpy()).mean() > 0.8
     np.testing.assert_array_equal(query.obsm["cell_lm_nearest_row"].ravel(), table["row"])
     assert query.uns["cell_lm_nearest"]["reference_cells"] == 100
-    assert (query.X != x_before).nnz == 0
+    assert (x_before != query.X).nnz == 0
 
 
 def test_a_cell_of_the_reference_is_its_own_nearest(cells: AnnData, model: CellLM) -> None:

@@ -1,7 +1,7 @@
 """Majority voting: the cells of a small cluster share the label that most of them have (CellTypist's habit).
 
-The clusters are many more than the types, so that a cluster rarely holds two. Without a column of clusters they are made
-by k-means (scikit-learn, mini-batches) of CLS at unit length, one for the square root of the number of cells.
+The clusters are many more than the types, so that a cluster rarely holds two. Without a column of clusters they are
+made by k-means (scikit-learn, mini-batches) of CLS at unit length, as many as the square root of the number of cells.
 """
 
 from __future__ import annotations

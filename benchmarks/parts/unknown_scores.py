@@ -30,7 +30,6 @@ def peer_scores(x: NDArray[Any], codes: NDArray[np.int64], head: LinearHead, que
     return {
         "energy": -np.logaddexp.reduce(logits, axis=1),
         "entropy": -(np.exp(log_p) * log_p).sum(axis=1),
-        "mahalanobis": nearest,
         "relative mahalanobis": nearest - background,
         "5 neighbours": euclidean,
         "5 neighbours, cosine": -cosine,

@@ -90,13 +90,13 @@ def test_novelty_is_a_fraction_of_known_cells_and_far_cells_are_not_tied(rule: U
 
 def test_each_score_alone_sees_the_novel_type(rule: UnknownRule, new: Made) -> None:
     scores = rule.scores.score(new.features, new.probabilities, new.counts)
-    assert rule.scores.names == ("excess", "profile", "distance", "confidence")
+    assert rule.scores.names == ("excess", "profile", "direction", "distance", "confidence")
     novel = new.codes == NOVEL
     aurocs = {
         name: novelty_auroc(column[~novel], column[novel])
         for name, column in zip(rule.scores.names, scores.T, strict=True)
     }
-    assert min(aurocs[name] for name in ("excess", "profile", "distance")) > 0.9
+    assert min(aurocs[name] for name in ("excess", "profile", "direction", "distance")) > 0.9
     assert aurocs["confidence"] > 0.6
 
 
@@ -118,7 +118,7 @@ def test_a_gene_that_no_type_expresses_counts_only_where_it_was_measured(made: M
 
 def test_without_counts_two_scores_are_left(made: Made, new: Made) -> None:
     rule = fit(made, counts=False)
-    assert rule.scores.names == ("distance", "confidence")
+    assert rule.scores.names == ("direction", "distance", "confidence")
     found, novel = rule.novelty(new.features, new.probabilities), new.codes == NOVEL
     assert novelty_auroc(found[~novel], found[novel]) > 0.9
 
@@ -167,7 +167,7 @@ def test_saved_and_restored_it_gives_the_same_and_holds_no_cells(rule: UnknownRu
         ("unknown.genes", lambda array: array[::-1]),
         ("unknown.genes", lambda array: array + np.int32(GENES)),
         ("unknown.knots", lambda array: array[:, ::-1].copy()),
-        ("unknown.trend", lambda array: array[:-1]),
+        ("unknown.unit_whitener", lambda array: array.astype(np.float64)),
     ],
 )
 def test_a_damaged_rule_is_refused(rule: UnknownRule, name: str, change: object) -> None:

@@ -1,17 +1,18 @@
-"""Scores of novelty: how unlike the cells of every known type a cell is, in four ways that fail in different places.
+"""Scores of novelty: how unlike the cells of every known type a cell is, in five ways that fail in different places.
 
 =============  ========================================================================================================
 ``excess``     counts of the five genes that exceed most what the type with the most of that gene would give, in
                standard deviations of a negative binomial: a type of its own has genes that no known type has
 ``profile``    -log of the Bhattacharyya affinity between the relative expression of the cell and of the nearest type
-``distance``   squared Mahalanobis distance of CLS, at unit length, to the nearest type; the covariance within types is
+``direction``  squared Mahalanobis distance of CLS, at unit length, to the nearest type; the covariance within types is
                shared, shrunk (Ledoit & Wolf 2004) and taken to the power of 1/2
+``distance``   the same of CLS as it is, with the whole covariance (Lee et al. 2018, arXiv 1807.03888)
 ``confidence`` log(1 - the largest probability) of the classifier (Hendrycks & Gimpel 2017, arXiv 1610.02136)
 =============  ========================================================================================================
 
-Far types are seen by ``distance``, which is blind to a subtype between two known ones; ``confidence`` sees that one,
-and is blind to the far type (pancreas cells against blood). ``benchmarks/unknown.py`` compares these scores and others.
-CLS has unit length because its length follows the depth of the cell.
+Far types are seen by ``direction`` and ``distance``, which are blind to a subtype between two known ones;
+``confidence`` sees that one, and is blind to the far type (pancreas cells against blood). The length of CLS follows the depth of the
+cell: it tells some types, and misleads elsewhere, so both are there. ``benchmarks/unknown.py`` compares the scores.
 
 What is saved is one profile a type and one mean a type: no training cells.
 """
@@ -32,7 +33,7 @@ Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Counts = sparse.csr_matrix
 
-SCORES = ("excess", "profile", "distance", "confidence")
+SCORES = ("excess", "profile", "direction", "distance", "confidence")
 """In the order of the columns of :meth:`NoveltyScores.score`."""
 GENES = 5
 """Number of genes whose excess is added up."""
@@ -55,10 +56,11 @@ class NoveltyScores:
 
     Attributes
     ----------
-    means : ndarray
-        float32 [classes, width]: mean of CLS at unit length.
-    whitener : ndarray
-        float32 [width, width]: within-type covariance to the power of -1/4.
+    unit_means, unit_whitener : ndarray
+        float32 [classes, width] and [width, width]: mean of CLS at unit length, and its within-type covariance to the
+        power of -1/4.
+    means, whitener : ndarray
+        The same of CLS as it is, and to the power of -1/2.
     genes : ndarray
         int32: genes of the vocabulary that were measured, ascending; none if there are no counts.
     largest : ndarray
@@ -69,6 +71,8 @@ class NoveltyScores:
         float16 [classes, profile genes]: square root of the share.
     """
 
+    unit_means: NDArray[np.float32]
+    unit_whitener: NDArray[np.float32]
     means: NDArray[np.float32]
     whitener: NDArray[np.float32]
     genes: NDArray[np.int32]
@@ -98,12 +102,8 @@ class NoveltyScores:
             Genes of the vocabulary that were measured, expressed or not (``CellView.genes``); None: the expressed ones.
             A gene that was measured and that no type expresses tells most.
         """
-        unit = _unit(features)
-        means = _means(unit, codes)
-        covariance = ledoit_wolf(unit - means[codes], assume_centered=True)[0]
-        values, vectors = np.linalg.eigh(covariance)
-        whitener = vectors / np.maximum(values, 1e-8 * max(values[-1], 1e-12)) ** 0.25
-        return cls(means.astype(np.float32), whitener.astype(np.float32), *_gene_parts(counts, codes, measured))
+        unit = _space(_unit(features), codes, 0.25)
+        return cls(*unit, *_space(features.astype(np.float64), codes, 0.5), *_gene_parts(counts, codes, measured))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,7 +127,8 @@ class NoveltyScores:
         """
         largest = probabilities.astype(np.float64).max(axis=1)
         columns = [
-            np.log(np.maximum(self._distances(features).min(axis=1), 1e-12)),
+            _log_distance(_unit(features), self.unit_means, self.unit_whitener),
+            _log_distance(features.astype(np.float64), self.means, self.whitener),
             np.log(np.maximum(1 - largest, _CERTAIN)),
         ]
         if len(self.genes):
@@ -141,7 +142,7 @@ class NoveltyScores:
         The excess is in standard deviations, above 0.
         """
         counts = sparse.csr_matrix(counts)
-        depth, place = self.depth(counts), _places(self.genes, counts.shape[1])
+        depth, place = self._depth(counts), _places(self.genes, counts.shape[1])
         cell = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
         known = place[counts.indices] >= 0
         cell, gene, value = cell[known], counts.indices[known].astype(np.int64), counts.data[known].astype(np.float64)
@@ -149,10 +150,6 @@ class NoveltyScores:
         excess = (value - expected) / np.sqrt(expected + _DISPERSION * expected**2 + _LEAST_VARIANCE)
         over = excess > 0
         return cell[over], gene[over], np.minimum(excess[over], _MOST)
-
-    def _distances(self, features: NDArray[np.floating[Any]]) -> Floats:
-        x, c = _unit(features) @ self.whitener.astype(np.float64), (self.means @ self.whitener).astype(np.float64)
-        return np.maximum((x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1), 0.0)
 
     def _of_genes(self, counts: Counts) -> list[Floats]:
         cell, _, excess = self.excess_genes(counts)
@@ -162,10 +159,10 @@ class NoveltyScores:
         rank = np.arange(len(cell)) - first[cell]
         total = np.bincount(cell[rank < GENES], excess[rank < GENES], minlength=counts.shape[0])
         roots = sparse.csr_matrix(counts[:, self.genes[self.profile_genes]], dtype=np.float64).sqrt()
-        affinity = (roots @ self.profiles.astype(np.float64).T).max(axis=1) / np.sqrt(self.depth(counts))
+        affinity = (roots @ self.profiles.astype(np.float64).T).max(axis=1) / np.sqrt(self._depth(counts))
         return [np.log1p(total), -np.log(np.maximum(affinity, 1e-6))]
 
-    def depth(self, counts: Counts) -> Floats:
+    def _depth(self, counts: Counts) -> Floats:
         """Return the counts of each cell over the genes of the reference, float64 [cells]; at least 1."""
         chosen = np.zeros(counts.shape[1])
         chosen[self.genes] = 1.0
@@ -181,6 +178,8 @@ class NoveltyScores:
         found = {field.name: arrays[f"unknown.{field.name}"] for field in fields(cls)}
         genes, profile_genes = found["genes"], found["profile_genes"]
         shapes = {
+            "unit_means": ((classes, width), np.float32),
+            "unit_whitener": ((width, width), np.float32),
             "means": ((classes, width), np.float32),
             "whitener": ((width, width), np.float32),
             "genes": ((len(genes),), np.int32),
@@ -225,8 +224,20 @@ def _unit(features: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))
 
 
-def _means(x: Floats, codes: Codes) -> Floats:
-    return np.stack([x[codes == code].mean(axis=0) for code in range(int(codes.max()) + 1)])
+def _space(x: Floats, codes: Codes, power: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the mean of each type, and the shrunk covariance within types to the power of -``power``."""
+    means = np.stack([x[codes == code].mean(axis=0) for code in range(int(codes.max()) + 1)])
+    covariance = ledoit_wolf(x - means[codes], assume_centered=True)[0]
+    values, vectors = np.linalg.eigh(covariance)
+    whitener = vectors / np.maximum(values, 1e-8 * max(values[-1], 1e-12)) ** power
+    return means.astype(np.float32), whitener.astype(np.float32)
+
+
+def _log_distance(x: Floats, means: NDArray[np.float32], whitener: NDArray[np.float32]) -> Floats:
+    """Return the log of the squared distance to the nearest mean."""
+    x, c = x @ whitener.astype(np.float64), means.astype(np.float64) @ whitener.astype(np.float64)
+    squared = (x**2).sum(axis=1)[:, None] - 2 * x @ c.T + (c**2).sum(axis=1)
+    return np.asarray(np.log(np.maximum(squared.min(axis=1), 1e-12)))
 
 
 def _places(genes: NDArray[np.int32], vocabulary: int) -> Codes:

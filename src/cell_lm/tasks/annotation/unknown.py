@@ -2,20 +2,18 @@
 
 1. *Left-out cells.* In every fold of the training cells (whole donors, if there are donors) the scores of
    :mod:`cell_lm.tasks.annotation.novelty` are learned without the left-out cells, and computed for them.
-2. *Depth.* What a regression on the log of the depth of the left-out cells explains of a score is taken away, since
-   cells of few counts resemble no type well. ``confidence`` is left as it is.
-3. *One scale.* A score becomes the -log of its p-value: of the fraction of left-out cells that score at least as high;
+2. *One scale.* A score becomes the -log of its p-value: of the fraction of left-out cells that score at least as high;
    above the highest of them it goes on with the slope of the last tenth, so that no two cells far out are tied.
-4. *Sum.* The sum over the scores is Fisher's combination. The scores are dependent, so its distribution is not taken
+3. *Sum.* The sum over the scores is Fisher's combination. The scores are dependent, so its distribution is not taken
    from a table: it is that of the same left-out cells.
-5. *Novelty* is the fraction of left-out cells with a smaller sum. A cell is ``unknown`` above 1 - rate: of the cells of
+4. *Novelty* is the fraction of left-out cells with a smaller sum. A cell is ``unknown`` above 1 - rate: of the cells of
    known types and new donors, a fraction of ``rate`` is then wrongly unknown, as far as new donors resemble left-out
    ones. For another platform they do not, and more are (``docs/annotation.md``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -76,47 +74,6 @@ def _levels(number: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class DepthTrend:
-    """What the depth of the left-out cells explains of each score.
-
-    Attributes
-    ----------
-    slopes : ndarray
-        float64 [scores]: change of the score per unit of log depth.
-    centre, low, high : float
-        Mean, least and greatest log depth of the left-out cells; a depth outside counts as the nearest of them.
-    """
-
-    slopes: Floats
-    centre: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, scores: Floats, depth: Floats, names: Sequence[str]) -> Self:
-        """Return the trend of the scores [cells, scores] over the depths [cells]."""
-        log = np.log(depth)
-        centre, variance = float(log.mean()), float(log.var())
-        slopes = ((log - centre) @ (scores - scores.mean(axis=0))) / len(log) / max(variance, 1e-9)
-        depends = np.array([name != "confidence" for name in names])
-        return cls(np.where(depends, slopes, 0.0), centre, float(log.min()), float(log.max()))
-
-    def without(self, scores: Floats, depth: Floats) -> Floats:
-        """Return the scores without the trend."""
-        log = np.clip(np.log(depth), self.low, self.high) - self.centre
-        return np.asarray(scores - log[:, None] * self.slopes)
-
-    def array(self) -> Floats:
-        """Return all numbers, to save."""
-        return np.append(self.slopes, [self.centre, self.low, self.high])
-
-    @classmethod
-    def restore(cls, array: Floats) -> Self:
-        """Restore what :meth:`array` returned."""
-        return cls(array[:-3], *map(float, array[-3:]))
-
-
-@dataclass(frozen=True, eq=False)
 class UnknownRule:
     """Novelty of cells, and whether they are of no known type.
 
@@ -124,10 +81,8 @@ class UnknownRule:
     ----------
     scores : NoveltyScores
         Learned from all training cells.
-    trend : DepthTrend or None
-        What the depth explains of the scores; None without counts.
     tails : tuple of Tail
-        Distribution of each score, without the trend, over the left-out cells.
+        Distribution of each score over the left-out cells.
     total : Tail
         Distribution of their sum.
     rate : float
@@ -135,7 +90,6 @@ class UnknownRule:
     """
 
     scores: NoveltyScores
-    trend: DepthTrend | None
     tails: tuple[Tail, ...]
     total: Tail
     rate: float
@@ -165,8 +119,6 @@ class UnknownRule:
         if counts is None and len(self.scores.genes):
             raise InputError("the rule reads counts", where="unknown types", fix="Give the counts of the cells, too")
         scores = self.scores.score(features, probabilities, counts)
-        if self.trend is not None and counts is not None:
-            scores = self.trend.without(scores, self.scores.depth(counts))
         return 1.0 - self.total.p(_sum(self.tails, scores))
 
     def is_unknown(self, novelty: Floats, rate: float | None = None) -> NDArray[np.bool_]:
@@ -180,8 +132,7 @@ class UnknownRule:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the arrays to save."""
         knots = np.stack([tail.knots for tail in (*self.tails, self.total)])
-        trend = np.empty(0) if self.trend is None else self.trend.array()
-        return self.scores.arrays() | {"unknown.knots": knots, "unknown.trend": trend}
+        return self.scores.arrays() | {"unknown.knots": knots}
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], arrays: Arrays, classes: int, width: int, vocabulary: int) -> Self:
@@ -190,12 +141,11 @@ class UnknownRule:
         if list(values["scores"]) != list(scores.names):
             raise ValueError(f"its scores are not {', '.join(scores.names)}")
         knots = checked(arrays, "unknown.knots", (len(scores.names) + 1, -1))
-        trend = checked(arrays, "unknown.trend", (len(scores.names) + 3 if len(scores.genes) else 0,))
         cells, rate = int(values["cells"]), values["rate"]
         if cells < 1 or not isinstance(rate, float) or not 0 < rate < 1 or (np.diff(knots, axis=1) < 0).any():
             raise ValueError("the calibration of unknown types is inconsistent")
         tails = tuple(Tail(row, cells) for row in knots)
-        return cls(scores, DepthTrend.restore(trend) if len(trend) else None, tails[:-1], tails[-1], rate)
+        return cls(scores, tails[:-1], tails[-1], rate)
 
 
 def fit_unknown(
@@ -237,15 +187,10 @@ def fit_unknown(
         No cell was left out.
     """
     rate = checked_rate(rate)
-    scores = NoveltyScores.fit(features, codes, counts, measured)
-    cells, left_out = _left_out(features, codes, probabilities, donors, counts, measured, seed)
-    trend = None
-    if counts is not None:
-        depth = scores.depth(counts[cells])
-        trend = DepthTrend.of(left_out, depth, scores.names)
-        left_out = trend.without(left_out, depth)
+    left_out = _left_out(features, codes, probabilities, donors, counts, measured, seed)
     tails = tuple(Tail.of(column) for column in left_out.T)
-    return UnknownRule(scores, trend, tails, Tail.of(_sum(tails, left_out)), rate)
+    scores = NoveltyScores.fit(features, codes, counts, measured)
+    return UnknownRule(scores, tails, Tail.of(_sum(tails, left_out)), rate)
 
 
 def checked_rate(rate: float) -> float:
@@ -263,21 +208,20 @@ def _left_out(
     counts: Counts | None,
     measured: NDArray[np.integer[Any]] | None,
     seed: int,
-) -> tuple[Codes, Floats]:
-    """Return the left-out cells, and their scores [cells, scores], learned without the cell (and its donor)."""
-    known, cells, found = np.isfinite(probabilities).all(axis=1), list[Codes](), list[Floats]()
+) -> Floats:
+    """Return the scores [left-out cells, scores], each learned without the cell (and its donor)."""
+    known, found = np.isfinite(probabilities).all(axis=1), list[Floats]()
     for rest, validation in training_folds(codes, donors, seed):
         some = validation[known[validation]]
         if not len(some):
             continue
         inside = np.unique(codes[rest], return_inverse=True)[1].astype(np.int64)
         scores = NoveltyScores.fit(features[rest], inside, None if counts is None else counts[rest], measured)
-        cells.append(some)
         found.append(scores.score(features[some], probabilities[some], None if counts is None else counts[some]))
     if not found:
         fix = "Give two or more cells of each type, or of two types in several donors"
         raise InputError("no cell could be left out to calibrate on", where="unknown types", fix=fix)
-    return np.concatenate(cells), np.concatenate(found)
+    return np.concatenate(found)
 
 
 def _sum(tails: tuple[Tail, ...], scores: Floats) -> Floats:

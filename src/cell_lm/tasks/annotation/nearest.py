@@ -62,4 +62,4 @@ def _exact(x: NDArray[np.float32], y: NDArray[np.float32], k: int) -> Nearest:
 
 
 def _unit(x: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-    return (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12), np.float32)

@@ -11,8 +11,9 @@
 =============  ========================================================================================================
 
 Far types are seen by ``direction`` and ``distance``, which are blind to a subtype between two known ones;
-``confidence`` sees that one, and is blind to the far type (pancreas cells against blood). The length of CLS follows the depth of the
-cell: it tells some types, and misleads elsewhere, so both are there. ``benchmarks/unknown.py`` compares the scores.
+``confidence`` sees that one, and is blind to the far type (pancreas cells against blood). The length of CLS follows the
+depth of the cell: it tells some types, and misleads elsewhere, so both are there. ``benchmarks/unknown.py`` compares
+the scores.
 
 What is saved is one profile a type and one mean a type: no training cells.
 """

@@ -29,6 +29,7 @@ COMMANDS = (
     "steady_memory",
     "streaming",
     "threads",
+    "unknown",
 )
 
 sleep_when_idle()

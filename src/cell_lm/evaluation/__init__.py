@@ -37,16 +37,19 @@ from cell_lm.evaluation.intervals import (
     paired_bootstrap_over,
     score_interval,
 )
+from cell_lm.evaluation.learning_curve import FewShotCurve, few_shot_curve
 from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
 from cell_lm.evaluation.novelty import novelty_auroc
 from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
 from cell_lm.evaluation.saved_splits import Splits, cells_hash
+from cell_lm.evaluation.selective import RiskCoverage, label_reliability, risk_coverage
 from cell_lm.evaluation.splits import Split, few_shot, leave_one_group_out, pairs, refuse_leakage, stratified
 
 __all__ = [
     "RIVALS",
     "AnnotationScores",
     "Comparison",
+    "FewShotCurve",
     "GeneLogisticRegression",
     "Geometry",
     "Interval",
@@ -56,6 +59,7 @@ __all__ = [
     "NearestNeighbours",
     "PCALogisticRegression",
     "ResponseScores",
+    "RiskCoverage",
     "Rival",
     "Selection",
     "Split",
@@ -67,8 +71,10 @@ __all__ = [
     "compare",
     "effective_rank",
     "few_shot",
+    "few_shot_curve",
     "fit_head",
     "label_alignment",
+    "label_reliability",
     "leave_one_group_out",
     "macro_f1",
     "mean_cosine",
@@ -80,6 +86,7 @@ __all__ = [
     "predict_mean_effects",
     "refuse_leakage",
     "response_scores",
+    "risk_coverage",
     "score_interval",
     "stratified",
     "uniformity",

@@ -7,6 +7,7 @@ is given. Figures that are not shown are not registered with pyplot, so nothing 
 
 from __future__ import annotations
 
+from cell_lm.pl.annotation import annotation_reliability, few_shot_curve, risk_coverage
 from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
 from cell_lm.pl.genes import gene_map, gene_neighbours
@@ -21,11 +22,13 @@ from cell_lm.pl.results import confusion, coverage, training
 from cell_lm.pl.sensitivity import sensitivity, sensitivity_reliability, sensitivity_scores, sensitivity_signature
 
 __all__ = [
+    "annotation_reliability",
     "confusion",
     "coverage",
     "deletion_curve",
     "drug_map",
     "embedding",
+    "few_shot_curve",
     "gene_attribution",
     "gene_map",
     "gene_neighbours",
@@ -33,6 +36,7 @@ __all__ = [
     "response_learning_curve",
     "response_per_drug",
     "response_ranking",
+    "risk_coverage",
     "sensitivity",
     "sensitivity_reliability",
     "sensitivity_scores",

@@ -8,8 +8,10 @@ from cell_lm.tl.adaptation import adapt
 from cell_lm.tl.annotation import annotate, embed
 from cell_lm.tl.attribution import deletion_curve, gene_attribution
 from cell_lm.tl.malignancy import malignancy
+from cell_lm.tl.neighbours import nearest_cells
 from cell_lm.tl.sensitivity import sensitivity, sensitivity_summary, sensitivity_transfer
 from cell_lm.tl.shared import Shown
+from cell_lm.tl.voting import majority_vote
 
 __all__ = [
     "Shown",
@@ -19,6 +21,8 @@ __all__ = [
     "embed",
     "gene_attribution",
     "malignancy",
+    "majority_vote",
+    "nearest_cells",
     "sensitivity",
     "sensitivity_summary",
     "sensitivity_transfer",

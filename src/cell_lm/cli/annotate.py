@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,9 +14,13 @@ from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.annotate_list import list_ready
 from cell_lm.cli.annotate_options import (
     Annotator,
+    FineTune,
     GenesOf,
     Key,
+    MajorityVoting,
     MinCells,
+    OverClustering,
+    UnknownRate,
     Unlabelled,
     UnlabelledCells,
     label_notes,
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
 
     from cell_lm.data.obs.labels import Labels
     from cell_lm.data.read_options import ReadOptions
+    from cell_lm.tasks import Classifier
 
 _FIT = """[bold]Examples[/bold]
 
@@ -58,7 +63,22 @@ _PREDICT = """[bold]Examples[/bold]
 
   cell-lm annotate predict my.h5ad --model blood
   cell-lm annotate predict my.h5ad --model ann --probabilities probabilities.csv
+  cell-lm annotate predict my.h5ad --model ann --unknown-rate 0.05 --majority-voting
   cell-lm annotate predict test.h5ad --model ann --truth cell_type"""
+
+
+COLUMNS = (
+    "label",
+    "confidence",
+    "novelty",
+    "label_set",
+    "set_size",
+    "ontology",
+    "majority_label",
+    "majority_share",
+    "over_clustering",
+)
+"""Columns of obs that a call may add, after the prefix."""
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +117,7 @@ def fit(
     min_cells: MinCells = None,
     genes_of: GenesOf = None,
     unlabelled_cells: UnlabelledCells = None,
+    fine_tune: FineTune = None,
     seed: Seed = 0,
     *,
     read: ReadOptions,
@@ -125,7 +146,7 @@ def fit(
     reference = open_data(held, encoder.vocabulary, read)
     extra = None if unlabelled_cells is None else open_data(unlabelled_cells, encoder.vocabulary, read)
     shared = None if genes_of is None else Opened(genes_of, ReadOptions() if is_store(genes_of) else read)
-    classifier = CellTypeClassifier(encoder, seed=seed, device=device, precision=precision)
+    classifier = CellTypeClassifier(encoder, fine_tune=fine_tune, seed=seed, device=device, precision=precision)
     with label_notes(says), says.progress("embedding", len(reference)) as done:
         classifier.fit(
             reference,
@@ -156,6 +177,9 @@ def predict(
         Path | None, output("FILE.h5ad", "File to write. \\[default: my.annotated.h5ad next to my.h5ad]")
     ] = None,
     key: Key = "cell_lm",
+    unknown_rate: UnknownRate = None,
+    majority_voting: MajorityVoting = False,
+    over_clustering: OverClustering = None,
     probabilities: Annotated[
         Path | None,
         output("FILE", "Table to write, csv or parquet: a row for each cell with the probability of each type."),
@@ -214,12 +238,15 @@ def predict(
             classifier,
             key_added=key,
             probabilities=probabilities is not None,
+            unknown=unknown_rate,
             read=read,
             device=device,
             precision=precision,
             progress=done,
         )
     adata: AnnData = data if made is None else made
+    if majority_voting or over_clustering is not None:
+        _vote(adata, data, classifier, key, over_clustering, read)
     about = adata.uns[f"{key}_annotation"]
     about["classifier_path"] = str(model)
     if probabilities is not None:
@@ -232,14 +259,31 @@ def predict(
     warn_of(about, says)
     if probabilities is not None:
         says.result(f"written: {probabilities} (probabilities of {len(about['classes']):,} types)")
-    ontology = f", {key}_ontology" if f"{key}_ontology" in adata.obs else ""
-    says.result(f"written: {copy} (obs {key}_label, {key}_confidence{ontology})")
+    columns = ", ".join(name for name in (f"{key}_{part}" for part in COLUMNS) if name in adata.obs)
+    says.result(f"written: {copy} (obs {columns})")
     return 0
+
+
+def _vote(
+    adata: AnnData, data: Any, classifier: Classifier, key: str, over_clustering: str | None, read: ReadOptions
+) -> None:
+    """Let the clusters of a column, or of the embedding of ``data``, vote on the calls in ``adata``."""
+    from cell_lm import tl
+    from cell_lm.tasks import CellTypeClassifier
+
+    if over_clustering is None and "X_cell_lm" not in adata.obsm:
+        if not isinstance(classifier, CellTypeClassifier):
+            fix = "Name --over-clustering COLUMN"
+            raise InputError("it has no embedding to make clusters of", where="majority voting", fix=fix)
+        made = tl.embed(data, classifier.encoder_, read=read)
+        if made is not None:
+            adata.obsm["X_cell_lm"] = made.obsm["X_cell_lm"]
+    tl.majority_vote(adata, key=key, over_clustering=over_clustering)
 
 
 def _refuse_older_call(obs: pd.DataFrame, key: str, path: Path, *, force: bool) -> None:
     """Refuse to overwrite the columns of an earlier call."""
-    there = [name for name in (f"{key}_label", f"{key}_confidence", f"{key}_ontology") if name in obs.columns]
+    there = [name for name in (f"{key}_{part}" for part in COLUMNS) if name in obs.columns]
     if there and not force:
         found = f"obs has {' and '.join(map(repr, there))} already, of an earlier call"
         raise InputError(found, where=str(path), fix="Choose another prefix with --key, or overwrite it with --force")

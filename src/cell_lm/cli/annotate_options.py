@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from cell_lm.cli.console import Messages
-from cell_lm.cli.options import column, source
+from cell_lm.cli.options import COMPUTING, column, source
 
 READY = "blood, pancreas or ovarian-cancer"
 
@@ -54,6 +54,37 @@ UnlabelledCells = Annotated[
         "CELLS",
         "Further cells to learn from without labels, best those to be predicted. Helps most where few cells have a "
         "label. Read by the same options.",
+    ),
+]
+UnknownRate = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0,
+        max=0.99,
+        metavar="RATE",
+        help="Call cells of no known type unknown, at the price of so many cells of known types; 0: never. "
+        "\\[default: 0.05 if the classifier was fitted with --groups, else never]",
+        show_default=False,
+    ),
+]
+MajorityVoting = Annotated[
+    bool,
+    typer.Option(
+        "--majority-voting", help="Also give each cell the most frequent label of its cluster: NAME_majority_label."
+    ),
+]
+OverClustering = Annotated[
+    str | None,
+    column("Column of obs with the clusters that vote. \\[default: small clusters of the embedding]"),
+]
+FineTune = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PART",
+        help="Train a part of the encoder first, kept where it predicts left-out donors better: refinement (seconds), "
+        "last, lora or all (minutes; docs/fine_tuning.md). \\[default: the encoder is frozen]",
+        show_default=False,
+        rich_help_panel=COMPUTING,
     ),
 ]
 Truth = Annotated[str, column("Column of obs with the true cell types.")]

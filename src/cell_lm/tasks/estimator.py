@@ -149,7 +149,7 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 reference=reference,
                 values=fitted.values,
                 arrays=fitted.arrays,
-                model=getattr(self, "model", None),
+                model=vars(self).get("encoder_", getattr(self, "model", None)),
                 packaged=packaged_model,
             ),
         )

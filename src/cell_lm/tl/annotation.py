@@ -8,13 +8,16 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from cell_lm.config import Precision
 from cell_lm.data.obs.ontology import ontology_column
 from cell_lm.data.opening import Data
 from cell_lm.data.read_options import ReadKeywords, read_options
+from cell_lm.data.view import CellView
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
+from cell_lm.tasks.annotation.calls import call_table, rate_of
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, embed_cells
 from cell_lm.terminal import refuse_uncallable
@@ -118,6 +121,7 @@ def annotate(
     *,
     key_added: str = "cell_lm",
     probabilities: bool = False,
+    unknown: float | None = None,
     device: Device = None,
     precision: Precision | None = None,
     copy: bool = False,
@@ -138,6 +142,9 @@ def annotate(
         Prefix of the new entries.
     probabilities
         Also add the probabilities of all labels.
+    unknown
+        Rate at which cells of known types may be called ``unknown``; 0: never. None: that of the fit if it had donors,
+        else never (:meth:`CellTypeClassifier.table`).
     device, precision
         As in :func:`embed`; None: those of the classifier.
     copy
@@ -154,9 +161,12 @@ def annotate(
         entries:
 
         ``obs["cell_lm_label"]``
-            The most probable label, categorical with all labels of the classifier.
+            The most probable label, categorical with all labels of the classifier; or ``unknown``.
         ``obs["cell_lm_confidence"]``
             Its probability, float32.
+        ``obs["cell_lm_novelty"]``, ``obs["cell_lm_label_set"]``, ``obs["cell_lm_set_size"]``
+            Of a :class:`CellTypeClassifier`, where cells could be left out of its fit; see
+            :meth:`CellTypeClassifier.table`.
         ``obs["cell_lm_ontology"]``
             Cell Ontology id of the label, categorical, missing where the name is not known
             (:mod:`cell_lm.data.obs.ontology`); only if that of some label is.
@@ -165,7 +175,8 @@ def annotate(
             ``uns["cell_lm_annotation"]["classes"]``.
         ``uns["cell_lm_annotation"]``
             ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and number of cells of the fit),
-            ``reference_coverage`` (fraction of the reference's genes that these cells have), and everything that
+            ``reference_coverage`` (fraction of the reference's genes that these cells have), ``unknown_rate``,
+            ``learned_from``, and everything that
             :func:`embed` records.
 
     Raises
@@ -189,12 +200,14 @@ def annotate(
     _ = classifier.reference_  # before the slow steps
     if isinstance(classifier, CellTypeClassifier):
         classifier = classifier.placed(device, precision)
+        rate = rate_of(classifier, unknown)
     cells = open_target(adata, classifier.vocabulary, read)
     with shown(progress, len(cells), "annotating") as done:
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
     found: dict[str, Any] = about_cells(cells, read)
     if isinstance(classifier, CellTypeClassifier):
         found |= about_model(classifier.model, classifier.device, classifier.precision)
+        found |= {"unknown_rate": rate, "learned_from": classifier.learned_from_}
     found |= {
         "key": key_added,
         "classes": np.array(classifier.classes_, dtype=object),
@@ -203,14 +216,24 @@ def annotate(
     found |= about_classifier(classifier, path, cells)
     target = target_of(adata, cells, copy=copy)
     # By position: cell names need not be unique.
-    target.obs[f"{key_added}_label"] = pd.Categorical.from_codes(
-        proba.argmax(axis=1), categories=pd.Index(classifier.classes_, dtype=object)
-    )
-    target.obs[f"{key_added}_confidence"] = proba.max(axis=1).astype(np.float32)
-    ids = ontology_column(classifier.classes_, target.obs[f"{key_added}_label"].cat.codes)
-    if ids is not None:
-        target.obs[f"{key_added}_ontology"] = ids
+    for name, values in _calls(classifier, cells, proba, unknown).items():
+        target.obs[f"{key_added}_{name}"] = values
     if probabilities:
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
     target.uns[record] = found
     return None if target is adata else target
+
+
+def _calls(
+    classifier: Classifier, cells: CellView, proba: NDArray[np.float64], unknown: float | None
+) -> dict[str, Any]:
+    """Return the columns of a call by name, one value per cell each."""
+    if isinstance(classifier, CellTypeClassifier):
+        table = call_table(classifier, classifier.cut_like_fit(cells), proba, unknown=unknown)
+        found: dict[str, Any] = {name: table[name].array for name in table.columns}
+    else:
+        names = pd.Index(classifier.classes_, dtype=object)
+        found = {"label": pd.Categorical.from_codes(proba.argmax(axis=1), categories=names)}
+    found["confidence"] = proba.max(axis=1).astype(np.float32)
+    ids = ontology_column(list(found["label"].categories), found["label"].codes)
+    return found if ids is None else {**found, "ontology": ids}

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -24,13 +25,17 @@ from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.pretraining.adapt import LEAST_CELLS, adapt, with_reference
+from cell_lm.tasks.annotation.calls import call_table, rate_of
 from cell_lm.tasks.annotation.cross_validation import CrossValidation
+from cell_lm.tasks.annotation.evidence import Evidence
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
-from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool
+from cell_lm.tasks.annotation.unknown import RATE
+from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool, replace_head
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
+from cell_lm.tasks.finetuning import FineTuned, FineTuning, fine_tune, fine_tuning
 from cell_lm.terminal import refuse_uncallable
 
 MOST_UNLABELLED = 20_000
@@ -52,6 +57,14 @@ class CellTypeClassifier(Classifier):
     views
         Names of the views to use. ``adapted`` is left out if the encoder has no linear path or there are fewer than 200
         cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells.
+    unknown
+        Fraction of the cells of known types that may be called ``unknown`` (:mod:`cell_lm.tasks.annotation.unknown`);
+        None: novelty is not computed.
+    fine_tune
+        None: the encoder is frozen. ``"refinement"``, ``"last"``, ``"lora"`` or ``"all"``, or settings by name
+        (:class:`cell_lm.config.FineTuneConfig`): this part of it is trained first. Where that predicts left-out donors
+        better, the views are then ``genes``, ``components`` and ``model``, there is no novelty and there are no label
+        sets, since every cell has trained the encoder; where not, nothing is changed.
     seed
         Seed of the folds of the training cells, of the decomposition and of the choice of unlabelled cells.
     device
@@ -72,6 +85,12 @@ class CellTypeClassifier(Classifier):
         Scores of the training cells by fits without them; None where too few cells have a label (one of each type).
     adapted_ : CellLM or None
         The encoder adapted to the cells of the fit.
+    evidence_ : Evidence or None
+        Rules for cells of no known type and for label sets; None where no cell was left out.
+    encoder_ : CellLM
+        The encoder of ``model``, fine-tuned where that helped.
+    fine_tuned_ : str
+        What fine-tuning did; empty if it was not asked for.
     learned_from_ : str
         The cells that the fit has seen, labelled and unlabelled.
 
@@ -83,7 +102,10 @@ class CellTypeClassifier(Classifier):
 
     pool_: Pool
     cross_validation_: CrossValidation | None
+    evidence_: Evidence | None
     adapted_: CellLM | None
+    encoder_: CellLM
+    fine_tuned_: str
     learned_from_: str
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
 
@@ -92,6 +114,8 @@ class CellTypeClassifier(Classifier):
         model: CellLM,
         *,
         views: Sequence[str] = VIEWS,
+        unknown: float | None = RATE,
+        fine_tune: FineTuning = None,
         seed: int = 0,
         device: Device = None,
         precision: Precision = "float32",
@@ -99,6 +123,8 @@ class CellTypeClassifier(Classifier):
     ) -> None:
         self.model = model
         self.views = views
+        self.unknown = unknown
+        self.fine_tune = fine_tune
         self.seed = seed
         self.device = device
         self.precision = precision
@@ -173,7 +199,39 @@ class CellTypeClassifier(Classifier):
 
     def embed(self, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
         """Return CLS of the encoder, float32 [cells, width]."""
-        return self._embed(self.model, cells, progress)
+        return self._embed(vars(self).get("encoder_", self.model), cells, progress)
+
+    def table(
+        self, data: Data, *, unknown: float | None = None, progress: Progress = None, **how: Unpack[ReadKeywords]
+    ) -> pd.DataFrame:
+        """Return label, confidence, novelty and label set of each cell.
+
+        Parameters
+        ----------
+        data, progress, **how
+            As :meth:`predict_proba`.
+        unknown
+            Rate at which cells of known types may be called ``unknown``; 0: never. None: that of the fit if it had
+            donors (``groups``), else never.
+
+        Returns
+        -------
+        DataFrame
+            With the index of ``obs``: ``label`` (categorical; ``unknown`` for a cell of no known type), ``confidence``
+            (float64, the largest probability), ``novelty`` (float64, 0 to 1: the fraction of cells of known types that
+            are less unlike the reference), ``label_set`` (the labels that cannot be excluded at 90 % coverage, joined
+            by ``|``) and ``set_size``. The last three are missing where no cell could be left out of the fit.
+
+        Raises
+        ------
+        InputError, NotFittedError
+            As :meth:`predict_proba`.
+        ConfigError
+            The classifier has no novelty, or the rate is not from 0 to below 1.
+        """
+        rate_of(self, unknown)
+        cells = self._open(data, how, progress)
+        return call_table(self, cells, self._probabilities(cells, progress), unknown=unknown)
 
     def _check_views(self) -> None:
         strange = [name for name in self.views if name not in VIEWS]
@@ -193,22 +251,41 @@ class CellTypeClassifier(Classifier):
             extra = extra.cut(cells.kept)
             extra = extra[extra.expressing()]
         labelled, without = cells[target.known], cells[~target.known]
-        classes, codes = np.unique(target.values[target.known], return_inverse=True)
+        labels = target.values[target.known]
+        classes, codes = np.unique(labels, return_inverse=True)
         unlabelled = [part for part in (without, extra) if part is not None and len(part)]
         further = [view[random_subset(len(view), MOST_UNLABELLED // len(unlabelled), self.seed)] for view in unlabelled]
-        adapted = self._adapt([labelled, *further])
-        views = self._usable_views(sum(map(len, further)), adapted)
-        features = self._features([labelled, *further], views, adapted, run)
+        tuned = self._fine_tuned(labelled, labels, groups)
+        helped = tuned is not None and tuned.best_step > 0
+        adapted = None if helped else self._adapt([labelled, *further])
+        views = self._usable_views(0 if helped else sum(map(len, further)), adapted)
+        encoder = self.model if tuned is None else tuned.model
+        features = self._features([labelled, *further], views, (encoder, adapted), run)
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
-        self.pool_, self.adapted_ = pool, adapted
-        self.learned_from_ = ", ".join(
-            [
-                f"{len(labelled):,} labelled cells of {cells.name}",
-                *(f"{len(x):,} unlabelled of {x.name}" for x in further),
-            ]
-        )
+        evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled)
+        self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
+        self.adapted_, self.evidence_ = adapted, evidence
+        self.encoder_, self.fine_tuned_ = encoder, "" if tuned is None else str(tuned)
+        seen = [f"{len(labelled):,} labelled cells of {cells.name}"]
+        self.learned_from_ = ", ".join(seen + [f"{len(view):,} unlabelled of {view.name}" for view in further])
         self.cross_validation_ = CrossValidation.of(pool.left_out, codes, classes, groups)
-        self._set_classes(target.values[target.known])
+        self._set_classes(labels)
+
+    def _fine_tuned(
+        self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None
+    ) -> FineTuned | None:
+        config = fine_tuning(self.fine_tune, seed=self.seed, where=type(self).__name__)
+        if config is None:
+            return None
+        cache = CACHE if self.cache else None
+        return fine_tune(self.model, cells, labels, groups, config, device=self.device, cache=cache)
+
+    def _evidence(
+        self, pool: Pool, codes: NDArray[np.int64], groups: NDArray[np.object_] | None, cells: CellView
+    ) -> Evidence | None:
+        wanted = self.unknown is not None and pool.left_out is not None
+        embedding = self._embed(self.model, cells) if wanted else None
+        return Evidence.of(pool.left_out, codes, groups, cells, embedding, rate=self.unknown, seed=self.seed)
 
     def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
         enough = sum(map(len, views)) >= LEAST_CELLS and self.model.reference is not None
@@ -223,17 +300,19 @@ class CellTypeClassifier(Classifier):
         return views or ["model"]
 
     def _features(
-        self, parts: Sequence[CellView], views: Sequence[str], adapted: CellLM | None, run: Progress
+        self, parts: Sequence[CellView], views: Sequence[str], encoders: tuple[CellLM, CellLM | None], run: Progress
     ) -> dict[str, Matrix]:
         found: dict[str, Matrix] = {}
+        encoder, adapted = encoders
         if "genes" in views or "components" in views:
             each = [log_expression(part) for part in parts]
             found["genes"] = each[0] if len(each) == 1 else sparse.csr_matrix(sparse.vstack(each, format="csr"))
         if adapted is not None and ("adapted" in views or "graph" in views):
             found["adapted"] = np.concatenate([self._embed(adapted, part) for part in parts])
         if "model" in views or "graph" in views:
-            first, *rest = parts
-            found["model"] = np.concatenate([self._embed(self.model, first, run), *(self.embed(part) for part in rest)])
+            runs = [run, *[None] * (len(parts) - 1)]
+            embedded = [self._embed(encoder, part, each) for part, each in zip(parts, runs, strict=True)]
+            found["model"] = np.concatenate(embedded)
         elif run is not None:
             run(len(parts[0]))
         return found
@@ -250,27 +329,34 @@ class CellTypeClassifier(Classifier):
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         found = np.empty((len(cells), len(self.classes_)))
-        views = [graph.split()[0] for graph in self.pool_.weights]
+        views = [name.split()[0] for name in self.pool_.weights]
+        encoders = self.encoder_, self.adapted_
         for start in range(0, len(cells), BLOCK):
-            features = self._features([cells[start : start + BLOCK]], views, self.adapted_, progress)
+            features = self._features([cells[start : start + BLOCK]], views, encoders, progress)
             found[start : start + BLOCK] = np.exp(self.pool_.log_probabilities(features))
         return found
 
     def _learned(self) -> Fitted:
         arrays = {**pool_arrays(self.pool_), **reference_arrays(self.adapted_)}
-        scores = self.cross_validation_
+        scores, evidence = self.cross_validation_, self.evidence_
         values: dict[str, JSON] = {
             "weights": dict[str, JSON](self.pool_.weights),
             "learned_from": self.learned_from_,
+            "fine_tuned": self.fine_tuned_,
             "cross_validation": None if scores is None else scores.values(),
+            "evidence": None if evidence is None else evidence.values(),
         }
-        return Fitted(values, arrays if scores is None else {**arrays, **scores.arrays()})
+        arrays |= {} if scores is None else scores.arrays()
+        return Fitted(values, arrays | ({} if evidence is None else evidence.arrays()))
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
         classes, width, genes = len(self.classes_), self.model.config.width, len(self.model.vocabulary)
         reference = read_reference(arrays, width, genes)
         self.adapted_ = None if reference is None else with_reference(self.model, reference).eval()
         self.pool_ = read_pool(values["weights"], arrays, classes, width, genes)
-        self.learned_from_ = str(values["learned_from"])
+        self.learned_from_, self.fine_tuned_ = str(values["learned_from"]), str(values["fine_tuned"])
+        self.encoder_ = self.model
+        evidence = values["evidence"]
+        self.evidence_ = None if evidence is None else Evidence.read(evidence, arrays, classes, width, genes)
         scores = values["cross_validation"]
         self.cross_validation_ = None if scores is None else CrossValidation.read(scores, arrays, self.classes_)

@@ -160,7 +160,7 @@ class NoveltyScores:
         rank = np.arange(len(cell)) - first[cell]
         total = np.bincount(cell[rank < GENES], excess[rank < GENES], minlength=counts.shape[0])
         roots = sparse.csr_matrix(counts[:, self.genes[self.profile_genes]], dtype=np.float64).sqrt()
-        affinity = (roots @ self.profiles.astype(np.float64).T).max(axis=1) / np.sqrt(self._depth(counts))
+        affinity = np.asarray(roots @ self.profiles.astype(np.float64).T).max(axis=1) / np.sqrt(self._depth(counts))
         return [np.log1p(total), -np.log(np.maximum(affinity, 1e-6))]
 
     def _depth(self, counts: Counts) -> Floats:

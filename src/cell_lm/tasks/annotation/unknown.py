@@ -226,4 +226,5 @@ def _left_out(
 
 def _sum(tails: tuple[Tail, ...], scores: Floats) -> Floats:
     assert len(tails) == scores.shape[1] <= len(SCORES)
-    return np.sum([tail.log_p(column) for tail, column in zip(tails, scores.T, strict=True)], axis=0)
+    each = [tail.log_p(column) for tail, column in zip(tails, scores.T, strict=True)]
+    return np.asarray(np.sum(each, axis=0), np.float64)

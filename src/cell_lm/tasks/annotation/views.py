@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cell_lm.evaluation.baselines import COMPONENTS, GRID, UNTRIED, GeneLogisticRegression
 from cell_lm.evaluation.calibration import log_softmax
 from cell_lm.evaluation.folds import training_folds
-from cell_lm.evaluation.linear_head import LeftOut, fit_head_and_left_out
+from cell_lm.evaluation.linear_head import LeftOut, LinearHead, fit_head_and_left_out
 from cell_lm.evaluation.span import Matrix, leading_components
 from cell_lm.evaluation.stacking import fit_weights, left_out_of_pool
 from cell_lm.tasks.annotation.propagation import LabelGraph, spread_labels
@@ -91,6 +91,13 @@ class Pool:
     def log_probabilities(self, features: Features) -> Floats:
         """Return the log-probabilities of cells, float64 [cells, classes]."""
         return log_softmax(self.logits(features))
+
+
+def replace_head(pool: Pool, head: LinearHead) -> Pool:
+    """Return a pool with another head on CLS of the model, at the weight of the one before."""
+    weight = pool.weights.get("model", 0.0)
+    linear = Linear(weight * head.coefficients, weight * (head.intercept - head.coefficients @ head.mean))
+    return replace(pool, linear={**pool.linear, "model": linear})
 
 
 def graph_of(name: str) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cell_lm.config import Precision
+from cell_lm.data.obs.cell_types import LabelRules
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN, MalignancyColumn
 from cell_lm.data.opening import Data
 from cell_lm.data.read_options import ReadKeywords
@@ -145,7 +146,15 @@ class MalignancyClassifier(Classifier):
         probability = self._probabilities(cells[known], progress)[:, CALLS.index("tumour")]
         return binary_scores(labels[known] == "tumour", probability, where=cells.name)
 
-    def _read_target(self, obs: pd.DataFrame, label: str, *, where: str, training: bool) -> Target:
+    def _read_target(
+        self,
+        obs: pd.DataFrame,
+        label: str,
+        *,
+        where: str,
+        training: bool,
+        rules: LabelRules | None = None,  # noqa: ARG002
+    ) -> Target:
         return read_kinds(obs, MalignancyColumn(label, self.values or {}), where=where, both=training)
 
     def _learn_labels(
@@ -170,7 +179,7 @@ class MalignancyClassifier(Classifier):
 
     def _new_annotator(self) -> CellTypeClassifier:
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": self.cache}
-        return CellTypeClassifier(self.model, seed=self.seed, **how)
+        return CellTypeClassifier(self.model, unknown=None, seed=self.seed, **how)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         return self.annotator_._probabilities(cells, progress)

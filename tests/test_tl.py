@@ -94,7 +94,7 @@ def test_x_is_never_touched(model, classifier, adata, kind):
 
 
 def test_labels_and_their_probability_go_into_obs(classifier, adata):
-    assert tl.annotate(adata, classifier) is None
+    assert tl.annotate(adata, classifier, unknown=0) is None
     proba = classifier.predict_proba(adata)
     assert adata.obs["cell_lm_label"].cat.categories.tolist() == list(classifier.classes_)
     assert (adata.obs["cell_lm_label"].astype(str) == proba.idxmax(axis=1)).all()
@@ -109,7 +109,7 @@ def test_labels_and_their_probability_go_into_obs(classifier, adata):
 def test_labels_go_to_their_cells_where_names_repeat(classifier, adata):
     expected = classifier.predict(adata).astype(str).tolist()
     adata.obs_names = ["same"] * len(adata)
-    tl.annotate(adata, classifier)
+    tl.annotate(adata, classifier, unknown=0)
     assert adata.obs["cell_lm_label"].astype(str).tolist() == expected
 
 

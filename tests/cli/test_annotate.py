@@ -41,7 +41,7 @@ def test_predictions_are_written_told_and_scored(cli: Cli, make_file: MakeFile, 
     said = cli("annotate", "predict", path, "--model", fitted, "--truth=cell_type")
     assert said.code == 0, said.err
     adata = anndata.read_h5ad(path.with_name("new.annotated.h5ad"))
-    assert set(adata.obs["cell_lm_label"]) <= {"type 0", "type 1", "type 2"}
+    assert set(adata.obs["cell_lm_label"]) <= {"type 0", "type 1", "type 2", "unknown"}
     assert adata.obs["cell_lm_confidence"].between(1 / 3, 1).all()
     right = (adata.obs["cell_lm_label"].astype(str) == adata.obs["cell_type"].astype(str))[
         adata.obs["cell_type"].notna()
@@ -240,7 +240,7 @@ def test_an_older_call_is_not_overwritten_unasked(cli: Cli, make_file: MakeFile,
     words = ["annotate", "predict", again, "--model", fitted, "--out", path.with_name("twice.h5ad")]
     said = cli(*words)
     assert said.code == 1
-    assert "obs has 'cell_lm_label' and 'cell_lm_confidence' already" in said.error
+    assert "obs has 'cell_lm_label' and 'cell_lm_confidence' and" in said.error
     assert "--key" in said.error
     assert not path.with_name("twice.h5ad").exists()
     assert cli(*words, "--key=second").code == 0

@@ -30,7 +30,7 @@ def test_cells_are_annotated_by_a_ready_annotator_without_a_network(
     adata.write_h5ad(tmp_path / "my.h5ad")
     said = cli("annotate", "predict", tmp_path / "my.h5ad", "--model", "ovarian-cancer")
     assert said.code == 0, said.err
-    assert "cell_lm_label, cell_lm_confidence, cell_lm_ontology" in said.out
+    assert "cell_lm_label, cell_lm_confidence, cell_lm_novelty, cell_lm_label_set" in said.out
     found = anndata.read_h5ad(tmp_path / "my.annotated.h5ad")
     assert (found.obs["cell_lm_label"].astype(str) == found.obs["cell_type"].astype(str)).mean() > 0.9
     assert set(found.obs.loc[found.obs["cell_lm_label"] == "B_cell", "cell_lm_ontology"]) <= {"CL:0000236"}

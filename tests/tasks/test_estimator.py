@@ -124,7 +124,8 @@ def test_cells_with_too_few_genes_are_left_out(fitted, query_cells, query):
 
 def test_parameters_are_those_of_the_constructor(model):
     classifier = CellTypeClassifier(model, seed=3, precision="bfloat16")
-    params = {"model": model, "views": VIEWS, "seed": 3, "device": None, "precision": "bfloat16", "cache": True}
+    params = {"model": model, "views": VIEWS, "unknown": 0.05, "fine_tune": None, "seed": 3}
+    params |= {"device": None, "precision": "bfloat16", "cache": True}
     assert classifier.get_params() == params
     assert classifier.set_params(seed=5).seed == 5
     assert is_classifier(classifier)

@@ -39,9 +39,13 @@ def test_each_annotates_by_its_name(name, cells):
     record = adata.uns["cell_lm_annotation"]
     assert record["classifier_path"] == name
     np.testing.assert_allclose(adata.obsm["cell_lm_proba"].sum(axis=1), 1, atol=1e-5)
-    assert set(adata.obs["cell_lm_label"]) <= set(record["classes"])
-    assert adata.obs["cell_lm_ontology"].str.startswith("CL:").all()
-    if name != "blood":
+    assert set(adata.obs["cell_lm_label"]) <= {*record["classes"], "unknown"}
+    known = adata.obs["cell_lm_label"] != "unknown"
+    assert adata.obs.loc[known, "cell_lm_ontology"].str.startswith("CL:").all()
+    if name == "blood":  # of the cells of a tumour
+        strange = adata.obs["cell_type"].isin(["Epithelial", "Fibroblast", "Endothelial"])
+        assert known[strange].mean() < 0.2
+    else:
         assert (adata.obs["cell_lm_label"].astype(str) == adata.obs["cell_type"].astype(str)).mean() > 0.9
 
 

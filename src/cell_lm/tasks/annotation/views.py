@@ -93,11 +93,17 @@ class Pool:
         return log_softmax(self.logits(features))
 
 
+def in_single_precision(linear: Linear) -> Linear:
+    """Return the function with coefficients rounded to single precision, in which they are saved."""
+    single = (each.astype(np.float32).astype(np.float64) for each in (linear.coefficients, linear.intercept))
+    return Linear(*single)
+
+
 def replace_head(pool: Pool, head: LinearHead) -> Pool:
     """Return a pool with another head on CLS of the model, at the weight of the one before."""
     weight = pool.weights.get("model", 0.0)
     linear = Linear(weight * head.coefficients, weight * (head.intercept - head.coefficients @ head.mean))
-    return replace(pool, linear={**pool.linear, "model": linear})
+    return replace(pool, linear={**pool.linear, "model": in_single_precision(linear)})
 
 
 def graph_of(name: str) -> str:
@@ -189,6 +195,7 @@ def _pooled(fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | 
         if before is not None:
             coefficients, intercept = coefficients + before.coefficients, intercept + before.intercept
         linear[view.reads] = Linear(coefficients, intercept)
+    linear = {name: in_single_precision(each) for name, each in linear.items()}
     return Pool(linear, graphs, dict(zip(fitted, map(float, weights), strict=True)), left_out)
 
 

@@ -142,7 +142,7 @@ class MalignancyClassifier(Classifier):
             No such column, values that are not recognised, or cells of one kind only; or the cells cannot be read.
         """
         _ = self.reference_
-        cells, (labels, known) = self._labelled(data, label, how)
+        cells, (labels, known) = self.labelled(data, label, **how)
         probability = self._probabilities(cells[known], progress)[:, CALLS.index("tumour")]
         return binary_scores(labels[known] == "tumour", probability, where=cells.name)
 

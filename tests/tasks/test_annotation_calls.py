@@ -1,0 +1,123 @@
+"""Unknown cells, label sets and fine-tuning, from the fit to the table of calls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cell_lm import tl
+from cell_lm.data import CellData
+from cell_lm.errors import ConfigError
+from cell_lm.evaluation.linear_head import fit_head
+from cell_lm.tasks import CellTypeClassifier
+from cell_lm.tasks.annotation import classifier as of_classifier
+from cell_lm.tasks.finetuning import FineTuned
+from cell_lm.tasks.finetuning.tuning import Look
+
+VIEWS = ("genes", "model")
+
+
+@pytest.fixture(scope="module")
+def known(model, reference_cells) -> CellTypeClassifier:
+    cells = reference_cells[(reference_cells.obs["cell_type"] != "beta").to_numpy()]
+    return CellTypeClassifier(model, views=VIEWS).fit(cells, "cell_type", groups="donor")
+
+
+def test_cells_of_a_type_that_was_not_in_the_fit_are_unknown(known, query_cells):
+    table, truth = known.table(query_cells), query_cells.obs["cell_type"].to_numpy(str)
+    assert table.columns.tolist() == ["label", "confidence", "novelty", "label_set", "set_size"]
+    unknown = (table["label"] == "unknown").to_numpy()
+    assert unknown[truth == "beta"].mean() > 0.9
+    assert unknown[truth != "beta"].mean() < 0.25
+    assert ((table["novelty"] > 0.95) == unknown).all()
+    rest = ~unknown & (truth != "beta")
+    assert (table["label"].astype(str).to_numpy()[rest] == truth[rest]).mean() > 0.95
+
+
+def test_the_rate_is_that_of_the_call(known, query_cells):
+    never, often = known.table(query_cells, unknown=0), known.table(query_cells, unknown=0.5)
+    assert never["label"].cat.categories.tolist() == list(known.classes_)
+    assert (never["label"].astype(str) == known.predict(query_cells).astype(str)).all()
+    assert ((often["novelty"] > 0.5) == (often["label"] == "unknown")).all()
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ConfigError, match="rate of unknown cells"):
+            known.table(query_cells, unknown=rate)
+
+
+def test_without_donors_no_cell_is_called_unknown_unasked(model, reference_cells, query_cells):
+    classifier = CellTypeClassifier(model, views=VIEWS).fit(reference_cells, "cell_type")
+    assert "unknown" not in classifier.table(query_cells)["label"].cat.categories
+    assert "unknown" in classifier.table(query_cells, unknown=0.05)["label"].cat.categories
+
+
+def test_without_left_out_cells_there_is_no_novelty(model, reference_cells, query_cells):
+    first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta")]
+    classifier = CellTypeClassifier(model, views=VIEWS).fit(reference_cells[np.array(first)], "cell_type", min_cells=1)
+    assert classifier.table(query_cells).columns.tolist() == ["label", "confidence"]
+    with pytest.raises(ConfigError, match="no cell could be left out"):
+        classifier.table(query_cells, unknown=0.05)
+
+
+def test_label_sets_hold_the_label_and_nine_of_ten_truths(known, query_cells):
+    table = known.table(query_cells, unknown=0)
+    own = (query_cells.obs["cell_type"] != "beta").to_numpy()
+    sets = [set(text.split("|")) - {""} for text in table["label_set"]]
+    assert [len(each) for each in sets] == table["set_size"].tolist()
+    right = [truth in each for truth, each in zip(query_cells.obs["cell_type"], sets, strict=True)]
+    assert np.mean(np.array(right)[own]) > 0.8
+
+
+def test_calls_are_the_same_from_the_folder_and_from_the_tool(known, query, query_cells, tmp_path):
+    known.save(tmp_path / "ann")
+    loaded = CellTypeClassifier.load(tmp_path / "ann")
+    table = known.table(query_cells)
+    again = loaded.table(query_cells)
+    assert (again["label"].astype(str) == table["label"].astype(str)).all()
+    np.testing.assert_allclose(again["novelty"], table["novelty"], atol=1e-6)
+    tl.annotate(query, loaded)
+    assert (query.obs["cell_lm_label"].astype(str).to_numpy() == table["label"].astype(str).to_numpy()).all()
+    np.testing.assert_allclose(query.obs["cell_lm_novelty"], table["novelty"], atol=1e-6)
+    assert query.obs["cell_lm_label_set"].tolist() == table["label_set"].tolist()
+    assert query.uns["cell_lm_annotation"]["unknown_rate"] == 0.05
+
+
+def test_a_cell_gets_the_same_call_whatever_its_company(known, query_cells):
+    whole = known.table(query_cells)
+    alone = known.table(query_cells[:7])
+    assert (alone["label"].astype(str) == whole["label"][:7].astype(str)).all()
+    np.testing.assert_allclose(alone["novelty"], whole["novelty"][:7], atol=1e-5)
+
+
+def tuned(model, cells: CellData, labels, groups, step: int) -> FineTuned:
+    """A model with CLS turned round, as if training had made it."""
+    other = type(model)(model.config, model.vocabulary, model.objectives)
+    other.load_state_dict(model.state_dict())
+    reference = model.reference
+    other.set_reference(replace(reference, components=-reference.components, centre=-reference.centre))
+    other = other.eval()
+    embedding = other.encode(cells)
+    looks = (Look(0, 1.0, 0.5), Look(max(step, 1), 0.5, 0.9))
+    left_out = np.zeros(len(labels), bool)
+    return FineTuned(other if step else model, fit_head(embedding, labels), step, looks, left_out, "donor")
+
+
+@pytest.mark.parametrize("step", [0, 10])
+def test_a_fine_tuned_encoder_is_used_and_saved_only_where_it_helped(
+    model, reference_cells, query_cells, tmp_path, monkeypatch, step
+):
+    monkeypatch.setattr(
+        of_classifier,
+        "fine_tune",
+        lambda given, cells, labels, groups, config, **how: tuned(given, reference_cells, labels, groups, step),
+    )
+    classifier = CellTypeClassifier(model, views=VIEWS, fine_tune="refinement").fit(reference_cells, "cell_type")
+    assert classifier.fine_tuned_.startswith("fine-tuned for 10 steps" if step else "not fine-tuned")
+    assert (classifier.encoder_ is model) == (step == 0)
+    assert (classifier.evidence_ is None) == (step > 0)
+    assert classifier.score(query_cells, "cell_type") > 0.9
+    classifier.save(tmp_path / "ann")
+    loaded = CellTypeClassifier.load(tmp_path / "ann")
+    np.testing.assert_allclose(loaded.predict_proba(query_cells), classifier.predict_proba(query_cells), atol=1e-5)
+    assert loaded.fine_tuned_ == classifier.fine_tuned_

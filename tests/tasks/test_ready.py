@@ -44,7 +44,7 @@ def test_each_annotates_by_its_name(name, cells):
     assert adata.obs.loc[known, "cell_lm_ontology"].str.startswith("CL:").all()
     if name == "blood":  # of the cells of a tumour
         strange = adata.obs["cell_type"].isin(["Epithelial", "Fibroblast", "Endothelial"])
-            assert known[strange].mean() < 0.35
+        assert known[strange].mean() < 0.35
     else:
         assert (adata.obs["cell_lm_label"].astype(str) == adata.obs["cell_type"].astype(str)).mean() > 0.9
 

@@ -1,0 +1,92 @@
+"""annotate: unlabelled cells, unknown types and votes on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from anndata import AnnData
+from typed import Cli
+
+MakeFile = Callable[..., Path]
+
+
+@pytest.fixture
+def fitted(cli: Cli, make_file: MakeFile, model: Path) -> Path:
+    """A classifier of three types, two donors left out in turn."""
+    path = make_file("ref.h5ad", cells=60, seed=1, change=two_donors)
+    out = path.with_name("ann")
+    said = cli("annotate", "fit", path, "--label=cell_type", "--groups=donor", "--model", model, "--out", out)
+    assert said.code == 0, said.err
+    return out
+
+
+def two_donors(adata: AnnData) -> None:
+    adata.obs["donor"] = ["d1", "d2"] * (adata.n_obs // 2)
+
+
+def test_a_fit_says_what_it_saw_and_how_it_scores(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    few, mine = make_file("few.h5ad", cells=40, change=two_donors), make_file("mine.h5ad", cells=60, seed=2)
+    words = ["annotate", "fit", few, "--label=cell_type", "--groups=donor", "--model", model, "--out", tmp_path / "ann"]
+    said = cli(*words, "--unlabelled-cells", mine)
+    assert said.code == 0, said.err
+    assert "learned from 40 labelled cells of few.h5ad, 60 unlabelled of mine.h5ad" in said.err
+    assert "graph of model" in said.err
+    assert "left out  cells  macro-F1  accuracy" in said.out
+    assert "cells of donors that were left out in turn" in said.out
+
+
+def test_unlabelled_cells_that_are_not_there_are_refused_before_any_work(
+    cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path
+) -> None:
+    words = ["annotate", "fit", make_file(cells=20), "--label=cell_type", "--model", model, "--out", tmp_path / "ann"]
+    said = cli(*words, "--unlabelled-cells", tmp_path / "none.h5ad")
+    assert said.code == 1
+    assert "none.h5ad" in said.error
+    assert not (tmp_path / "ann").exists()
+
+
+def test_part_of_the_encoder_to_train_is_checked(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    words = ["annotate", "fit", make_file(cells=20), "--label=cell_type", "--model", model, "--out", tmp_path / "ann"]
+    said = cli(*words, "--fine-tune", "head")
+    assert said.code == 1
+    assert "fine_tune" in said.error
+    assert "refinement" in said.error
+
+
+def test_clusters_vote_beside_the_cells(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=60, seed=2)
+    said = cli("annotate", "predict", path, "--model", fitted, "--majority-voting", "--unknown-rate=0")
+    assert said.code == 0, said.err
+    assert "cell_lm_majority_label" in said.out
+    found = anndata.read_h5ad(path.with_name("new.annotated.h5ad")).obs
+    assert not (found["cell_lm_label"] == "unknown").any()
+    for _, cluster in found.groupby("cell_lm_over_clustering", observed=True):
+        assert cluster["cell_lm_majority_label"].nunique() == 1
+    assert (found["cell_lm_majority_label"].astype(str) == found["cell_type"].astype(str)).mean() > 0.8
+
+
+def test_clusters_of_a_column_vote(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=60, seed=2, change=two_donors)
+    said = cli("annotate", "predict", path, "--model", fitted, "--over-clustering=donor", "--unknown-rate=0")
+    assert said.code == 0, said.err
+    found = anndata.read_h5ad(path.with_name("new.annotated.h5ad")).obs
+    share = found.groupby("donor", observed=True)["cell_lm_majority_share"].first()
+    for name, mine in found.groupby("donor", observed=True):
+        assert share[name] == pytest.approx(mine["cell_lm_label"].value_counts(normalize=True).max(), abs=1e-6)
+    said = cli("annotate", "predict", path, "--model", fitted, "--over-clustering=clusters", "--force")
+    assert said.code == 1
+    assert "clusters" in said.error
+
+
+def test_the_unknown_rate_is_that_of_the_columns(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=60, seed=2)
+    said = cli("annotate", "predict", path, "--model", fitted, "--unknown-rate=0.3")
+    assert said.code == 0, said.err
+    found = anndata.read_h5ad(path.with_name("new.annotated.h5ad"))
+    unknown = (found.obs["cell_lm_label"] == "unknown").to_numpy()
+    np.testing.assert_array_equal(unknown, found.obs["cell_lm_novelty"].to_numpy() > 0.7)
+    assert found.uns["cell_lm_annotation"]["unknown_rate"] == 0.3

@@ -259,13 +259,14 @@ class CellTypeClassifier(Classifier):
         helped = tuned is not None and tuned.best_step > 0
         adapted = None if helped else self._adapt([labelled, *further])
         views = self._usable_views(0 if helped else sum(map(len, further)), adapted)
-        encoder = self.model if tuned is None else tuned.model
-        features = self._features([labelled, *further], views, (encoder, adapted), run)
+        # Of the frozen encoder, even where another is used then: fine-tuning has seen the labels of all these cells.
+        features = self._features([labelled, *further], views, (self.model, adapted), run)
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
         evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
         self.adapted_, self.evidence_ = adapted, evidence
-        self.encoder_, self.fine_tuned_ = encoder, "" if tuned is None else str(tuned)
+        self.encoder_ = self.model if tuned is None else tuned.model
+        self.fine_tuned_ = "" if tuned is None else str(tuned)
         seen = [f"{len(labelled):,} labelled cells of {cells.name}"]
         self.learned_from_ = ", ".join(seen + [f"{len(view):,} unlabelled of {view.name}" for view in further])
         self.cross_validation_ = CrossValidation.of(pool.left_out, codes, classes, groups)

@@ -161,7 +161,7 @@ def test_names_from_the_data_are_shown_not_run(full: ReportData) -> None:
 def test_the_table_of_classes_holds_the_scores(text: str) -> None:
     table = rows(text, "annotation")
     name, score, difference, accuracy = table[1]
-    assert (name, difference, accuracy) == ("cell-lm: frozen encoder, linear head", "–", "80.0 %")
+    assert (name, difference, accuracy) == ("cell-lm: genes and encoder, pooled", "–", "80.0 %")
     assert re.fullmatch(r"0\.589 \(0\.\d{3} to [01]\.\d{3}\)", score)
     assert table[3][:2] == ["logistic regression", "1.000 (1.000 to 1.000)"]
     assert re.fullmatch(r"−0\.411 \(−0\.\d{3} to 0\.000\)", table[3][2])

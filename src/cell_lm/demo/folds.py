@@ -38,7 +38,7 @@ from cell_lm.tasks.classifier import Classifier
 LABEL, DONOR, DATASET = "cell_type", "donor", "dataset"
 MARK = ".cell-lm-demo"
 """An empty file that marks the folder of a demo."""
-METHOD = "cell-lm: frozen encoder, linear head"
+METHOD = "cell-lm: genes and encoder, pooled"
 UNTRAINED = "the same encoder before these steps"
 FEW = 20
 """A type with fewer training cells in a fold is listed as rare."""

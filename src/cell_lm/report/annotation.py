@@ -64,7 +64,7 @@ class Annotation:
 
     truth: Labels
     predicted: Labels
-    method: str = "cell-lm: frozen encoder, linear head"
+    method: str = "cell-lm: genes and encoder, pooled"
     """Name of the method."""
     baselines: Mapping[str, Labels] = field(default_factory=dict)
     """Predictions of other methods for the same cells."""

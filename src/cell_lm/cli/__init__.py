@@ -98,8 +98,8 @@ def build_app() -> typer.Typer:
     settings = {"help_option_names": ["--help", "-h"]}
     app = typer.Typer(
         name="cell-lm",
-        help="A single-cell language model for AnnData: pretrain it on your own normal and cancer cells, embed cells, "
-        "annotate them.",
+        help="A single-cell language model for AnnData: embed and annotate cells by the packaged model, adapt it to "
+        "your cells, or pretrain one on normal and cancer cells.",
         epilog=_EXAMPLES,
         add_completion=False,
         context_settings=settings,

@@ -67,6 +67,8 @@ _PREDICT = """[bold]Examples[/bold]
   cell-lm annotate predict test.h5ad --model ann --truth cell_type"""
 
 
+MANY = 0.25
+"""Share of unknown cells from which predict says what that can mean."""
 COLUMNS = (
     "label",
     "confidence",
@@ -126,7 +128,7 @@ def fit(
     no_verify: NoVerify = False,
     force: Force = False,
 ) -> int:
-    """Read the reference, embed it, fit the linear head, save the folder."""
+    """Read the reference, fit the classifier, save the folder, show its scores."""
     keep_large_blocks()
     from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.data.opening import Opened, is_store, open_data
@@ -299,6 +301,8 @@ def _probability_table(adata: AnnData, key: str) -> pd.DataFrame:
 
 
 def _show_types(adata: AnnData, key: str, says: Messages) -> None:
+    from cell_lm.tasks.annotation.unknown import UNKNOWN
+
     labels = adata.obs[f"{key}_label"]
     confidence = adata.obs[f"{key}_confidence"].groupby(labels, observed=True).median()
     counts = labels.value_counts()
@@ -307,6 +311,15 @@ def _show_types(adata: AnnData, key: str, says: Messages) -> None:
         for name, number in counts[counts > 0].items()
     ]
     says.table(["predicted type", "cells", "share", "median confidence"], rows, numbers=3)
+    unknown = float((labels == UNKNOWN).mean())
+    if unknown > MANY:
+        says.note(
+            f"note: {unknown:.0%} of the cells are called unknown. Either their types are not in the reference, or"
+        )
+        says.note(
+            "they come from another protocol or laboratory, which makes all of them unlike it: --unknown-rate 0 names"
+        )
+        says.note("every cell.")
 
 
 def _show_scores(adata: AnnData, key: str, truth: Labels, says: Messages) -> None:

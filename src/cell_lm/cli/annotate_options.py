@@ -91,7 +91,7 @@ Truth = Annotated[str, column("Column of obs with the true cell types.")]
 Key = Annotated[
     str,
     typer.Option(
-        "--key", metavar="NAME", help="Prefix of the new columns of obs: NAME_label, NAME_confidence, NAME_ontology."
+        "--key", metavar="NAME", help="Prefix of the new columns of obs: NAME_label, NAME_confidence and so on."
     ),
 ]
 

@@ -27,6 +27,8 @@ def show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
         says.result(f"on the {len(classifier.reference_.genes):,} genes that both have")
     says.note(f"learned from {classifier.learned_from_}")
     says.note("weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in classifier.weights_.items()))
+    if classifier.fine_tuned_:
+        says.result(classifier.fine_tuned_)
     if scores is None:
         says.result("too few labelled cells of each type to leave any out: no cross-validated scores")
     else:

@@ -42,8 +42,8 @@ LIMITS = (
     "Two data sets and six donors: enough to see every part work, far too few for claims about cells in general.",
     "A few minutes of training on some two thousand cells. The figures say what this run reached, not what the model "
     "can reach.",
-    "Each donor was left out by encoder and classifiers alike. Yet the degree of whitening of the linear head and the "
-    "settings of the baselines were chosen during development with scores on these six donors in view.",
+    "Each donor was left out by encoder and classifiers alike. Yet the settings of the linear heads, of "
+    "their pool and of the baselines were chosen during development with scores on these six donors in view.",
     "Tumour cells come from one data set only, so what tells them from normal cells here is partly their origin.",
 )
 

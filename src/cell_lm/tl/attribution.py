@@ -136,7 +136,7 @@ def gene_attribution(
     classifier, path = loaded(classifier, CellTypeClassifier)
     check_method(method, classifier)
     classifier = classifier.placed(device)
-    place(classifier.model, classifier.device)
+    _place_encoders(classifier)
     cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
@@ -228,7 +228,7 @@ def deletion_curve(
     for method in methods:
         check_method(method, classifier)
     classifier = classifier.placed(device)
-    place(classifier.model, classifier.device)
+    _place_encoders(classifier)
     cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
@@ -327,3 +327,10 @@ def _to_columns(values: sparse.csr_matrix, rows: NDArray[np.int64], cells: CellD
     ones = np.ones(len(rows), np.float32)
     to_cells = sparse.csr_matrix((ones, (rows, np.arange(len(rows)))), shape=(len(cells), len(rows)))
     return sparse.csr_matrix(to_cells @ (values @ to_genes), dtype=np.float32)
+
+
+def _place_encoders(classifier: CellTypeClassifier) -> None:
+    """Move all encoders of a classifier to its device."""
+    for model in (classifier.encoder_, classifier.adapted_):
+        if model is not None:
+            place(model, classifier.device)

@@ -71,9 +71,9 @@ class Explained:
         if not linear:
             found = "it has no view that is linear in genes or CLS"
             raise ConfigError(found, where="attribution", fix="Fit it with views=('genes', 'model')")
-        models = {"model": classifier.model, "adapted": classifier.adapted_}
+        models = {"model": classifier.encoder_, "adapted": classifier.adapted_}
         encoders = [(model, linear[name]) for name, model in models.items() if model is not None and name in linear]
-        return cls(classifier.model, tuple(encoders), linear.get("genes"), len(classifier.classes_))
+        return cls(classifier.encoder_, tuple(encoders), linear.get("genes"), len(classifier.classes_))
 
     @property
     def device(self) -> torch.device:

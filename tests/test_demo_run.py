@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,6 @@ def a_fifth(*, harmonise: bool = False) -> dict[str, AnnData]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     out = tmp_path_factory.mktemp("demo") / "demo"
     learned: dict[str, list[set[str]]] = {"pretrain": [], "initial_model": [], "fit": []}
-    fit = Classifier.fit
 
     def recorded(name: str) -> Any:
         wrapped = getattr(folds, name)
@@ -57,14 +57,18 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 
         return call
 
-    def recorded_fit(self: Classifier, data: Any, *arguments: Any, **options: Any) -> Classifier:
-        learned["fit"].append(set(data.obs["donor"]))
-        return fit(self, data, *arguments, **options)
+    def recorded_fit(fit: Callable[..., Classifier]) -> Callable[..., Classifier]:
+        def recorded(self: Classifier, data: Any, *arguments: Any, **options: Any) -> Classifier:
+            learned["fit"].append(set(data.obs["donor"]))
+            return fit(self, data, *arguments, **options)
+
+        return recorded
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("pretrain", "initial_model"):
             patch.setattr(folds, name, recorded(name))
-        patch.setattr(Classifier, "fit", recorded_fit)
+        for kind in (Classifier, CellTypeClassifier):
+            patch.setattr(kind, "fit", recorded_fit(kind.fit))
         patch.setattr(run, "demo_cells", a_fifth)
         result = run_demo(out, steps=2, preset="tiny")
     return Demo(out, result, learned)

@@ -174,7 +174,7 @@ def test_an_output_below_a_file_or_that_is_a_folder_is_refused(
     cli: Cli, make_file: MakeFile, tmp_path: Path, model: Path, ann: Path, verb: str
 ) -> None:
     path = make_file(cells=12)
-    assert "is a file, not a folder" in cli(*VERBS[verb](path, path / "out", model, ann)).error
+    assert "is not a folder" in cli(*VERBS[verb](path, path / "out", model, ann)).error
     said = cli(*VERBS[verb](path, tmp_path, model, ann), "--force")
     assert "it is a folder" in said.error
 

@@ -9,8 +9,10 @@ import pytest
 
 from cell_lm import tl
 from cell_lm.data import CellData
-from cell_lm.errors import ConfigError
+from cell_lm.data.obs.labels import LabelWarning
+from cell_lm.errors import ConfigError, GeneError, InputError
 from cell_lm.evaluation.linear_head import fit_head
+from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.annotation import classifier as of_classifier
 from cell_lm.tasks.finetuning import FineTuned
@@ -56,7 +58,7 @@ def test_without_left_out_cells_there_is_no_novelty(model, reference_cells, quer
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta")]
     classifier = CellTypeClassifier(model, views=VIEWS).fit(reference_cells[np.array(first)], "cell_type", min_cells=1)
     assert classifier.table(query_cells).columns.tolist() == ["label", "confidence"]
-    with pytest.raises(ConfigError, match="no cell could be left out"):
+    with pytest.raises(ConfigError, match="too few cells could be left out"):
         classifier.table(query_cells, unknown=0.05)
 
 
@@ -121,3 +123,42 @@ def test_a_fine_tuned_encoder_is_used_and_saved_only_where_it_helped(
     loaded = CellTypeClassifier.load(tmp_path / "ann")
     np.testing.assert_allclose(loaded.predict_proba(query_cells), classifier.predict_proba(query_cells), atol=1e-5)
     assert loaded.fine_tuned_ == classifier.fine_tuned_
+
+
+def test_donors_that_share_too_few_cells_are_not_left_out(model, reference_cells, query_cells):
+    rows = np.arange(60)
+    obs = reference_cells.obs.iloc[rows].assign(lane=["a"] * 57 + ["b"] * 3)
+    few = replace(reference_cells[rows], obs=obs)
+    with pytest.warns(LabelWarning, match="only 3 of 60 labelled cells have a type that cells of other donors have"):
+        classifier = CellTypeClassifier(model, views=VIEWS).fit(few, "cell_type", groups="lane", min_cells=1)
+    assert classifier.cross_validation_.donors is None
+    assert "unknown" not in classifier.table(query_cells)["label"].cat.categories
+    assert classifier.score(query_cells, "cell_type") > 0.9
+
+
+def test_columns_of_an_earlier_call_do_not_stay_beside_the_new_labels(known, model, reference_cells, query):
+    tl.annotate(query, known, probabilities=True)
+    first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta")]
+    one_each = CellTypeClassifier(model, views=VIEWS).fit(reference_cells[np.array(first)], "cell_type", min_cells=1)
+    tl.annotate(query, one_each)
+    assert "cell_lm_label" in query.obs
+    assert not {"cell_lm_novelty", "cell_lm_label_set", "cell_lm_set_size"} & set(query.obs)
+    assert "cell_lm_proba" not in query.obsm
+
+
+def test_unlabelled_cells_of_a_panel_are_refused(model, reference, query):
+    few = query[:, :30].copy()
+    with pytest.raises(GeneError, match="30 of 1,400 genes of the reference.*--genes-of"):
+        CellTypeClassifier(model, views=VIEWS).fit(reference, "cell_type", unlabelled=few, min_overlap=10, min_genes=1)
+
+
+def test_the_name_of_a_model_is_answered_with_how_to_open_it(reference):
+    with pytest.raises(ConfigError, match="Pass CellLM.from_pretrained"):
+        CellTypeClassifier("small").fit(reference, "cell_type")
+
+
+def test_attention_that_has_no_part_in_the_labels_is_refused(known, query):
+    model = CellLM.from_pretrained("small")
+    classifier = CellTypeClassifier(model, views=("model",)).fit(query, "cell_type")
+    with pytest.raises(InputError, match="has no part in CLS"):
+        tl.gene_attribution(query, classifier, method="attention")

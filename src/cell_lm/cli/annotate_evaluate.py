@@ -90,7 +90,9 @@ def evaluate(
         probabilities = classifier.predict_proba(known, progress=done)
     types = labels.text[labels.known]
     found = evaluate_annotation(types, probabilities.to_numpy(), list(classifier.classes_), groups=donors)
-    curve = few_shot_curve(classifier, known, types) if few_shot else ()
+    curve = few_shot_curve(classifier, known, types) if few_shot and len(set(types)) > 1 else ()
+    if few_shot and not curve:
+        says.note("note: the cells are all of one type: no new classifier can learn from them, so there is no curve")
     if report is not None:
         _write_report(_page(found, classifier, donors, curve, str(model), says), report, force=force)
     if as_json:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cell_lm.cli.annotate_evaluate import most_confused
 from cell_lm.cli.console import Messages
-from cell_lm.report.numbers import score
 
 if TYPE_CHECKING:
     from cell_lm.tasks.annotation import CellTypeClassifier
@@ -26,7 +25,10 @@ def show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
     if classifier.reference_.cut:
         says.result(f"on the {len(classifier.reference_.genes):,} genes that both have")
     says.note(f"learned from {classifier.learned_from_}")
-    says.note("weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in classifier.weights_.items()))
+    if scores is not None:
+        total = max(sum(classifier.weights_.values()), 1e-12)
+        shares = (f"{name} {weight / total:.0%}" for name, weight in classifier.weights_.items())
+        says.note("weights of the views: " + ", ".join(shares))
     if classifier.fine_tuned_:
         says.result(classifier.fine_tuned_)
     if scores is None:
@@ -36,6 +38,8 @@ def show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
 
 
 def _show_types(sizes: dict[str, int], scores: CrossValidation, says: Messages) -> None:
+    from cell_lm.report.numbers import score
+
     found = {str(name): dict(row) for name, row in scores.scores.per_class.iterrows()}
     rows = []
     for name, number in sizes.items():
@@ -51,6 +55,8 @@ def _show_types(sizes: dict[str, int], scores: CrossValidation, says: Messages) 
 
 
 def _show_scores(scores: CrossValidation, says: Messages) -> None:
+    from cell_lm.report.numbers import score
+
     by_donor = scores.by_donor()
     if by_donor:
         rows = [[name, f"{one.cells:,}", score(one.macro_f1), score(one.accuracy)] for name, one in by_donor.items()]

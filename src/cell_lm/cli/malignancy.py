@@ -198,6 +198,9 @@ def _show_scores(adata: AnnData, known: Target, cells: Path, says: Messages) -> 
     from cell_lm.tasks.malignancy.classifier import binary_scores
 
     truth, probability = known.values[known.known] == "tumour", adata.obs[KEY].to_numpy()[known.known]
+    if truth.all() or not truth.any():
+        says.note(f"note: all {len(truth):,} cells of known kind are of one kind: there is nothing to score")
+        return
     scores = binary_scores(truth, probability, where=str(cells))
     says.table(
         ["score", "value"], [[name.upper(), f"{value:.3f}"] for name, value in scores.to_json().items()], numbers=1

@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self, TypeAlias, Unpack
 
@@ -29,7 +30,7 @@ from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.tasks import folder, ready
-from cell_lm.tasks.reference import Coverage, Reference
+from cell_lm.tasks.reference import Coverage, Reference, mean_expression
 from cell_lm.terminal import refuse_uncallable
 
 Progress: TypeAlias = "Callable[[int], None] | None"
@@ -149,10 +150,14 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 reference=reference,
                 values=fitted.values,
                 arrays=fitted.arrays,
-                model=vars(self).get("encoder_", getattr(self, "model", None)),
+                model=self._saved_model(),
                 packaged=packaged_model,
             ),
         )
+
+    def _saved_model(self) -> CellLM | None:
+        """Return the encoder that is saved."""
+        return getattr(self, "model", None)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -251,6 +256,16 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
         if vocabulary is not None and cells.vocabulary.hash != vocabulary.hash:
             found = f"the cells are aligned to a vocabulary of {len(cells.vocabulary):,} genes that is not the model's"
             raise GeneError(found, where=cells.name, fix="Read them with vocabulary=model.vocabulary")
+
+
+def refuse_other_genes(reference: CellView, genes: NDArray[np.int64], where: str) -> None:
+    """Raise :class:`GeneError`, or warn, where cells to learn from beside a reference lack many of its genes."""
+    record = Reference(reference.name, "", None, len(reference), 0, reference.genes, reference.vocabulary.hash)
+    coverage = Coverage.of(replace(record, expression=mean_expression(reference)), genes)
+    refuse_gap(coverage, where)
+    if coverage.expression < LEAST_EXPRESSION:
+        advice = f"Give all measured genes, or fit on the genes that both have: {GENES_OF}"
+        warnings.warn(f"{where}: it has {coverage}. {advice}.", CoverageWarning, stacklevel=5)
 
 
 def refuse_gap(coverage: Coverage, where: str) -> None:

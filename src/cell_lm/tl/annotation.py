@@ -17,7 +17,6 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
-from cell_lm.tasks.annotation.calls import call_table, rate_of
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.features import TOKEN_BUDGET, Device, embed_cells
 from cell_lm.terminal import refuse_uncallable
@@ -32,6 +31,19 @@ from cell_lm.tl.shared import (
     shown,
     target_of,
 )
+
+CALLS = (
+    "label",
+    "confidence",
+    "novelty",
+    "label_set",
+    "set_size",
+    "ontology",
+    "majority_label",
+    "majority_share",
+    "over_clustering",
+)
+"""Columns of obs that a call may add, after the prefix; those of an earlier call are removed."""
 
 
 def embed(
@@ -200,7 +212,7 @@ def annotate(
     _ = classifier.reference_  # before the slow steps
     if isinstance(classifier, CellTypeClassifier):
         classifier = classifier.placed(device, precision)
-        rate = rate_of(classifier, unknown)
+        rate = classifier.caller_.rate(unknown)
     cells = open_target(adata, classifier.vocabulary, read)
     with shown(progress, len(cells), "annotating") as done:
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
@@ -214,9 +226,15 @@ def annotate(
         "classifier": type(classifier).__name__,
     }
     found |= about_classifier(classifier, path, cells)
+    calls = _calls(classifier, cells, proba, unknown)
     target = target_of(adata, cells, copy=copy)
     # By position: cell names need not be unique.
-    for name, values in _calls(classifier, cells, proba, unknown).items():
+    for name in CALLS:  # of an earlier call
+        if f"{key_added}_{name}" in target.obs:
+            del target.obs[f"{key_added}_{name}"]
+    if f"{key_added}_proba" in target.obsm:
+        del target.obsm[f"{key_added}_proba"]
+    for name, values in calls.items():
         target.obs[f"{key_added}_{name}"] = values
     if probabilities:
         target.obsm[f"{key_added}_proba"] = proba.astype(np.float32)
@@ -229,7 +247,7 @@ def _calls(
 ) -> dict[str, Any]:
     """Return the columns of a call by name, one value per cell each."""
     if isinstance(classifier, CellTypeClassifier):
-        table = call_table(classifier, classifier.cut_like_fit(cells), proba, unknown=unknown)
+        table = classifier.caller_.table(classifier.cut_like_fit(cells), proba, unknown)
         found: dict[str, Any] = {name: table[name].array for name in table.columns}
     else:
         names = pd.Index(classifier.classes_, dtype=object)

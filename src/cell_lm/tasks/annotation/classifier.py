@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -16,24 +17,26 @@ from cell_lm.config import Precision
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.loading.sampler import random_subset
 from cell_lm.data.obs.cell_types import LabelRules, as_words
+from cell_lm.data.obs.labels import LabelWarning
 from cell_lm.data.opening import Data, Opened, open_data
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import BLOCK, CellView
 from cell_lm.errors import ConfigError
+from cell_lm.evaluation.folds import training_folds
 from cell_lm.evaluation.span import Matrix
 from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
 from cell_lm.model import CellLM
 from cell_lm.pretraining.adapt import LEAST_CELLS, adapt, with_reference
-from cell_lm.tasks.annotation.calls import call_table, rate_of
+from cell_lm.tasks.annotation.calls import Caller
 from cell_lm.tasks.annotation.cross_validation import CrossValidation
-from cell_lm.tasks.annotation.evidence import Evidence
+from cell_lm.tasks.annotation.evidence import LEAST, Evidence
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
 from cell_lm.tasks.annotation.unknown import RATE
 from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool, replace_head
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
-from cell_lm.tasks.estimator import Arrays, Fitted, Progress
+from cell_lm.tasks.estimator import Arrays, Fitted, Progress, refuse_other_genes
 from cell_lm.tasks.features import CACHE, Device, embed_cells
 from cell_lm.tasks.finetuning import FineTuned, FineTuning, fine_tune, fine_tuning
 from cell_lm.terminal import refuse_uncallable
@@ -133,7 +136,11 @@ class CellTypeClassifier(Classifier):
     @property
     def vocabulary(self) -> Vocabulary:
         """Vocabulary of the model."""
-        return self.model.vocabulary
+        model: Any = self.model
+        if not isinstance(model, CellLM):
+            fix = f"Pass CellLM.from_pretrained({model!r})"
+            raise ConfigError(f"model is {model!r}, not a CellLM", where=type(self).__name__, fix=fix)
+        return model.vocabulary
 
     @property
     def weights_(self) -> dict[str, float]:
@@ -229,9 +236,16 @@ class CellTypeClassifier(Classifier):
         ConfigError
             The classifier has no novelty, or the rate is not from 0 to below 1.
         """
-        rate_of(self, unknown)
+        self.caller_.rate(unknown)
         cells = self._open(data, how, progress)
-        return call_table(self, cells, self._probabilities(cells, progress), unknown=unknown)
+        return self.caller_.table(cells, self._probabilities(cells, progress), unknown)
+
+    @property
+    def caller_(self) -> Caller:
+        """Makes the table of calls."""
+        scores = self.cross_validation_
+        by_donor = scores is not None and scores.donors is not None
+        return Caller(self.classes_, self.evidence_, by_donor, self.embed)
 
     def _check_views(self) -> None:
         strange = [name for name in self.views if name not in VIEWS]
@@ -251,8 +265,11 @@ class CellTypeClassifier(Classifier):
             extra = extra.cut(cells.kept)
             extra = extra[extra.expressing()]
         labelled, without = cells[target.known], cells[~target.known]
+        if extra is not None:
+            refuse_other_genes(labelled, extra.genes, extra.name)
         labels = target.values[target.known]
         classes, codes = np.unique(labels, return_inverse=True)
+        groups = _enough(groups, codes, cells.name, self.seed)
         unlabelled = [part for part in (without, extra) if part is not None and len(part)]
         further = [view[random_subset(len(view), MOST_UNLABELLED // len(unlabelled), self.seed)] for view in unlabelled]
         tuned = self._fine_tuned(labelled, labels, groups)
@@ -262,7 +279,7 @@ class CellTypeClassifier(Classifier):
         # Of the frozen encoder, even where another is used then: fine-tuning has seen the labels of all these cells.
         features = self._features([labelled, *further], views, (self.model, adapted), run)
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
-        evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled)
+        evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
         self.adapted_, self.evidence_ = adapted, evidence
         self.encoder_ = self.model if tuned is None else tuned.model
@@ -282,11 +299,21 @@ class CellTypeClassifier(Classifier):
         return fine_tune(self.model, cells, labels, groups, config, device=self.device, cache=cache)
 
     def _evidence(
-        self, pool: Pool, codes: NDArray[np.int64], groups: NDArray[np.object_] | None, cells: CellView
+        self,
+        pool: Pool,
+        codes: NDArray[np.int64],
+        groups: NDArray[np.object_] | None,
+        cells: CellView,
+        features: dict[str, Matrix],
     ) -> Evidence | None:
-        wanted = self.unknown is not None and pool.left_out is not None
-        embedding = self._embed(self.model, cells) if wanted else None
+        embedding = None
+        if self.unknown is not None and pool.left_out is not None:
+            there = "model" in features
+            embedding = np.asarray(features["model"])[: len(cells)] if there else self._embed(self.model, cells)
         return Evidence.of(pool.left_out, codes, groups, cells, embedding, rate=self.unknown, seed=self.seed)
+
+    def _saved_model(self) -> CellLM:
+        return self.encoder_
 
     def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
         enough = sum(map(len, views)) >= LEAST_CELLS and self.model.reference is not None
@@ -361,3 +388,17 @@ class CellTypeClassifier(Classifier):
         self.evidence_ = None if evidence is None else Evidence.read(evidence, arrays, classes, width, genes)
         scores = values["cross_validation"]
         self.cross_validation_ = None if scores is None else CrossValidation.read(scores, arrays, self.classes_)
+
+
+def _enough(
+    groups: NDArray[np.object_] | None, codes: NDArray[np.int64], name: str, seed: int
+) -> NDArray[np.object_] | None:
+    """Return the donors, or None with a warning if too few cells can be predicted from those of other donors."""
+    if groups is None:
+        return None
+    scored = sum(len(left_out) for _, left_out in training_folds(codes, groups, seed))
+    if scored >= LEAST or not scored:  # if there are none, fitting the first view says so
+        return groups
+    found = f"{name}: only {scored:,} of {len(codes):,} labelled cells have a type that cells of other donors have, too"
+    warnings.warn(f"{found}. Cells are left out one by one instead of whole donors.", LabelWarning, stacklevel=5)
+    return None

@@ -16,6 +16,9 @@ from cell_lm.tasks.annotation.label_sets import LabelSets, calibrate_label_sets
 from cell_lm.tasks.annotation.unknown import UnknownRule, fit_unknown
 from cell_lm.tasks.estimator import Arrays
 
+LEAST = 20
+"""Fewest left-out cells to calibrate on: a rate of .05 needs twenty to be told from 0."""
+
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
@@ -44,7 +47,7 @@ class Evidence:
         rate: float | None,
         seed: int,
     ) -> Self | None:
-        """Calibrate; None where no cell was left out.
+        """Calibrate; None where fewer than :data:`LEAST` cells were left out.
 
         Parameters
         ----------
@@ -59,7 +62,7 @@ class Evidence:
         seed
             Seed of the folds without donors.
         """
-        if left_out is None:
+        if left_out is None or len(left_out.cells) < LEAST:
             return None
         p = np.full((len(codes), left_out.log_probabilities.shape[1]), np.nan)
         p[left_out.cells] = np.exp(left_out.log_probabilities)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import InputError
+from cell_lm.model import CellLM
 from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.tasks.attribution.explained import Explained
 
@@ -34,8 +35,11 @@ class _Layer:
     reads: bool
 
 
-def refuse_without_attention(model: nn.Module) -> None:
-    """Raise :class:`InputError` for an encoder that does not compute an attention matrix."""
+def refuse_without_attention(model: CellLM) -> None:
+    """Raise :class:`InputError` for an encoder without attention matrix, or whose attention has no part in CLS."""
+    if not model.encoder.readout.corrects:
+        found = "the transformer of this model has no part in CLS yet: its attention says nothing about the labels"
+        raise InputError(found, where="method", fix="Choose integrated_gradients, gradient or occlusion")
     if any(isinstance(module, PerformerAttention) for module in model.modules()):
         found = "attention roll-out needs the attention of each gene, which a performer never forms"
         raise InputError(found, where="method", fix="Choose integrated_gradients, gradient or occlusion")

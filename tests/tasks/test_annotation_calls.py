@@ -127,9 +127,9 @@ def test_a_fine_tuned_encoder_is_used_and_saved_only_where_it_helped(
 
 def test_donors_that_share_too_few_cells_are_not_left_out(model, reference_cells, query_cells):
     rows = np.arange(60)
-    obs = reference_cells.obs.iloc[rows].assign(lane=["a"] * 57 + ["b"] * 3)
+    obs = reference_cells.obs.iloc[rows].assign(lane=["a"] * 59 + ["b"])
     few = replace(reference_cells[rows], obs=obs)
-    with pytest.warns(LabelWarning, match="only 3 of 60 labelled cells have a type that cells of other donors have"):
+    with pytest.warns(LabelWarning, match="only 1 of 60 labelled cells have a type"):
         classifier = CellTypeClassifier(model, views=VIEWS).fit(few, "cell_type", groups="lane", min_cells=1)
     assert classifier.cross_validation_.donors is None
     assert "unknown" not in classifier.table(query_cells)["label"].cat.categories
@@ -148,12 +148,12 @@ def test_columns_of_an_earlier_call_do_not_stay_beside_the_new_labels(known, mod
 
 def test_unlabelled_cells_of_a_panel_are_refused(model, reference, query):
     few = query[:, :30].copy()
-    with pytest.raises(GeneError, match="30 of 1,400 genes of the reference.*--genes-of"):
+    with pytest.raises(GeneError, match=r"30 of 1,400 genes of the reference.*--genes-of"):
         CellTypeClassifier(model, views=VIEWS).fit(reference, "cell_type", unlabelled=few, min_overlap=10, min_genes=1)
 
 
 def test_the_name_of_a_model_is_answered_with_how_to_open_it(reference):
-    with pytest.raises(ConfigError, match="Pass CellLM.from_pretrained"):
+    with pytest.raises(ConfigError, match=r"Pass CellLM\.from_pretrained"):
         CellTypeClassifier("small").fit(reference, "cell_type")
 
 

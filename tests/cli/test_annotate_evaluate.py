@@ -45,21 +45,27 @@ def test_scores_are_told_by_type_group_and_confidence(cli: Cli, make_file: MakeF
 
 
 def test_json_holds_every_score(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
-    path = make_file("new.h5ad", cells=40, seed=2)
+    path = make_file("new.h5ad", cells=129, seed=2)
     words = ["annotate", "evaluate", path, "--model", fitted, "--truth=cell_type", "--json", "--few-shot"]
     said = cli(*words, "--groups=donor")
     assert said.code == 0, said.err
     found = json.loads(said.out)
-    assert found["cells"] == 40
+    assert found["cells"] == 129
     assert found["accuracy"] == found["macro_f1"] == 1
     assert found["macro_f1_interval"] == [1, 1]
     assert 0 <= found["ece"] < 1
-    assert np.sum(found["confusion"]["cells"]) == 40
+    assert np.sum(found["confusion"]["cells"]) == 129
     assert set(found["by_group"]) == {"donor0", "donor1", "donor2", "donor3"}
-    assert sum(one["cells"] for one in found["reliability"]) == 40
+    assert sum(one["cells"] for one in found["reliability"]) == 129
     assert found["risk_coverage"][-1]["error"] == 0
     assert set(found["few_shot"]) == {"1", "5", "20"}
     assert found["few_shot"]["5"]["macro_f1"] > 0.9
+
+
+def test_no_curve_point_is_named_after_more_cells_than_were_drawn(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+    path = make_file("new.h5ad", cells=40, seed=2)  # thirteen of a type, of which six can be labelled
+    said = cli("annotate", "evaluate", path, "--model", fitted, "--truth=cell_type", "--json", "--few-shot")
+    assert set(json.loads(said.out)["few_shot"]) == {"1", "5"}
 
 
 def test_the_page_holds_confusion_reliability_and_few_labels(cli: Cli, make_file: MakeFile, fitted: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 
 from cell_lm.errors import InputError
 from cell_lm.evaluation.annotation_evaluation import evaluate_annotation
-from cell_lm.evaluation.confidence import reliability, risk_coverage
 
 CLASSES = ("a", "b", "c")
 
@@ -48,25 +47,6 @@ def test_a_type_that_is_not_known_counts_as_wrong(drawn):
     assert found.unknown == ("new",)
     assert found.scores.per_class.loc["new", "f1"] == 0
     assert found.to_json()["by_type"]["new"]["cells"] == 400
-
-
-def test_reliability_puts_each_cell_into_one_bin():
-    confidence = np.array([0.05, 0.1, 0.11, 0.95, 1.0, 1.0])
-    right = np.array([False, False, True, True, True, False])
-    bins = reliability(confidence, right, bins=10)
-    assert [one.cells for one in bins] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 3]
-    assert bins[0].accuracy == 0
-    assert bins[9].accuracy == pytest.approx(2 / 3)
-    assert bins[9].confidence == pytest.approx(2.95 / 3)
-    assert np.isnan(bins[5].accuracy)
-
-
-def test_risk_is_the_error_of_the_most_confident_cells():
-    confidence = np.array([0.9, 0.2, 0.8, 0.4])
-    right = np.array([True, False, True, False])
-    risks = risk_coverage(confidence, right, coverages=(0.25, 0.5, 0.75, 1.0))
-    assert [one.error for one in risks] == [0, 0, pytest.approx(1 / 3), 0.5]
-    assert [one.confidence for one in risks] == [0.9, 0.8, 0.4, 0.2]
 
 
 def test_donors_of_other_cells_are_refused(drawn):

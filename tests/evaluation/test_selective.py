@@ -38,10 +38,29 @@ def test_reliability_adds_up_to_the_calibration_error() -> None:
     p = rng.dirichlet([1, 1, 1], 300)
     names = np.array(["a", "b", "c"])
     truth = names[[rng.choice(3, p=row) for row in p]]
-    mean, share, cells = label_reliability(truth, names[p.argmax(axis=1)], p.max(axis=1))
-    assert cells.sum() == 300
-    error = (np.abs(mean - share) * cells).sum() / 300
+    held = [one for one in label_reliability(truth, names[p.argmax(axis=1)], p.max(axis=1)) if one.cells]
+    assert sum(one.cells for one in held) == 300
+    error = sum(abs(one.confidence - one.accuracy) * one.cells for one in held) / 300
     assert error == pytest.approx(calibration_error(truth, p, names))
+
+
+def test_reliability_puts_each_cell_into_one_bin() -> None:
+    confidence = np.array([0.05, 0.1, 0.11, 0.95, 1.0, 1.0])
+    right = np.array([False, False, True, True, True, False])
+    bins = label_reliability(np.full(6, "a"), np.where(right, "a", "b"), confidence, 10)
+    assert [one.cells for one in bins] == [2, 1, 0, 0, 0, 0, 0, 0, 0, 3]
+    assert bins[0].accuracy == 0
+    assert bins[9].accuracy == pytest.approx(2 / 3)
+    assert bins[9].confidence == pytest.approx(2.95 / 3)
+    assert np.isnan(bins[5].accuracy)
+
+
+def test_risk_is_the_error_of_the_most_confident_cells() -> None:
+    confidence = np.array([0.9, 0.2, 0.8, 0.4])
+    right = np.array([True, False, True, False])
+    risks = risk_coverage(np.full(4, "a"), np.where(right, "a", "b"), confidence).at((0.25, 0.5, 0.75, 1.0))
+    assert [one.error for one in risks] == [0, 0, pytest.approx(1 / 3), 0.5]
+    assert [one.confidence for one in risks] == [0.9, 0.8, 0.4, 0.2]
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -67,6 +86,7 @@ def test_more_labelled_cells_score_higher_and_never_meet_the_test_cells() -> Non
     curve = few_shot_curve(predict, labels, per_type=(10, 1, 500), seeds=range(6))
     assert curve.per_type == (1, 10)
     assert [len(each) for each in curve.scores] == [6, 6]
+    assert all(0 <= one.low <= one.mean <= one.high <= 1 for one in curve.intervals)
     assert curve.intervals[1].mean > curve.intervals[0].mean + 0.05
     assert met == [0] * 12
     with pytest.raises(InputError, match="the largest type has 40 cells, too few for 50"):

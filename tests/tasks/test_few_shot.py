@@ -15,16 +15,17 @@ def test_more_labels_give_higher_scores_and_leave_the_classifier_as_it_was(refer
     labels[wrong] = rng.permutation(labels[wrong])
     before = fitted.pool_
     curve = few_shot_curve(fitted, CellView.of(reference_cells), labels, per_type=(1, 20), seeds=(0, 1, 2))
-    assert [one.per_type for one in curve] == [1, 20]
-    assert 0.25 < curve[0].macro_f1.mean < curve[1].macro_f1.mean <= 1
+    assert curve.per_type == (1, 20)
+    one, twenty = curve.intervals
+    assert 0.25 < one.mean < twenty.mean <= 1
     assert fitted.pool_ is before
 
 
 def test_scores_are_of_other_cells_than_the_labelled_ones(reference_cells):
     """With labels that mean nothing, a classifier that saw the tested cells would score high."""
     labels = np.random.default_rng(0).permutation(reference_cells.obs["cell_type"].to_numpy(object))
-    (one,) = few_shot_curve(CentroidBaseline(), CellView.of(reference_cells), labels, per_type=(10,), seeds=(0, 1))
-    assert one.macro_f1.mean < 0.4
+    curve = few_shot_curve(CentroidBaseline(), CellView.of(reference_cells), labels, per_type=(10,), seeds=(0, 1))
+    assert curve.intervals[0].mean < 0.4
 
 
 def test_types_of_single_cells_alone_are_refused(reference_cells):

@@ -14,14 +14,14 @@ from cell_lm.cli.options import COMPUTING, CellsOrStore, Device, Force, NoVerify
 from cell_lm.cli.read_options import reads_cells
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.evaluation.annotation_evaluation import AnnotationEvaluation
     from cell_lm.evaluation.annotation_metrics import AnnotationScores
+    from cell_lm.evaluation.intervals import Interval
     from cell_lm.report import ReportData
     from cell_lm.tasks import Classifier
-    from cell_lm.tasks.annotation.few_shot import FewShot
 
 EXAMPLES = """[bold]Examples[/bold]
 
@@ -90,13 +90,14 @@ def evaluate(
         probabilities = classifier.predict_proba(known, progress=done)
     types = labels.text[labels.known]
     found = evaluate_annotation(types, probabilities.to_numpy(), list(classifier.classes_), groups=donors)
-    curve = few_shot_curve(classifier, known, types) if few_shot and len(set(types)) > 1 else ()
-    if few_shot and not curve:
+    several = len(set(types)) > 1
+    curve = few_shot_curve(classifier, known, types).by_number if few_shot and several else {}
+    if few_shot and not several:
         says.note("note: the cells are all of one type: no new classifier can learn from them, so there is no curve")
     if report is not None:
         _write_report(_page(found, classifier, donors, curve, str(model), says), report, force=force)
     if as_json:
-        few = {str(one.per_type): {"macro_f1": one.macro_f1.mean, "interval": one.macro_f1.bounds()} for one in curve}
+        few = {str(number): {"macro_f1": one.mean, "interval": one.bounds()} for number, one in curve.items()}
         says.json(found.to_json() | ({"few_shot": few} if few else {}))
     else:
         _show(found, curve, says)
@@ -105,7 +106,7 @@ def evaluate(
     return 0
 
 
-def _show(found: AnnotationEvaluation, curve: Sequence[FewShot], says: Messages) -> None:
+def _show(found: AnnotationEvaluation, curve: Mapping[int, Interval], says: Messages) -> None:
     from cell_lm.report.numbers import score
 
     def line(name: str, row: dict[str, float]) -> list[str]:
@@ -127,7 +128,7 @@ def _show(found: AnnotationEvaluation, curve: Sequence[FewShot], says: Messages)
     says.table(["confidence", "cells", "mean", "right"], rows, numbers=3)
     if curve:
         says.result()
-        rows = [[f"{one.per_type}", str(one.macro_f1)] for one in curve]
+        rows = [[f"{number}", str(one)] for number, one in curve.items()]
         says.table(["labels of each type", "macro-F1 of a new classifier"], rows, numbers=1)
     says.result()
     if found.unknown:
@@ -157,7 +158,7 @@ def _page(
     found: AnnotationEvaluation,
     classifier: Classifier,
     donors: object,
-    curve: Sequence[FewShot],
+    curve: Mapping[int, Interval],
     name: str,
     says: Messages,
 ) -> ReportData:
@@ -173,7 +174,7 @@ def _page(
         trained_on=f"{reference.cells:,} cells of {reference.name}",
         known=frozenset(map(str, classifier.classes_)) if found.unknown else None,
         confidence=found.confidence,
-        few_shot={one.per_type: one.macro_f1 for one in curve},
+        few_shot=curve,
     )
     return ReportData(
         title=f"Annotation by {name}",

@@ -66,6 +66,13 @@ class CellView:
         parts = [np.diff(block.X.indptr) > 0 for _, block in self.blocks()]
         return np.concatenate([np.empty(0, bool), *parts])
 
+    def cut_like(self, other: CellView) -> CellView:
+        """Return the cells cut to the genes that others are cut to, without those that express none of them."""
+        if other.kept is None:
+            return self
+        cut = self.cut(other.kept)
+        return cut[cut.expressing()]
+
     @property
     def name(self) -> str:
         """Name of the dataset, for messages."""

@@ -12,11 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 from cell_lm.errors import InputError
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores, macro_f1
 from cell_lm.evaluation.calibration import calibration_error
-from cell_lm.evaluation.confidence import ReliabilityBin, Risk, reliability, risk_coverage
 from cell_lm.evaluation.intervals import Interval, score_interval
 from cell_lm.evaluation.labels import Labels, as_labels
+from cell_lm.evaluation.selective import ReliabilityBin, Risk, label_reliability, risk_coverage
 from cell_lm.files import JSON
 
+BINS = 10
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 _PER_TYPE = ("precision", "recall", "f1")
 
 
@@ -123,7 +125,6 @@ def evaluate_annotation(
     ece = calibration_error(true, probabilities, list(names))
     p = np.asarray(probabilities, np.float64)
     predicted, confidence = names[p.argmax(axis=1)], p.max(axis=1)
-    right = predicted == true
     return AnnotationEvaluation(
         truth=true,
         predicted=predicted,
@@ -131,8 +132,8 @@ def evaluate_annotation(
         scores=annotation_scores(true, predicted),
         macro_f1=score_interval(true, predicted, within=donors, seed=seed),
         ece=ece,
-        reliability=reliability(confidence, right),
-        risk_coverage=risk_coverage(confidence, right),
+        reliability=label_reliability(true, predicted, confidence, BINS),
+        risk_coverage=risk_coverage(true, predicted, confidence).at(COVERAGES),
         groups=() if donors is None else tuple(_group(name, donors, true, predicted) for name in np.unique(donors)),
         unknown=tuple(sorted(set(map(str, true)) - set(map(str, names)))),
     )

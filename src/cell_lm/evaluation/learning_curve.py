@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -40,8 +40,14 @@ class FewShotCurve:
 
     @property
     def intervals(self) -> tuple[Interval, ...]:
-        """Mean over the seeds with its 95 % interval."""
-        return tuple(mean_interval(np.array(each)) for each in self.scores)
+        """Mean over the seeds with its 95 % interval, within 0 and 1."""
+        found = (mean_interval(np.array(each)) for each in self.scores)
+        return tuple(replace(one, low=max(one.low, 0.0), high=min(one.high, 1.0)) for one in found)
+
+    @property
+    def by_number(self) -> dict[int, Interval]:
+        """Interval by number of labelled cells."""
+        return dict(zip(self.per_type, self.intervals, strict=True))
 
 
 def few_shot_curve(

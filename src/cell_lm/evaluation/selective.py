@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +14,32 @@ from cell_lm.evaluation.calibration import BINS
 from cell_lm.evaluation.labels import Labels, as_labels
 
 Floats: TypeAlias = NDArray[np.float64]
+
+
+_ROUNDING = 1e-9
+
+
+class ReliabilityBin(NamedTuple):
+    """Cells whose confidence lies between two bounds, the upper one included."""
+
+    low: float
+    high: float
+    cells: int
+    confidence: float
+    """Mean confidence; NaN without cells."""
+    accuracy: float
+    """Fraction that is correct; NaN without cells."""
+
+
+class Risk(NamedTuple):
+    """Error among the most confident cells."""
+
+    coverage: float
+    """Fraction of the cells that are kept, those of highest confidence."""
+    confidence: float
+    """Lowest confidence among them."""
+    error: float
+    """Fraction of them that is wrong."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +69,15 @@ class RiskCoverage:
         fits = np.flatnonzero(self.risk <= risk)
         return float(self.coverage[fits[-1]]) if len(fits) else 0.0
 
+    def at(self, coverages: Sequence[float]) -> tuple[Risk, ...]:
+        """Return the error at the first threshold that keeps each of these fractions, above 0 and up to 1."""
+        places = np.searchsorted(self.coverage, np.asarray(coverages, np.float64) - _ROUNDING)
+        kept = np.minimum(places, len(self.coverage) - 1)
+        return tuple(
+            Risk(float(asked), float(self.confidence[k]), float(self.risk[k]))
+            for asked, k in zip(coverages, kept, strict=True)
+        )
+
 
 def risk_coverage(truth: Labels, predicted: Labels, confidence: ArrayLike) -> RiskCoverage:
     """Return the fraction of wrong labels at every threshold of the confidence.
@@ -70,8 +106,8 @@ def risk_coverage(truth: Labels, predicted: Labels, confidence: ArrayLike) -> Ri
 
 def label_reliability(
     truth: Labels, predicted: Labels, confidence: ArrayLike, bins: int = BINS
-) -> tuple[Floats, Floats, NDArray[np.int64]]:
-    """Return, for each bin of the confidence that holds cells, its mean, the fraction of right labels, and the cells.
+) -> tuple[ReliabilityBin, ...]:
+    """Return accuracy by confidence.
 
     Bins have equal width over 0 to 1 and are closed on the right, as in
     :func:`cell_lm.evaluation.calibration.calibration_error`.
@@ -87,9 +123,12 @@ def label_reliability(
         raise InputError(found, where="reliability", fix="Pass probabilities, from 0 to 1")
     number = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     sizes = np.bincount(number, minlength=bins)
-    has = sizes > 0
-    mean, share = (np.bincount(number, each, minlength=bins)[has] / sizes[has] for each in (sure, right.astype(float)))
-    return mean, share, sizes[has].astype(np.int64)
+    sums = (np.bincount(number, each, minlength=bins) for each in (sure, right.astype(float)))
+    mean, share = (np.where(sizes, each / np.maximum(sizes, 1), np.nan) for each in sums)
+    rows = zip(sizes, mean, share, strict=True)
+    return tuple(
+        ReliabilityBin(k / bins, (k + 1) / bins, int(n), float(m), float(a)) for k, (n, m, a) in enumerate(rows)
+    )
 
 
 def _right_and_sure(truth: Labels, predicted: Labels, confidence: ArrayLike) -> tuple[NDArray[np.bool_], Floats]:

@@ -44,11 +44,12 @@ def annotation_reliability(
     InputError
         As :func:`cell_lm.evaluation.selective.label_reliability`.
     """
-    mean, share, cells = label_reliability(truth, predicted, confidence, bins)
-    error = float((np.abs(mean - share) * cells).sum() / cells.sum())
+    held = [one for one in label_reliability(truth, predicted, confidence, bins) if one.cells]
+    cells = sum(one.cells for one in held)
+    error = sum(abs(one.confidence - one.accuracy) * one.cells for one in held) / cells
     with panel(ax, 4.2, 4.2, show=show, save=save) as axes:
-        figures.draw_label_reliability(axes, mean, share, cells)
-        axes.set_title(f"reliability (ECE {error:.3f}, {int(cells.sum()):,} cells)")
+        figures.draw_label_reliability(axes, held)
+        axes.set_title(f"reliability (ECE {error:.3f}, {cells:,} cells)")
     return axes
 
 
@@ -96,7 +97,7 @@ def few_shot_curve(
     drawn = {}
     for name, each in named.items():
         ends = each.intervals
-        low, high = (np.clip([getattr(end, side) for end in ends], 0, 1) for side in ("low", "high"))
+        low, high = (np.array([getattr(end, side) for end in ends]) for side in ("low", "high"))
         drawn[name] = (each.per_type, np.array([end.mean for end in ends]), low, high)
     with panel(ax, 5.2, 3.6, show=show, save=save) as axes:
         figures.draw_few_shot(axes, drawn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,11 +17,26 @@ Curve = tuple[Sequence[int], NDArray[np.floating], NDArray[np.floating], NDArray
 """Labelled cells a type, mean score, and the ends of its interval."""
 
 
-def draw_label_reliability(
-    ax: Axes, mean: NDArray[np.floating], share: NDArray[np.floating], cells: NDArray[np.integer]
-) -> None:
-    """Draw the fraction of right labels against the mean confidence of each bin; area by number of cells."""
-    draw_reliability(ax, mean, share, cells)
+class Bin(Protocol):
+    """A bin of :func:`cell_lm.evaluation.selective.label_reliability`."""
+
+    @property
+    def cells(self) -> int:
+        """Number of cells."""
+
+    @property
+    def confidence(self) -> float:
+        """Their mean confidence."""
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of them that is right."""
+
+
+def draw_label_reliability(ax: Axes, bins: Sequence[Bin]) -> None:
+    """Draw the fraction of right labels against the mean confidence of bins, none empty; area by number of cells."""
+    mean, share = (np.array([getattr(one, name) for one in bins]) for name in ("confidence", "accuracy"))
+    draw_reliability(ax, mean, share, np.array([one.cells for one in bins]))
     ax.set_xlabel("confidence")
     ax.set_ylabel("fraction of labels that are right")
 

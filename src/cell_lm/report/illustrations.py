@@ -11,11 +11,12 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cell_lm.evaluation.confidence import reliability, risk_coverage
+from cell_lm.evaluation.annotation_evaluation import BINS
 from cell_lm.evaluation.intervals import Interval
+from cell_lm.evaluation.selective import label_reliability, risk_coverage
 from cell_lm.plots import figures
 from cell_lm.plots import history as log
-from cell_lm.plots.confidence_figures import draw_reliability, draw_risk
+from cell_lm.plots.annotation_figures import draw_label_reliability, draw_risk_coverage
 from cell_lm.plots.interval_figures import draw_intervals
 from cell_lm.plots.style import CATEGORIES, Key, by_size, category_colours, drawing, legend
 from cell_lm.report.annotation import Annotation
@@ -127,13 +128,13 @@ def trust(annotation: Annotation) -> Markup:
     """Draw accuracy by confidence, and the error among the most confident cells; empty without confidence."""
     if annotation.confidence is None or not len(annotation.confidence):
         return Markup("")
-    bins = reliability(annotation.confidence, annotation.right)
-    risks = risk_coverage(annotation.confidence, annotation.right, coverages=tuple(np.arange(1, 51) / 50))
+    given = annotation.truth, annotation.predicted, annotation.confidence
+    bins, risks = label_reliability(*given, BINS), risk_coverage(*given)
     with drawing():
         figure = Figure(figsize=(7.6, 2.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        draw_reliability(left, [(one.confidence, one.accuracy, one.cells) for one in bins if one.cells])
-        draw_risk(right, [(one.coverage, one.error) for one in risks])
+        draw_label_reliability(left, [one for one in bins if one.cells])
+        draw_risk_coverage(right, {"": (risks.coverage, risks.risk)})
     told = ", ".join(f"{percent(b.accuracy)} right at {percent(b.confidence)}" for b in bins if b.cells)
     return to_svg(figure, "trust", f"Accuracy by confidence: {told}. Error among the most confident cells beside it.")
 

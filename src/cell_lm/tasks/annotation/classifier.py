@@ -261,9 +261,7 @@ class CellTypeClassifier(Classifier):
         extra: CellView | None,
         run: Progress,
     ) -> None:
-        if extra is not None and cells.kept is not None:
-            extra = extra.cut(cells.kept)
-            extra = extra[extra.expressing()]
+        extra = None if extra is None else extra.cut_like(cells)
         labelled, without = cells[target.known], cells[~target.known]
         if extra is not None:
             refuse_other_genes(labelled, extra.genes, extra.name)

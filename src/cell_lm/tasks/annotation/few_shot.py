@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from cell_lm.data.view import CellView
-from cell_lm.evaluation.annotation_metrics import macro_f1
-from cell_lm.evaluation.intervals import Interval, mean_interval
-from cell_lm.evaluation.splits import few_shot
+from cell_lm.evaluation import learning_curve
+from cell_lm.evaluation.learning_curve import FewShotCurve, Rows
 from cell_lm.tasks.classifier import Classifier
 
 PER_TYPE = (1, 5, 20)
 SEEDS = (0, 1, 2)
-
-
-class FewShot(NamedTuple):
-    """Macro-F1 with few labelled cells."""
-
-    per_type: int
-    """Cells of each type to learn from; at most half of a type."""
-    macro_f1: Interval
-    """Over the seeds."""
 
 
 def few_shot_curve(
@@ -35,7 +24,7 @@ def few_shot_curve(
     *,
     per_type: Sequence[int] = PER_TYPE,
     seeds: Sequence[int] = SEEDS,
-) -> tuple[FewShot, ...]:
+) -> FewShotCurve:
     """Fit new classifiers with the parameters of one on a few of the cells, and score them on the others.
 
     Parameters
@@ -46,35 +35,19 @@ def few_shot_curve(
         Cells of known type.
     labels
         Their types, str objects [cells].
-    per_type
-        Numbers of cells of each type to learn from.
-    seeds
-        Seeds of the choice of cells.
+    per_type, seeds
+        As :func:`cell_lm.evaluation.learning_curve.few_shot_curve`.
 
     Raises
     ------
     InputError
         Every type has a single cell.
     """
-    found = []
-    for number in per_type:
-        scores = [_score(classifier, cells, labels, train, test) for train, test in _splits(labels, number, seeds)]
-        found.append(FewShot(number, mean_interval(scores)))
-    return tuple(found)
 
+    def predict(train: Rows, test: Rows, seed: int) -> NDArray[np.object_]:  # noqa: ARG001
+        fresh = clone(classifier)
+        fresh._learn(cells[train], labels[train], None, None)
+        found: NDArray[np.object_] = fresh.classes_[fresh._probabilities(cells[test], None).argmax(axis=1)]
+        return found
 
-def _splits(labels: NDArray[np.object_], number: int, seeds: Sequence[int]) -> list[tuple[NDArray[np.int64], ...]]:
-    return [(split.train, split.test) for split in few_shot(labels, number, seeds)]
-
-
-def _score(
-    classifier: Classifier,
-    cells: CellView,
-    labels: NDArray[np.object_],
-    train: NDArray[np.int64],
-    test: NDArray[np.int64],
-) -> float:
-    fresh = clone(classifier)
-    fresh._learn(cells[train], labels[train], None, None)
-    probabilities = fresh._probabilities(cells[test], None)
-    return macro_f1(labels[test], fresh.classes_[probabilities.argmax(axis=1)])
+    return learning_curve.few_shot_curve(predict, labels, per_type=per_type, seeds=seeds)

@@ -292,9 +292,7 @@ class DrugSensitivityClassifier(Classifier):
         run: Progress,
     ) -> None:
         """Learn from the labelled cells, the others of the same data, and further ones."""
-        if extra is not None and cells.kept is not None:
-            extra = extra.cut(cells.kept)
-            extra = extra[extra.expressing()]
+        extra = None if extra is None else extra.cut_like(cells)
         others = [] if extra is None or not self.self_training else [extra]
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))

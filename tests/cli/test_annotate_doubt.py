@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import numpy as np
 import pytest
 from anndata import AnnData
 from typed import Cli
+
+from cell_lm.evaluation.linear_head import fit_head
+from cell_lm.model import CellLM
+from cell_lm.tasks import embed_cells
+from cell_lm.tasks.finetuning import FineTuned
+from cell_lm.tasks.finetuning.tuning import Look
 
 MakeFile = Callable[..., Path]
 
@@ -47,6 +54,34 @@ def test_unlabelled_cells_that_are_not_there_are_refused_before_any_work(
     assert said.code == 1
     assert "none.h5ad" in said.error
     assert not (tmp_path / "ann").exists()
+
+
+def test_the_reference_is_not_learned_from_twice(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    path = make_file(cells=20)
+    words = ["annotate", "fit", path, "--label=cell_type", "--model", model, "--out", tmp_path / "ann"]
+    said = cli(*words, "--unlabelled-cells", path)
+    assert said.code == 1
+    assert "it is the reference itself" in said.error
+    assert cli(*words).code == 0
+
+
+@pytest.mark.parametrize("step", [0, 10])
+def test_what_fine_tuning_did_is_told(
+    cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    def tuned(given: CellLM, cells: Any, labels: Any, groups: Any, config: Any, **how: Any) -> FineTuned:
+        found = CellLM.from_pretrained(model) if step else given
+        head = fit_head(embed_cells(found, cells), labels)
+        looks = (Look(0, 1.0, 0.5), Look(10, 0.5, 0.9))
+        return FineTuned(found, head, step, looks, np.ones(len(labels), bool), "cell")
+
+    monkeypatch.setattr("cell_lm.tasks.annotation.classifier.fine_tune", tuned)
+    words = ["annotate", "fit", make_file(cells=40), "--label=cell_type", "--model", model, "--out", tmp_path / "ann"]
+    said = cli(*words, "--fine-tune=refinement")
+    assert said.code == 0, said.err
+    assert ("fine-tuned for 10 steps" in said.out) == (step > 0)
+    assert ("those of the frozen encoder; there is no novelty" in said.out) == (step > 0)
+    assert ("not fine-tuned: no step" in said.out) == (step == 0)
 
 
 def test_part_of_the_encoder_to_train_is_checked(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:

@@ -141,6 +141,9 @@ def fit(
     says = messages(context)
     inputs = (cells, model, genes_of, unlabelled_cells)
     refuse_estimator_folder(out, force=force, inputs=inputs)
+    if unlabelled_cells is not None and unlabelled_cells.resolve() == cells.resolve():
+        fix = "Leave --unlabelled-cells out: cells of the reference without a label are learned from anyway"
+        raise InputError("it is the reference itself", where=str(unlabelled_cells), fix=fix)
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")

@@ -31,6 +31,10 @@ def show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
         says.note("weights of the views: " + ", ".join(shares))
     if classifier.fine_tuned_:
         says.result(classifier.fine_tuned_)
+        if classifier.encoder_ is not classifier.model:
+            says.result(
+                "scores of left-out cells are those of the frozen encoder; there is no novelty, and no label set"
+            )
     if scores is None:
         says.result("too few labelled cells of each type to leave any out: no cross-validated scores")
     else:

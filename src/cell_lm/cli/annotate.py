@@ -69,18 +69,6 @@ _PREDICT = """[bold]Examples[/bold]
 
 MANY = 0.25
 """Share of unknown cells from which predict says what that can mean."""
-COLUMNS = (
-    "label",
-    "confidence",
-    "novelty",
-    "label_set",
-    "set_size",
-    "ontology",
-    "majority_label",
-    "majority_share",
-    "over_clustering",
-)
-"""Columns of obs that a call may add, after the prefix."""
 
 
 def register(app: typer.Typer) -> None:
@@ -220,6 +208,7 @@ def predict(
     from cell_lm.engine.device import choose_device
     from cell_lm.files import write_table
     from cell_lm.tasks import Classifier
+    from cell_lm.tl.annotation import CALLS
 
     says, copy = messages(context), out or cells.with_suffix(".annotated.h5ad")
     refuse_key(key)
@@ -264,7 +253,7 @@ def predict(
     warn_of(about, says)
     if probabilities is not None:
         says.result(f"written: {probabilities} (probabilities of {len(about['classes']):,} types)")
-    columns = ", ".join(name for name in (f"{key}_{part}" for part in COLUMNS) if name in adata.obs)
+    columns = ", ".join(name for name in (f"{key}_{part}" for part in CALLS) if name in adata.obs)
     says.result(f"written: {copy} (obs {columns})")
     return 0
 
@@ -288,7 +277,9 @@ def _vote(
 
 def _refuse_older_call(obs: pd.DataFrame, key: str, path: Path, *, force: bool) -> None:
     """Refuse to overwrite the columns of an earlier call."""
-    there = [name for name in (f"{key}_{part}" for part in COLUMNS) if name in obs.columns]
+    from cell_lm.tl.annotation import CALLS
+
+    there = [name for name in (f"{key}_{part}" for part in CALLS) if name in obs.columns]
     if there and not force:
         found = f"obs has {' and '.join(map(repr, there))} already, of an earlier call"
         raise InputError(found, where=str(path), fix="Choose another prefix with --key, or overwrite it with --force")

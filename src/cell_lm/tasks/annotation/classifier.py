@@ -143,6 +143,12 @@ class CellTypeClassifier(Classifier):
         return model.vocabulary
 
     @property
+    def encoder(self) -> CellLM:
+        """The encoder in use: :attr:`encoder_` after a fit, ``model`` before."""
+        used: CellLM = vars(self).get("encoder_", self.model)
+        return used
+
+    @property
     def weights_(self) -> dict[str, float]:
         """Weight of each view."""
         return dict(self.pool_.weights)
@@ -206,7 +212,7 @@ class CellTypeClassifier(Classifier):
 
     def embed(self, cells: CellView, progress: Progress = None) -> NDArray[np.float32]:
         """Return CLS of the encoder, float32 [cells, width]."""
-        return self._embed(vars(self).get("encoder_", self.model), cells, progress)
+        return self._embed(self.encoder, cells, progress)
 
     def table(
         self, data: Data, *, unknown: float | None = None, progress: Progress = None, **how: Unpack[ReadKeywords]

@@ -81,7 +81,7 @@ def check_method(method: str, classifier: CellTypeClassifier) -> None:
     if method not in METHODS:
         raise InputError(f"no method is called '{method}'", where="method", fix=f"Choose one of {', '.join(METHODS)}")
     if method == "attention":
-        refuse_without_attention(vars(classifier).get("encoder_", classifier.model))
+        refuse_without_attention(classifier.encoder)
 
 
 def attribute(

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint small annotators clean
+.PHONY: install demo test lint docs small annotators clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -24,6 +24,10 @@ lint: install  ## style, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: install  ## the documentation site, in docs/_build/html; a warning is an error
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html
+
 small: install  ## make the packaged model again from DATA, a folder that holds cells/
 	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small
 
@@ -31,4 +35,4 @@ annotators: install  ## make the ready annotators again from DATA, a folder that
 	$(BIN)/python scripts/make_annotators.py --cells $(DATA)/cells --out src/cell_lm/resources/annotators
 
 clean:
-	rm -rf $(VENV) demo .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo docs/_build docs/api .mypy_cache .ruff_cache .pytest_cache

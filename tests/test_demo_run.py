@@ -15,7 +15,8 @@ from anndata import AnnData
 
 from cell_lm import tl
 from cell_lm.data.demo import HELD_OUT, demo_cells
-from cell_lm.demo import LEFT, DemoResult, folds, run, run_demo
+from cell_lm.demo import DemoResult, folds, run, run_demo
+from cell_lm.demo.run import LEFT
 from cell_lm.errors import InputError
 from cell_lm.evaluation import Splits, cells_hash
 from cell_lm.model import CellLM

@@ -14,6 +14,22 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, Val
 from cell_lm.errors import ConfigError
 from cell_lm.reading import read_toml, reason
 
+__all__ = [
+    "AdaptConfig",
+    "ContrastiveConfig",
+    "DataConfig",
+    "DiscriminationConfig",
+    "EncoderConfig",
+    "FineTuneConfig",
+    "GraphMAEConfig",
+    "MaskedConfig",
+    "ObjectivesConfig",
+    "PretrainConfig",
+    "ReconstructionConfig",
+    "TrainingConfig",
+    "resolve_config",
+]
+
 Attention = Literal["full", "latent", "performer"]
 Precision = Literal["float32", "bfloat16"]
 Positive = Annotated[int, Field(gt=0, le=2**40)]

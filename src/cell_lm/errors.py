@@ -8,6 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+__all__ = [
+    "CellLMError",
+    "ConfigError",
+    "CountsError",
+    "GeneError",
+    "InputError",
+    "ModelError",
+    "OtherRankError",
+    "OutputError",
+    "TrainingError",
+]
+
 
 class CellLMError(Exception):
     """Base of every error raised on purpose.

@@ -29,6 +29,12 @@ from cell_lm.data.scale.check import ScaleReport, check_scale
 from cell_lm.errors import CellLMError, InputError
 from cell_lm.genes import GeneAudit, Vocabulary, resolve_genes
 
+__all__ = [
+    "CheckReport",
+    "audit_genes",
+    "check",
+]
+
 _T = TypeVar("_T")
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)

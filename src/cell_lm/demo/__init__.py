@@ -4,7 +4,6 @@ Each donor is held out once from the encoder and all classifiers: see :mod:`cell
 held-out donors.
 """
 
-from cell_lm.demo.folds import MARK
-from cell_lm.demo.run import LEFT, DemoResult, run_demo
+from cell_lm.demo.run import DemoResult, run_demo
 
-__all__ = ["LEFT", "MARK", "DemoResult", "run_demo"]
+__all__ = ["DemoResult", "run_demo"]

@@ -79,8 +79,8 @@ def _sphere(embedding: ArrayLike, where: str) -> Floats:
 def mean_cosine(embedding: ArrayLike) -> float:
     """Return the mean cosine similarity over all pairs of different cells.
 
-    With unit rows u and their sum s this is exactly (|s|^2 - n) / (n (n - 1)), without a loop over pairs. A value near
-    1 means that all cells point in the same direction: the embedding is a narrow cone (Ethayarajh 2019, arXiv
+    With unit rows u and their sum s this is exactly ``(|s|^2 - n) / (n (n - 1))``, without a loop over pairs. A value
+    near 1 means that all cells point in the same direction: the embedding is a narrow cone (Ethayarajh 2019, arXiv
     1909.00512).
 
     Parameters
@@ -103,7 +103,7 @@ def _mean_cosine(unit: Floats) -> float:
 
 
 def uniformity(embedding: ArrayLike, *, t: float = 2.0, sample: int | None = 20_000, seed: int = 0) -> float:
-    """Return log of the mean of exp(-t |u - v|^2) over all pairs of different cells, u and v of length 1.
+    """Return log of the mean of ``exp(-t |u - v|^2)`` over all pairs of different cells, u and v of length 1.
 
     Wang & Isola 2020 (arXiv 2005.10242, equation 2). 0 if all cells are at one point; lower the more evenly they fill
     the sphere, and never below -4 t.
@@ -141,7 +141,7 @@ def _uniformity(unit: Floats, t: float, sample: int | None, seed: int) -> float:
 
 
 def alignment(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the mean of |u - v|^2 over positive pairs, u and v of length 1.
+    """Return the mean of ``|u - v|^2`` over positive pairs, u and v of length 1.
 
     Wang & Isola 2020 (arXiv 2005.10242, equation 1) with alpha = 2: 0 if both of each pair are the same point, 2 if
     they are unrelated, 4 if they are opposite.
@@ -168,8 +168,8 @@ def label_alignment(embedding: ArrayLike, labels: Labels) -> float:
 
     A pair is drawn as: any cell that shares its label with another one, then another cell of that label; so a class is
     weighted by its number of cells, not by the square of it. The only cell of a label has no partner and is left out.
-    Exact, in closed form: for a class of n cells whose unit rows sum to s, the mean |u - v|^2 is 2 - 2 (|s|^2 - n) / (n
-    (n - 1)).
+    Exact, in closed form: for a class of n cells whose unit rows sum to s, the mean of ``|u - v|^2`` is
+    ``2 - 2 (|s|^2 - n) / (n (n - 1))``.
 
     Parameters
     ----------

@@ -10,11 +10,9 @@ from cell_lm.tl.attribution import deletion_curve, gene_attribution
 from cell_lm.tl.malignancy import malignancy
 from cell_lm.tl.neighbours import nearest_cells
 from cell_lm.tl.sensitivity import sensitivity, sensitivity_summary, sensitivity_transfer
-from cell_lm.tl.shared import Shown
 from cell_lm.tl.voting import majority_vote
 
 __all__ = [
-    "Shown",
     "adapt",
     "annotate",
     "deletion_curve",

@@ -9,7 +9,6 @@ import typer.main
 from rich.text import Text
 from sphinx.application import Sphinx
 from sphinx.util import logging
-
 from typer.cli import get_docs_for_click
 
 from cell_lm import __version__
@@ -21,7 +20,8 @@ REPOSITORY = "https://github.com/cell-lm/cell-lm"
 LOG = logging.getLogger(__name__)
 
 project = "cell-lm"
-author = copyright = "The cell-lm developers"
+author = "The cell-lm developers"
+copyright = author  # noqa: A001
 version = release = __version__
 
 extensions = [
@@ -43,7 +43,8 @@ nb_execution_mode = "off"
 """Notebooks are shown as they are committed; ``make tutorials`` runs them."""
 
 autosummary_generate = True
-autodoc_default_options = {"inherited-members": "Module, BaseEstimator, BaseModel, Exception, tuple, dict, Sampler, ClassifierMixin"}
+FOREIGN = "Module, BaseEstimator, ClassifierMixin, BaseModel, Exception, tuple, dict, Sampler"
+autodoc_default_options = {"inherited-members": FOREIGN}
 """The members of these bases, of other packages, are left out."""
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"

@@ -35,7 +35,9 @@ SUBMODULES = {"errors", "genes", "pl", "pp", "tl", "__version__"}
 LISTED = on_the_page()
 
 
-@pytest.mark.parametrize(("module", "names"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("module", "names"), list(modules()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_every_public_name_is_on_the_api_page(module, names):
     unlisted = [name for name in names if f"{module}.{name}" not in LISTED and name not in SUBMODULES]
     elsewhere = {name.rpartition(".")[2] for name in LISTED}

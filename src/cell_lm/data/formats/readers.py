@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from cell_lm.data.formats.detect import KNOWN, detect
+from cell_lm.data.formats.detect import detect
 from cell_lm.data.formats.h5ad import read_h5ad_source, read_h5ad_whole
 from cell_lm.data.formats.sample_sheet import SampleSheet
 from cell_lm.data.formats.source import Source, X
@@ -95,6 +95,3 @@ def read_anndata(path: str | Path, layer: str | None = None) -> AnnData:
     source = read_source(path, layer)
     layers = {} if layer in (None, X) else {str(layer): source.X}
     return AnnData(source.X, obs=source.obs, var=source.var, layers=layers)
-
-
-__all__ = ["KNOWN", "read_anndata", "read_h5ad", "read_source"]

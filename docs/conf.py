@@ -53,6 +53,7 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_param = False
 napoleon_use_ivar = True
+strip_signature_backslash = True  # keeps the underscore that fitted attributes end in
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "plain"
 
@@ -68,6 +69,8 @@ html_theme_options = {
     "max_navbar_depth": 2,
     "collapse_navbar": True,
     "home_page_in_toc": True,
+    "navbar_start": [],
+    "navbar_persistent": [],
 }
 
 LINK = re.compile(r"(?<=\]\()(?P<path>\.{2}/[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
@@ -100,14 +103,16 @@ def write_commands(app: Sphinx) -> None:
 
 ROUTING = re.compile(r"set_\w+_request|get_metadata_routing")
 """Methods that scikit-learn adds to every estimator."""
+OF_SUBCLASSES = {"unsaved", "kinds", "refuses_gaps", "reads_z_scores", "cut_like_fit", "placed", "labelled", "caller_"}
+"""What the estimators of this package are written with, and their users do not need."""
 
 
-def skip_routing(app: Sphinx, kind: str, name: str, member: object, skip: bool, options: object) -> bool | None:
-    """Leave out what scikit-learn adds."""
-    return True if ROUTING.fullmatch(name) else None
+def skip_internals(app: Sphinx, kind: str, name: str, member: object, skip: bool, options: object) -> bool | None:
+    """Leave out methods that are not for users."""
+    return True if ROUTING.fullmatch(name) or name in OF_SUBCLASSES else None
 
 
 def setup(app: Sphinx) -> None:
-    app.connect("autodoc-skip-member", skip_routing)
+    app.connect("autodoc-skip-member", skip_internals)
     app.connect("builder-inited", write_commands)
     app.connect("source-read", link_to_repository)

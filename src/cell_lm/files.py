@@ -271,7 +271,7 @@ def write_csv(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path, *, replace: bool = True) -> None:
-    """Write a table, atomically, as parquet or as CSV (:func:`write_csv`), whichever the suffix tells."""
+    """Write a table, atomically, as parquet or as CSV (:func:`write_csv`), by the suffix."""
     if path.suffix.lower() != ".parquet":
         write_csv(table, path, replace=replace)
         return

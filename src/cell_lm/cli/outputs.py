@@ -81,7 +81,7 @@ def refuse_output_file(
 def refuse_table(path: Path, *, force: bool, inputs: Sequence[Path | str | None] = ()) -> None:
     """Refuse a path for a table unless its name ends in .csv or .parquet; see :func:`refuse_output`."""
     if path.suffix.lower() not in TABLES:
-        found = f"its name ends in {path.suffix or 'no suffix'}, which tells no format of a table"
+        found = f"its name ends in {path.suffix or 'no suffix'}, which is no format of a table"
         raise InputError(found, where=str(path), fix=f"Name it {path.stem}.csv or {path.stem}.parquet")
     refuse_output_file(path, force=force, inputs=inputs)
 

@@ -128,7 +128,7 @@ def _train_on_ray(
 ) -> RunResult:
     from cell_lm.pretraining.ray import pretrain_on_ray
 
-    says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} tells how far they are")
+    says.note(f"training on {workers} workers of Ray; {out / 'log.jsonl'} shows how far they are")
     return pretrain_on_ray(read, config, out, workers=workers, initial=initial, resume=resume)
 
 

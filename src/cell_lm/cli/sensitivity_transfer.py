@@ -63,7 +63,7 @@ def transfer(
     read: ReadOptions,
     force: Force = False,
 ) -> int:
-    """Read lines, responses and cells, score the cells, write the copy, tell what the tests say."""
+    """Read lines, responses and cells, score the cells, write the copy, print what the tests found."""
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, read_cells_in_groups, write_cells_file

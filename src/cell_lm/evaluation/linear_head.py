@@ -42,7 +42,7 @@ predicted correctly. With whitening it hardly matters: embeddings of an untraine
 WHITENING = 0.75
 """Degree of whitening, 0 (none) to 1 (equal variances)."""
 LEAST = 1e-6
-"""The smallest probability of a left-out cell's class that is told apart from 0."""
+"""The smallest probability of a left-out cell's class that differs from 0."""
 _ITERATIONS = 1000
 _FLAT = 1e-8
 """Directions with less than this fraction of the largest variance are rounding errors."""
@@ -253,7 +253,7 @@ def space_of(x: Floats, whitening: float) -> Space:
 
 
 def _collapsed(cells: int) -> InputError:
-    found = f"the features of all {cells:,} cells are the same: nothing tells the labels apart"
+    found = f"the features of all {cells:,} cells are the same: nothing separates the labels"
     return InputError(found, where="linear head", fix="Check the model: its embeddings have collapsed")
 
 

@@ -1,4 +1,4 @@
-"""Which genes of a cell attention reads: all of them, or those that tell most about the cell."""
+"""Which genes of a cell attention reads: all of them, or those most informative about the cell."""
 
 from __future__ import annotations
 

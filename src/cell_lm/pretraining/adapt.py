@@ -39,7 +39,7 @@ from cell_lm.objectives.reconstruction import reconstruction_loss
 from cell_lm.objectives.thinning import divide_counts, with_counts
 
 LEAST_CELLS = 200
-"""Fewer cells tell too little: their components are noise."""
+"""With fewer cells the components are noise."""
 _VALIDATION_STEP = 1 << 40
 """Number of the step whose division of the counts all validations use."""
 

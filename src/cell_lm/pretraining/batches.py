@@ -101,7 +101,7 @@ class Batches:
             return bool(normal and tumour)
         found = f"{normal:,} normal and {tumour:,} tumour cells are known among {cells:,} to train on"
         if not (objectives.masked.weight or objectives.contrastive.weight or objectives.reconstructs(config.encoder)):
-            fix = "Name the column that tells tumour from normal, give data of both, or turn another objective on"
+            fix = "Name the column that separates tumour from normal, give data of both, or turn another objective on"
             raise ConfigError(f"{found}, and discrimination is the only objective", fix=fix)
         self.notes.append(f"{found}: the discrimination objective needs both and is left out")
         return False

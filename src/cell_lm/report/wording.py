@@ -41,7 +41,7 @@ def geometry_rows(measured: Mapping[str, Geometry]) -> list[GeometryRow]:
         GeometryRow(
             "Effective rank",
             tuple(score(one.effective_rank, 1) for one in every),
-            f"How many independent directions the cells use, of {widths}. Only a few: the model tells cells apart by "
+            f"How many independent directions the cells use, of {widths}. Only a few: the model separates cells by "
             "little. Nearly all: much of it is noise.",
         ),
     ]

@@ -202,7 +202,7 @@ def test_expression_that_is_not_what_it_is_said_to_be_is_refused(fitted: DrugRes
         DrugResponseRegressor(members=0, trees=20).fit(adata, table, **READ)
     assert len(DrugResponseRegressor(members=0, trees=20, expression="log2_tpm").fit(adata, table, **READ).lines_) == 90
     with pytest.raises(
-        InputError, match=r"not counts.*Say what it holds by expression= \(--expression\): rma, log2_tpm or counts"
+        InputError, match=r"not counts.*State what it holds by expression= \(--expression\): rma, log2_tpm or counts"
     ):
         DrugResponseRegressor(members=0, trees=20, expression="counts").fit(adata, table, **READ)
     with pytest.raises(ConfigError, match="expression='tpm'"):

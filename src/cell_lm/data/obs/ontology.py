@@ -48,7 +48,7 @@ def ontology_ids(labels: Iterable[object]) -> dict[str, str]:
     Parameters
     ----------
     labels
-        All labels of a column or a classifier, since they tell what an ambiguous name means.
+        All labels of a column or a classifier, since they decide what an ambiguous name means.
     """
     table = _table()
     keys = {str(label): _key(str(label)) for label in labels}

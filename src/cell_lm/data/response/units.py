@@ -24,7 +24,7 @@ LARGEST_LN = 25.0
 LARGEST_AUC = 2.0
 """PRISM's curves may rise above the control, so that some areas are a little above 1."""
 _FEW = 20
-"""Fewer values than this are not judged by their range alone."""
+"""Fewer values than this are not checked by their range alone."""
 
 
 def unit_of(scale: Scale) -> Unit:

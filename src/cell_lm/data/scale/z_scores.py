@@ -1,4 +1,4 @@
-"""Means and standard deviations of genes over cells that are read in blocks: what tells z-scores from other scales."""
+"""Means and standard deviations of genes over blocks of cells, to distinguish z-scores from other scales."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def read_edges(
     Parameters
     ----------
     path
-        The file. What it is is told by its content, not by its name.
+        The file. Its format is found from its content, not from its name.
     gene_a, gene_b
         Columns of the two genes: symbols, former symbols, aliases or Ensembl gene ids. Default: the two with a usual
         name (``gene1`` and ``gene2``, ``symbol_a`` and ``symbol_b``, ``source`` and ``target``, …). A table
@@ -59,7 +59,7 @@ def read_edges(
     Returns
     -------
     Network
-        Named as the stem of the file. Its notes tell, with counts, what was dropped: edges with a gene that is not in
+        Named as the stem of the file. Its notes list, with counts, what was dropped: edges with a gene that is not in
         the vocabulary, edges of score 0 or under ``min_score``, edges of a gene with itself, and repetitions, of which
         the highest score is kept.
 

@@ -87,7 +87,7 @@ def resolve(names: Sequence[object], vocabulary: Vocabulary, where: str) -> tupl
 
 
 def _with_remedy(error: GeneError, names: Sequence[object]) -> GeneError:
-    """Say what to do with a file of interactions, where the resolver speaks of a matrix of cells."""
+    """Say what to do with a file of interactions, where the resolver mentions a matrix of cells."""
     fix = f"Give human gene symbols or Ensembl gene ids (ENSG…); {GENES} name their columns"
     if names and sum("ENSP" in str(name) for name in names) * 2 >= len(names):
         fix = (

@@ -82,7 +82,7 @@ class Network:
         """Make a network of pairs in any order.
 
         Of a pair that is there several times, either way round, the highest score is kept; pairs of a gene with itself
-        are dropped. The notes tell how many.
+        are dropped. The notes state how many.
 
         Parameters
         ----------

@@ -65,7 +65,7 @@ def read_string(
         Kinds of evidence to take alone, of :data:`CHANNELS`; needs the file ``.links.detailed``. They are combined as
         STRING does: with p = 0.041, each score becomes (s - p) / (1 - p), or 0, all of them together
         1 - (1 - s1)(1 - s2)…, and that s becomes s + p (1 - s). (STRING's correction for homologous proteins needs what
-        this file does not tell.) Default: STRING's combined score of all.
+        this file does not hold.) Default: STRING's combined score of all.
     vocabulary
         Default: the human protein-coding genes.
 

@@ -12,8 +12,8 @@
 
 Far types are seen by ``direction`` and ``distance``, which are blind to a subtype between two known ones;
 ``confidence`` sees that one, and is blind to the far type (pancreas cells against blood). The length of CLS follows the
-depth of the cell: it tells some types, and misleads elsewhere, so both are there. ``benchmarks/unknown.py`` compares
-the scores.
+depth of the cell: it separates some types, and misleads elsewhere, so both are there.
+``benchmarks/unknown.py`` compares the scores.
 
 What is saved is one profile a type and one mean a type: no training cells.
 """
@@ -101,7 +101,7 @@ class NoveltyScores:
             CSR [cells, vocabulary]; None leaves out ``excess`` and ``profile``.
         measured
             Genes of the vocabulary that were measured, expressed or not (``CellView.genes``); None: the expressed ones.
-            A gene that was measured and that no type expresses tells most.
+            A gene that was measured and that no type expresses counts most.
         """
         unit = _space(_unit(features), codes, 0.25)
         return cls(*unit, *_space(features.astype(np.float64), codes, 0.5), *_gene_parts(counts, codes, measured))

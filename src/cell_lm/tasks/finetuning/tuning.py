@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: from a frozen encoder and labelled cells to an encoder that tells their labels apart.
+"""Supervised fine-tuning: from a frozen encoder and labelled cells to an encoder that separates their labels.
 
 1. A linear head is fitted on the frozen CLS, and training begins from it (Kumar et al. 2022, arXiv 2202.10054): step 0
    is the frozen classifier.

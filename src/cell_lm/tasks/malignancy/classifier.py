@@ -34,7 +34,7 @@ _FEWEST = 2
 
 
 class MalignancyClassifier(Classifier):
-    """Tells tumour from normal cells, with a probability that left-out donors calibrate.
+    """Separates tumour from normal cells, with a probability that left-out donors calibrate.
 
     It is a :class:`~cell_lm.tasks.annotation.CellTypeClassifier` of two types, which also measures how far cells are
     from those of the fit (:mod:`cell_lm.tasks.malignancy.likeness`). It does not look at copy numbers. What it
@@ -221,7 +221,7 @@ def read_kinds(obs: pd.DataFrame, column: MalignancyColumn, *, where: str, both:
     tumour, normal = int((malignancy == TUMOUR).sum()), int((malignancy == NORMAL).sum())
     if not tumour + normal or (both and min(tumour, normal) < _FEWEST):
         found = f"obs column '{column.column}' names {tumour:,} tumour and {normal:,} normal cells"
-        fix = f"Give at least {_FEWEST} of each kind" if both else "Choose a column that tells tumour from normal"
+        fix = f"Give at least {_FEWEST} of each kind" if both else "Choose a column that separates tumour from normal"
         raise InputError(found, where=where, fix=fix)
     words = np.array([_WORDS[int(value)] for value in malignancy], object)
     return Target(words, np.asarray(malignancy != UNKNOWN, bool))

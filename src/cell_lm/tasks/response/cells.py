@@ -55,7 +55,7 @@ def explained() -> Iterator[None]:
         told = option("expression")
         if error.fix is not None and told in error.fix:
             raise
-        fix = f"Say what it holds by {told}: rma, log2_tpm or counts"
+        fix = f"State what it holds by {told}: rma, log2_tpm or counts"
         raise CountsError(error.found, where=error.where, fix=fix) from None
 
 

@@ -237,7 +237,7 @@ def fit_response_model(
 
 
 def _calibrated(residuals: Floats, confidence: float, seed: int) -> tuple[Floats, dict[int, float]]:
-    """Return the covariance of all lines, and factors from two halves, each judged by the covariance of the other."""
+    """Return the covariance of all lines, and factors from two halves, each scored by the covariance of the other."""
     half = line_folds(len(residuals), 2, seed + 1)
     covariances = [(half == side, fit_covariance(residuals[half != side])) for side in (0, 1)]
     factors = calibrate(residuals, covariances, confidence=confidence, seed=seed, revealed=REVEALED)

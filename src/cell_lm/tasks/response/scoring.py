@@ -36,7 +36,7 @@ class ScoredRegressor(RegressorMixin, Estimator):  # type: ignore[misc]
     def rank_drugs(self, data: Data | None, name: str, **options: Any) -> pd.DataFrame:
         """Return :meth:`predict` for one line, the most effective drug first.
 
-        ``score`` tells how far below the mean of the drug the response is, in standard deviations of that drug over
+        ``score`` is how far below the mean of the drug the response is, in standard deviations of that drug over
         lines: drugs that kill every line are not at the top for that alone. Sorted by ``score``.
         """
         return _ranked(self, self.predict(data, **options), "line", name)

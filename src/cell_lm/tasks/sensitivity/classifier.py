@@ -42,7 +42,7 @@ class SeparationWarning(UserWarning):
 
 
 class DrugSensitivityClassifier(Classifier):
-    """Tells sensitive from resistant cells, with calibrated probabilities.
+    """Separates sensitive from resistant cells, with calibrated probabilities.
 
     Cells without a label are learned from, too (:mod:`cell_lm.tasks.sensitivity.self_training`): blank rows of the
     column of labels, and the cells given as ``unlabelled``.

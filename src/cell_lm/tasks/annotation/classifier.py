@@ -32,6 +32,8 @@ from cell_lm.tasks.annotation.calls import Caller
 from cell_lm.tasks.annotation.cross_validation import CrossValidation
 from cell_lm.tasks.annotation.evidence import LEAST, Evidence
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
+from cell_lm.tasks.annotation.tissue import LEAST as COVERED
+from cell_lm.tasks.annotation.tissue import covered_variance
 from cell_lm.tasks.annotation.unknown import RATE
 from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool, replace_head
 from cell_lm.tasks.classifier import Classifier
@@ -282,6 +284,8 @@ class CellTypeClassifier(Classifier):
         views = self._usable_views(0 if helped else sum(map(len, further)), adapted)
         # Of the frozen encoder, even where another is used then: fine-tuning has seen the labels of all these cells.
         features = self._features([labelled, *further], views, (self.model, adapted), run)
+        if next(training_folds(codes, None, self.seed), None) is None:
+            views = self._without_foreign_encoder(views, features, len(labelled))
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
         evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
@@ -330,6 +334,20 @@ class CellTypeClassifier(Classifier):
         missing |= {"graph"} if unlabelled < LEAST_UNLABELLED else set()
         views: list[str] = [name for name in VIEWS if name in self.views and name not in missing]
         return views or ["model"]
+
+    def _without_foreign_encoder(self, views: list[str], features: dict[str, Matrix], labelled: int) -> list[str]:
+        """Leave CLS out where no left-out cell can show what it is worth and its linear path lacks the tissue."""
+        reference, others = self.model.reference, [name for name in views if name != "model"]
+        if reference is None or "genes" not in features or "model" not in views:
+            return views
+        covered = covered_variance(sparse.csr_matrix(features["genes"][:labelled]), reference.genes)
+        if covered >= COVERED:
+            return views
+        del features["model"]
+        found = f"{covered:.0%} of what varies among the labelled cells is in the reference genes of the encoder"
+        why = "too little to trust CLS with one label a type: CLS is left out"
+        warnings.warn(f"{found}, {why}. Unlabelled cells or more labels would help.", LabelWarning, stacklevel=4)
+        return others
 
     def _features(
         self, parts: Sequence[CellView], views: Sequence[str], encoders: tuple[CellLM, CellLM | None], run: Progress

@@ -41,30 +41,30 @@ NO_IMMUNE = (
     "ipsc_cm_gong315",
     "placenta_cellxgene220",
 )
-SETS = {name: "cell_type" for name in ("baron_human", "zheng_facs10", "pbmc3k", "qian2020_ovarian", "gut_scp1884_1020")}
+SETS, LABEL = ("baron_human", "zheng_facs10", "pbmc3k", "qian2020_ovarian", "gut_scp1884_1020"), "cell_type"
 MOST, FEWEST = 2_500, 10
 
 
-def cells_of(path: Path, label: str) -> AnnData:
+def cells_of(path: Path) -> AnnData:
     """Return at most :data:`MOST` cells whose types have at least :data:`FEWEST`."""
     adata = anndata.read_h5ad(path)
     rng = np.random.default_rng(0)
     adata = adata[np.sort(rng.choice(adata.n_obs, min(MOST, adata.n_obs), replace=False))]
-    sizes = adata.obs[label].astype(str).value_counts()
-    return adata[adata.obs[label].astype(str).isin(sizes.index[sizes >= FEWEST])].copy()
+    sizes = adata.obs[LABEL].astype(str).value_counts()
+    return adata[adata.obs[LABEL].astype(str).isin(sizes.index[sizes >= FEWEST])].copy()
 
 
-def draw(adata: AnnData, label: str, seed: int) -> tuple[AnnData, AnnData]:
+def draw(adata: AnnData, seed: int) -> tuple[AnnData, AnnData]:
     """Return one cell of each type, and all others."""
-    rng, types = np.random.default_rng(seed), adata.obs[label].astype(str).to_numpy()
+    rng, types = np.random.default_rng(seed), adata.obs[LABEL].astype(str).to_numpy()
     one = np.array([rng.choice(np.flatnonzero(types == name)) for name in np.unique(types)])
     rest = np.setdiff1d(np.arange(adata.n_obs), one)
     return adata[one].copy(), adata[rest].copy()
 
 
-def score(model: CellLM, views: tuple[str, ...], known: AnnData, rest: AnnData, label: str) -> float:
-    fitted = CellTypeClassifier(model, views=views).fit(known, label, min_cells=1)
-    return macro_f1(rest.obs[label].astype(str).to_numpy(), fitted.predict(rest).astype(str).to_numpy())
+def score(model: CellLM, views: tuple[str, ...], known: AnnData, rest: AnnData) -> float:
+    fitted = CellTypeClassifier(model, views=views).fit(known, LABEL, min_cells=1)
+    return macro_f1(rest.obs[LABEL].astype(str).to_numpy(), fitted.predict(rest).astype(str).to_numpy())
 
 
 def main() -> None:
@@ -80,18 +80,18 @@ def main() -> None:
         "no_immune_cells": initial_model(corpus, resolve_config("small")),
     }
     found = {}
-    for name, label in SETS.items():
-        adata = cells_of(folder / f"{name}.h5ad", label)
+    for name in SETS:
+        adata = cells_of(folder / f"{name}.h5ad")
         for encoder, model in encoders.items():
             assert model.reference is not None
             covered, genes, both = [], [], []
             for seed in range(given.draws):
-                known, rest = draw(adata, label, seed)
+                known, rest = draw(adata, seed)
                 log = log_expression(from_anndata(known))
                 covered.append(covered_variance(log, model.reference.genes))
-                genes.append(score(model, ("genes", "components"), known, rest, label))
+                genes.append(score(model, ("genes", "components"), known, rest))
                 with patch.object(classifier, "COVERED", 0.0):
-                    both.append(score(model, ("genes", "components", "model"), known, rest, label))
+                    both.append(score(model, ("genes", "components", "model"), known, rest))
             gain = mean_interval(np.subtract(both, genes))
             found[f"{name}.{encoder}"] = {
                 "covered": [round(float(np.mean(covered)), 3), round(float(np.std(covered)), 3)],

@@ -187,9 +187,9 @@ def annotate(
             ``uns["cell_lm_annotation"]["classes"]``.
         ``uns["cell_lm_annotation"]``
             ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and number of cells of the fit),
-            ``reference_coverage`` (fraction of the reference's genes that these cells have), ``unknown_rate``,
-            ``learned_from``, and everything that
-            :func:`embed` records.
+            ``reference_coverage`` (fraction of the reference's genes that these cells have), ``genes_of_fit``
+            (number of genes read, where the fit was made with ``genes_of``), ``unknown_rate``, ``learned_from``, and
+            everything that :func:`embed` records.
 
     Raises
     ------

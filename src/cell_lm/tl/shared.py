@@ -106,12 +106,13 @@ def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str
 
 def about_classifier(classifier: Classifier, path: str, cells: CellView) -> dict[str, Any]:
     """Return the record of the classifier behind a result, of which ``path`` was given."""
-    reference = classifier.reference_
-    return {
+    reference, coverage = classifier.reference_, classifier.coverage(cells)
+    about = {
         "classifier_path": path,
         "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
-        "reference_coverage": classifier.coverage(cells).share,
+        "reference_coverage": coverage.share,
     }
+    return about | ({"genes_of_fit": coverage.shared} if reference.cut else {})
 
 
 def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) -> CellView:

@@ -399,7 +399,7 @@ def _listed(data: Data | Sequence[Data] | None) -> Sequence[Data]:
     """Return sources of cells as a list."""
     if data is None:
         return []
-    return data if isinstance(data, list | tuple) else [data]  # type: ignore[list-item]
+    return data if isinstance(data, list | tuple) else [data]
 
 
 def _enough(

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint docs small annotators clean
+.PHONY: install demo test lint docs coverage package small annotators clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -28,6 +28,12 @@ docs: install  ## the documentation site, in docs/_build/html; a warning is an e
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html
 
+coverage: install  ## the suite with coverage: a table on the terminal, htmlcov/index.html (TESTS=tests/cli for a part)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html $(TESTS)
+
+package: install  ## sdist and wheel: built, looked into, installed in an empty environment, quick demo
+	$(BIN)/python scripts/check_package.py --demo
+
 small: install  ## make the packaged model again from DATA, a folder that holds cells/
 	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small
 
@@ -35,4 +41,4 @@ annotators: install  ## make the ready annotators again from DATA, a folder that
 	$(BIN)/python scripts/make_annotators.py --cells $(DATA)/cells --out src/cell_lm/resources/annotators
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/api .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) demo docs/_build docs/api .mypy_cache .ruff_cache .pytest_cache htmlcov .coverage

@@ -19,6 +19,7 @@ import numpy as np
 from cell_lm.config import resolve_config
 from cell_lm.data import CellData, read_cells
 from cell_lm.model import CellLM
+from cell_lm.model_card import ModelCard
 from cell_lm.pretraining.run import initial_model
 
 LEFT_OUT = ("baron_human", "qian2020_ovarian", "zheng_facs10", "pbmc3k", "kang_pbmc", "pbmc_frozen_donorA")
@@ -34,11 +35,17 @@ Not among them: the pancreas, ovarian cancer, zheng_facs10, pbmc3k and kang_pbmc
 `benchmarks.representation` evaluate. Two of them are evaluated on elsewhere: pbmc_scminer638 (`benchmarks.annotation`)
 and sc_mixology_celseq2, whose cells are those of GSE118767 (`benchmarks.drug_sensitivity`).
 
-**Limits.** The reference knows blood, lung cancer lines, gut, bone marrow, heart cells grown from stem cells and a few
-tumours. On cells of other tissues (the pancreas, for instance) adapt it first (`cell-lm adapt`): genes that vary only
-there are not in its linear path. {trained}"""
-START = """The transformer of this model has no part in the embedding yet: CLS is the linear path. No pretraining long
-enough to improve on it has been made (docs/representation.md)."""
+**Scores.** Adapted to three blood sets that it never saw, macro-F1 of a linear probe is .5 points above the best PCA of
+the same cells at 5 labels a type, 1.4 at 20, 1.1 with 80 % of the labels (docs/representation.md)."""
+LIMITS = (
+    "The reference knows blood, lung cancer lines, gut, bone marrow, heart cells grown from stem cells and a few "
+    "tumours. On cells of other tissues (the pancreas, for instance) adapt it first: genes that vary only there are "
+    "not in its linear path.",
+)
+START = (
+    "The transformer of this model has no part in the embedding yet: CLS is the linear path. No pretraining long "
+    "enough to improve on it has been made (docs/representation.md).",
+)
 
 
 def read(folder: Path) -> list[CellData]:
@@ -71,9 +78,11 @@ def main() -> None:
         files=len(corpus),
         genes=len(reference.genes),
         listed=listed,
-        trained="" if options.run else START,
     )
-    model.save_pretrained(options.out, notes=notes, half=True)
+    card = ModelCard(
+        licence="bsd-3-clause", metrics=("f1",), notes=notes, limits=LIMITS if options.run else LIMITS + START
+    )
+    model.save_pretrained(options.out, card=card, half=True)
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB")
 

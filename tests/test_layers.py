@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pretraining",),
     ("evaluation", "engine"),
     ("objectives",),
-    ("model", "model_folder"),
+    ("model", "model_folder", "model_card", "hub"),
     ("nn",),
     ("prepare",),
     ("data",),
@@ -33,7 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the top down: the rooms of the package, a folder or a module each. The package itself only names its parts."""
 
-TOGETHER = ({"model", "model_folder"}, set(LAYERS[-1]))
+TOGETHER = ({"model", "model_folder", "model_card", "hub"}, set(LAYERS[-1]))
 """Rooms of one layer that may import each other; the façades, evaluation and engine may not."""
 
 DEPTH = {part: depth for depth, parts in enumerate(LAYERS) for part in parts}

@@ -9,7 +9,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from anndata import AnnData, ImplicitModificationWarning
+from anndata import AnnData
 
 from cell_lm import tl
 from cell_lm._version import __version__
@@ -147,8 +147,7 @@ def test_copy_leaves_the_anndata_as_it_is(model, classifier, adata):
 @pytest.mark.parametrize("tool", ["embed", "annotate"])
 def test_a_view_becomes_an_anndata_of_its_own(model, classifier, adata, tool):
     before, view = content(adata), adata[10:30]
-    with pytest.warns(ImplicitModificationWarning):
-        tl.embed(view, model) if tool == "embed" else tl.annotate(view, classifier)
+    tl.embed(view, model) if tool == "embed" else tl.annotate(view, classifier)  # a warning would fail the test
     assert not view.is_view
     assert view.n_obs == 20
     assert "X_cell_lm" in view.obsm if tool == "embed" else "cell_lm_label" in view.obs

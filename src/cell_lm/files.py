@@ -27,7 +27,6 @@ JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | Non
 
 CHECKSUM = "checksum"
 """Key of a JSON object that holds the SHA-256 of all its other values."""
-_OTHER = "Choose another --out"
 _NO_ROOM = (ENOSPC, EDQUOT, EFBIG)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """First characters that make a spreadsheet read a formula."""
@@ -48,21 +47,22 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def refuse_to_overwrite(path: Path, *, force: bool) -> None:
-    """Raise :class:`InputError` if ``path`` exists and ``force`` is not set."""
+def refuse_to_overwrite(path: Path, *, force: bool, option: str = "--out") -> None:
+    """Raise :class:`InputError` if ``path``, the value of ``option``, exists and ``force`` is not set."""
     if os.path.lexists(path) and not force:
-        raise InputError("it already exists", where=str(path), fix="Choose another --out, or say --force to replace it")
+        fix = f"Choose another {option}, or say --force to replace it"
+        raise InputError("it already exists", where=str(path), fix=fix)
 
 
-def refuse_unwritable(path: Path) -> None:
+def refuse_unwritable(path: Path, option: str = "--out") -> None:
     """Raise :class:`InputError` if no file or folder can be made at ``path``, without making anything."""
     folder = path.absolute().parent
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder", where=str(path), fix=_OTHER)
+        raise InputError(f"{folder} is not a folder", where=str(path), fix=f"Choose another {option}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{folder} cannot be written to", where=str(path), fix=_OTHER)
+        raise InputError(f"{folder} cannot be written to", where=str(path), fix=f"Choose another {option}")
 
 
 def refuse_special_file(path: Path) -> None:
@@ -171,7 +171,7 @@ def _link(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         found = "it was made by another program meanwhile, and is left as it is"
-        raise InputError(found, where=str(path), fix="Choose another --out, or say --force to replace it") from None
+        raise InputError(found, where=str(path), fix="Choose another name, or say --force to replace it") from None
     except OSError:
         refuse_to_overwrite(path, force=False)
         temporary.replace(path)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from cell_lm.data.protocol import Cells
 from cell_lm.errors import GeneError
 from cell_lm.genes.reference import Reference
 from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.hub import Download, upload
+from cell_lm.model_card import ModelCard
 from cell_lm.nn.attention import PerformerAttention
 from cell_lm.nn.counter import Counter, mix
 from cell_lm.nn.encoder import build_encoder
@@ -268,6 +271,7 @@ class CellLM(nn.Module):
         path: str | Path,
         *,
         notes: str = "",
+        card: ModelCard | None = None,
         tensors: Mapping[str, Tensor] | None = None,
         half: bool = False,
     ) -> None:
@@ -279,6 +283,8 @@ class CellLM(nn.Module):
             The folder.
         notes
             Markdown for the model card: what the model was trained on, and its scores.
+        card
+            More for the card: licence, data sets, metrics, base model, limits.
         tensors
             The weights to write. Default: those of the model, which then must not be sharded over processes.
         half
@@ -290,21 +296,103 @@ class CellLM(nn.Module):
             objectives=self.objectives,
             vocabulary=self.vocabulary,
             tensors=self.state_dict() if tensors is None else tensors,
-            notes=notes,
+            card=_card(card, notes),
             half=half,
             discriminated=self.discriminated,
         )
 
-    @classmethod
-    def from_pretrained(cls, path: str | Path) -> CellLM:
-        """Read a model of the package (``"small"``), a model or run folder, or a repository of the Hugging Face hub.
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        notes: str = "",
+        card: ModelCard | None = None,
+        token: str | bool | None = None,
+        private: bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Model of cell-lm",
+    ) -> str:
+        """Upload the model to the Hugging Face hub, in one commit.
+
+        Parameters
+        ----------
+        repository
+            ``"owner/name"``; it is made where there is none.
+        notes, card
+            For the model card, as in :meth:`save_pretrained`. State the licence: ``ModelCard(licence="bsd-3-clause")``.
+        token
+            Access token with the right to write; None: that of ``HF_TOKEN`` or of ``hf auth login``.
+        private
+            Whether a new repository is private; None: the default of its owner.
+        revision
+            Branch to commit to; None: the main one.
+        commit_message
+            Message of the commit.
+
+        Returns
+        -------
+        str
+            Address of the commit.
 
         Raises
         ------
         ModelError
-            There is no model, or one of its files is missing, damaged, or of a newer version.
+            No access, no such branch, or the hub cannot be reached.
         """
-        folder = model_folder.find(path)
+        with TemporaryDirectory() as place:
+            folder = Path(place) / "model"
+            model_folder.write(
+                folder,
+                encoder=self.config,
+                objectives=self.objectives,
+                vocabulary=self.vocabulary,
+                tensors=self.state_dict(),
+                card=_card(card, notes),
+                name=repository,
+                discriminated=self.discriminated,
+            )
+            return upload(
+                folder,
+                repository,
+                sorted(model_folder.FILES),
+                token=token,
+                private=private,
+                revision=revision,
+                message=commit_message,
+            )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> CellLM:
+        """Read a model of the package (``"small"``), a model or run folder, or a repository of the Hugging Face hub.
+
+        Parameters
+        ----------
+        path
+            Name, folder, or ``"owner/name"`` of a repository; a folder of that name here comes first.
+        revision
+            Of a repository: branch, tag or commit; None: the main branch.
+        token
+            Of a repository: access token; None: that of ``HF_TOKEN`` or of ``hf auth login``; False: none.
+        cache_dir
+            Of a repository: folder of the downloads; None: the usual one.
+        local_files_only
+            Of a repository: read only what was downloaded before.
+
+        Raises
+        ------
+        ModelError
+            There is no model, or one of its files is missing, damaged, or of a newer version; or there is no such
+            repository or revision, no access to it, or it cannot be reached.
+        """
+        folder = model_folder.find(path, Download(revision, token, cache_dir, local_files_only))
         encoder, objectives = model_folder.read_config(folder)
         weights = model_folder.read_weights(folder)
         vocabulary = Vocabulary.load(folder / model_folder.VOCABULARY)
@@ -313,6 +401,12 @@ class CellLM(nn.Module):
         model_folder.load_weights(folder, model, weights)
         model.discriminated = model_folder.read_discriminated(folder)
         return model.eval()
+
+
+def _card(card: ModelCard | None, notes: str) -> ModelCard:
+    """Return the card with further notes."""
+    card = card or ModelCard()
+    return replace(card, notes="\n\n".join(part for part in (card.notes.strip(), notes.strip()) if part))
 
 
 def _features_were_loaded(model: nn.Module, _: object) -> None:

@@ -21,6 +21,8 @@ from cell_lm.config import EncoderConfig, ObjectivesConfig, parse
 from cell_lm.errors import ModelError
 from cell_lm.files import JSON, atomic_directory, checksum_holds, refuse_to_replace, sha256, with_checksum, write_json
 from cell_lm.genes.vocabulary import Vocabulary
+from cell_lm.hub import Download
+from cell_lm.model_card import ModelCard
 from cell_lm.reading import read_json_object, reason, refuse_other_format
 
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.json", "README.md"
@@ -44,27 +46,6 @@ class Discriminated:
     normal: int
 
 
-_CARD = """---
-library_name: cell-lm
-tags: [single-cell, biology, CellLM]
----
-# A cell language model
-
-{layers} layers of width {width}, attention `{attention}`, {parameters:,} parameters, {genes:,} human protein-coding
-genes. Made by cell-lm {version}.
-
-```python
-import cell_lm
-model = cell_lm.CellLM.from_pretrained("{name}")
-cell_lm.tl.embed(adata, model)          # adata.obsm["X_cell_lm"]
-```
-
-Input: raw counts, human genes. The embedding of a cell does not depend on the cells it is embedded with.
-
-{notes}
-"""
-
-
 def write(
     path: Path,
     *,
@@ -72,11 +53,12 @@ def write(
     objectives: ObjectivesConfig,
     vocabulary: Vocabulary,
     tensors: Mapping[str, Tensor],
-    notes: str,
+    card: ModelCard,
+    name: str | None = None,
     half: bool = False,
     discriminated: Discriminated | None = None,
 ) -> None:
-    """Write a model folder, atomically; only another model folder is replaced.
+    """Write a model folder, atomically; only another model folder is replaced. Its card calls it ``name``.
 
     Raises
     ------
@@ -105,17 +87,9 @@ def write(
         if discriminated is not None:
             config[_DISCRIMINATED] = dict(asdict(discriminated))
         write_json(folder / CONFIG, with_checksum(config))
-        shape = encoder.model_dump(include={"layers", "width", "attention"})
         parameters = sum(tensor.numel() for tensor in tensors.values())
-        card = _CARD.format(
-            **shape,
-            parameters=parameters,
-            genes=len(vocabulary),
-            version=__version__,
-            name=path.name,
-            notes=notes.strip(),
-        )
-        (folder / CARD).write_text(card.rstrip() + "\n", encoding="utf-8")
+        text = card.render(encoder, name=name or path.name, genes=len(vocabulary), parameters=parameters)
+        (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def packaged_models() -> list[str]:
@@ -139,7 +113,7 @@ def weights_sha256(folder: Path) -> str:
     return str(_read(folder).get("weights_sha256", ""))
 
 
-def find(path: object) -> Path:
+def find(path: object, download: Download | None = None) -> Path:
     """Return the model folder for a path (model or run folder), a model of the package, or a hub repository."""
     if not isinstance(path, str | Path):
         found = f"a model was asked for by a {type(path).__name__}"
@@ -150,24 +124,19 @@ def find(path: object) -> Path:
     for candidate in (folder, folder / "model"):
         if (candidate / CONFIG).is_file() and (candidate / WEIGHTS).is_file():
             return candidate
-    if folder.exists() or str(path).count("/") != 1 or str(path).startswith((".", "/", "~")):
+    if not is_repository(path):
         found = f"holds no model (neither {WEIGHTS} nor model/{WEIGHTS})" if folder.exists() else "does not exist"
         raise ModelError(found, where=str(path), fix="Name a model folder, or the run folder of cell-lm pretrain")
-    return _download(str(path))
+    found_at = (download or Download()).fetch(str(path), sorted(FILES))
+    if not ((found_at / CONFIG).is_file() and (found_at / WEIGHTS).is_file()):
+        found = f"the repository holds no model of cell-lm (it has no {CONFIG} with {WEIGHTS})"
+        raise ModelError(found, where=str(path), fix="Name a repository that CellLM.push_to_hub made")
+    return found_at
 
 
-def _download(repository: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(snapshot_download(repository, allow_patterns=[CONFIG, WEIGHTS, VOCABULARY, CARD]))
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"is neither a folder here nor a repository of the Hugging Face hub that can be reached ({reason})",
-            where=repository,
-            fix="Check the name; without a network, name a model folder",
-        ) from None
+def is_repository(path: str | Path) -> bool:
+    """Return whether a path is the name of a repository (``owner/name``) rather than something that is here."""
+    return str(path).count("/") == 1 and not str(path).startswith((".", "/", "~")) and not Path(path).exists()
 
 
 def read_config(folder: Path) -> tuple[EncoderConfig, ObjectivesConfig]:

@@ -24,7 +24,7 @@ def test_the_demo_is_called_as_typed_and_says_what_came_out_and_where_to_look(
     monkeypatch.setattr("cell_lm.demo.run_demo", run_demo)
     said = cli("demo", "--out", tmp_path / "d", "--steps", "7", "--seed", "3", "--force")
     assert (said.code, said.err) == (0, "")
-    assert called == {"out": tmp_path / "d", "steps": 7, "seed": 3, "force": True}
+    assert called == {"out": tmp_path / "d", "steps": 7, "seed": 3, "quick": False, "force": True}
     lines = [line.replace("\u00a0", " ").split() for line in said.out.splitlines()]
     assert ["ours", "0.333"] in [line[:2] for line in lines]
     theirs = next(line for line in lines if line[:1] == ["theirs"])
@@ -35,5 +35,5 @@ def test_the_demo_is_called_as_typed_and_says_what_came_out_and_where_to_look(
     for name in ("report.html", "cells.h5ad", "model"):
         assert str(tmp_path / "d" / name) in said.out
     assert cli("demo", "--steps", "0").code == 2
-    cli("demo")
-    assert called == {"out": Path("demo"), "steps": None, "seed": 0, "force": False}
+    cli("demo", "--quick")
+    assert called == {"out": Path("demo"), "steps": None, "seed": 0, "quick": True, "force": False}

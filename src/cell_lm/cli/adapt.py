@@ -62,6 +62,8 @@ def adapt(
     from cell_lm.config import AdaptConfig, parse
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
+    from cell_lm.model_card import ModelCard
+    from cell_lm.model_folder import is_repository
     from cell_lm.pretraining.adapt import adapt as adapt_model
     from cell_lm.pretraining.adapt import describe
 
@@ -77,7 +79,8 @@ def adapt(
     says.note("adapting the linear path")
     with says.progress("refining", config.steps) if config.steps else nullcontext(None) as done:
         adapted = adapt_model(given, datasets, config, device=str(place), progress=_ticks(done))
-    adapted.save_pretrained(out, notes=describe(model, datasets, config))
+    card = ModelCard(base_model=model if is_repository(model) else "", notes=describe(model, datasets, config))
+    adapted.save_pretrained(out, card=card)
     before, after = given.config.reference_genes, adapted.config.reference_genes
     says.result(f"adapted to {sum(map(len, datasets)):,} cells: {after:,} reference genes, {before:,} before")
     says.result(f"written: {out}")

@@ -45,6 +45,8 @@ from cell_lm.cli.read_options import reads_cells
 from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
     from anndata import AnnData
 
@@ -127,17 +129,18 @@ def fit(
     from cell_lm.tasks.annotation import CellTypeClassifier
 
     says = messages(context)
-    inputs = (cells, model, genes_of, unlabelled_cells)
+    inputs = (cells, model, genes_of, *(unlabelled_cells or ()))
     refuse_estimator_folder(out, force=force, inputs=inputs)
-    if unlabelled_cells is not None and unlabelled_cells.resolve() == cells.resolve():
-        fix = "Leave --unlabelled-cells out: cells of the reference without a label are learned from anyway"
-        raise InputError("it is the reference itself", where=str(unlabelled_cells), fix=fix)
+    for path in unlabelled_cells or ():
+        if path.resolve() == cells.resolve():
+            fix = "Leave --unlabelled-cells out: cells of the reference without a label are learned from anyway"
+            raise InputError("it is the reference itself", where=str(path), fix=fix)
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     held = Store.open(cells, verify=not no_verify) if is_store(cells) else cells
     reference = open_data(held, encoder.vocabulary, read)
-    extra = None if unlabelled_cells is None else open_data(unlabelled_cells, encoder.vocabulary, read)
+    extra = [open_data(path, encoder.vocabulary, read) for path in _each_once(unlabelled_cells or ())]
     shared = None if genes_of is None else Opened(genes_of, ReadOptions() if is_store(genes_of) else read)
     classifier = CellTypeClassifier(encoder, fine_tune=fine_tune, seed=seed, device=device, precision=precision)
     with label_notes(says), says.progress("embedding", len(reference)) as done:
@@ -203,8 +206,10 @@ def predict(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, warn_of, write_cells_file
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.cli.outputs import refuse_key, refuse_output_file, refuse_table
     from cell_lm.data.obs.cell_types import LabelRules, read_cell_types, warn_of_no_shared_type
+    from cell_lm.data.obs.columns import obs_column
     from cell_lm.engine.device import choose_device
     from cell_lm.files import write_table
     from cell_lm.tasks import Classifier
@@ -214,12 +219,15 @@ def predict(
     refuse_key(key)
     refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
     if probabilities is not None:
-        refuse_table(probabilities, force=force, inputs=(cells, model))
+        refuse_table(probabilities, force=force, inputs=(cells, model), option="--probabilities")
     choose_device(device)
+    refuse_other_task(model, "annotate")
     classifier = Classifier.load(model)
     says.note(f"reading {cells}")
     data = read_file_or_store(cells, classifier.vocabulary, read, verify=not no_verify)
     _refuse_older_call(obs_of(data, f"{key}_label"), key, cells, force=force)
+    if over_clustering is not None:
+        obs_column(obs_of(data, over_clustering), over_clustering, where=str(cells))
     with label_notes(says):
         labels = None
         if truth is not None:
@@ -240,7 +248,8 @@ def predict(
         )
     adata: AnnData = data if made is None else made
     if majority_voting or over_clustering is not None:
-        _vote(adata, data, classifier, key, over_clustering, read)
+        with naming(cells):
+            _vote(adata, data, classifier, key, over_clustering, read)
     about = adata.uns[f"{key}_annotation"]
     about["classifier_path"] = str(model)
     if probabilities is not None:
@@ -256,6 +265,11 @@ def predict(
     columns = ", ".join(name for name in (f"{key}_{part}" for part in CALLS) if name in adata.obs)
     says.result(f"written: {copy} (obs {columns})")
     return 0
+
+
+def _each_once(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths without those that name the same file again."""
+    return list({path.resolve(): path for path in paths}.values())
 
 
 def _vote(

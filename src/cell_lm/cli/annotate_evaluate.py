@@ -61,6 +61,7 @@ def evaluate(
 ) -> int:
     """Read the cells, predict, compare with the truth."""
     keep_large_blocks()
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.data.obs.labels import read_labels
     from cell_lm.data.opening import is_store
@@ -72,8 +73,9 @@ def evaluate(
 
     says = messages(context)
     if report is not None:
-        refuse_output_file(report, force=force, inputs=(cells, model), suffix=".html")
+        refuse_output_file(report, force=force, inputs=(cells, model), suffix=".html", option="--report")
     choose_device(device)
+    refuse_other_task(model, "annotate")
     classifier = Classifier.load(model)
     if isinstance(classifier, CellTypeClassifier):
         classifier = classifier.placed(device)

@@ -66,6 +66,7 @@ def explain(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, read_cells_file
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.engine.device import choose_device
     from cell_lm.files import write_csv
@@ -74,6 +75,7 @@ def explain(
 
     says = messages(context)
     refuse_output_file(out, force=force, inputs=(cells, model), suffix=".csv")
+    refuse_other_task(model, "annotate")
     classifier = CellTypeClassifier.load(model)
     choose_device(device)
     check_method(method, classifier)

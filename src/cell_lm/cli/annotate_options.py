@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -49,11 +49,11 @@ GenesOf = Annotated[
     ),
 ]
 UnlabelledCells = Annotated[
-    Path | None,
+    list[Path] | None,
     source(
         "CELLS",
         "Further cells to learn from without labels, best those to be predicted. Helps most where few cells have a "
-        "label. Read by the same options.",
+        "label. Read by the same options. May be repeated.",
     ),
 ]
 UnknownRate = Annotated[
@@ -78,7 +78,7 @@ OverClustering = Annotated[
     column("Column of obs with the clusters that vote. \\[default: small clusters of the embedding]"),
 ]
 FineTune = Annotated[
-    str | None,
+    Literal["refinement", "last", "lora", "all"] | None,
     typer.Option(
         metavar="PART",
         help="Train a part of the encoder first, kept where it predicts left-out donors better: refinement (seconds), "

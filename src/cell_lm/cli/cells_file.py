@@ -99,8 +99,11 @@ def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions
 
 
 def warn_of(about: Mapping[str, Any], says: Messages) -> None:
-    """Warn of empty droplets and selected genes, from the record of a result in ``uns``; never for cells of a store."""
-    if "genes_found" not in about:
+    """Warn of empty droplets and selected genes, from the record of a result in ``uns``.
+
+    Never for cells of a store, nor where the fit was made on selected genes (``--genes-of``).
+    """
+    if "genes_found" not in about or "genes_of_fit" in about:
         return
     found, coverage = int(about["genes_found"]), float(about["coverage"])
     for text in (empty_droplets(float(about["median_genes"]), found), selected_genes(found, coverage)):

@@ -83,7 +83,7 @@ def check(
 
     says = messages(context)
     if genes_table is not None:
-        refuse_output_file(genes_table, force=force, inputs=(cells, samples), suffix=".csv")
+        refuse_output_file(genes_table, force=force, inputs=(cells, samples), suffix=".csv", option="--genes-table")
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     read = replace(read, malignancy=read_malignancy_options(malignancy_column, meanings))
     sheet = None if samples is None else SampleSheet.read(samples)

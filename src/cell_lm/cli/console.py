@@ -130,9 +130,11 @@ def show_coverage(about: Mapping[str, Any], says: Messages) -> None:
     """Print the genes a result is based on, from its record in ``uns``; nothing for cells of a store."""
     if "genes_found" not in about:
         return
-    found, fraction = int(about["genes_found"]), float(about["coverage"])
-    used = f"{int(about['genes_used']):,} of {int(about['genes_given']):,} genes used"
-    says.result(f"{used}, {found:,} ({fraction:.1%}) of the vocabulary")
+    found, fraction, given = int(about["genes_found"]), float(about["coverage"]), int(about["genes_given"])
+    if "genes_of_fit" in about:
+        says.result(f"{int(about['genes_of_fit']):,} of {given:,} genes used: those of the fit (--genes-of)")
+        return
+    says.result(f"{int(about['genes_used']):,} of {given:,} genes used, {found:,} ({fraction:.1%}) of the vocabulary")
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:

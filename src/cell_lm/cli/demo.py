@@ -34,6 +34,10 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A fifth of the cells and one run: about a minute, to see that everything works."),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
     force: Force = False,
 ) -> int:
@@ -43,7 +47,7 @@ def demo(
     from cell_lm.report.numbers import interval
     from cell_lm.report.wording import comparison
 
-    says, found = messages(context), run_demo(out, steps=steps, seed=seed, force=force)
+    says, found = messages(context), run_demo(out, steps=steps, seed=seed, quick=quick, force=force)
     says.result(f"cell types of {found.annotation.tested_on}; in brackets 95 % intervals")
     rows = [
         (one.name, interval(one.macro_f1), interval(one.difference, signed=True)) for one in found.annotation.methods

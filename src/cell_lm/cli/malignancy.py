@@ -23,15 +23,20 @@ from cell_lm.cli.options import (
 )
 from cell_lm.cli.read_options import reads_cells
 from cell_lm.cli.run_options import NormalValues, TumourValues, UnknownValues
+from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
+    from cell_lm.data.obs.malignancy import MalignancyColumn
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.tasks.column_estimator import Target
     from cell_lm.tasks.malignancy import MalignancyClassifier
 
 KEY = "cell_lm_malignancy"
+_LISTED = 8
+"""Most values of a column that a message lists."""
 
 _FIT = """[bold]Examples[/bold]
 
@@ -104,6 +109,7 @@ def fit(
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     reference = open_data(cells, encoder.vocabulary, read)
+    _refuse_absent_values(reference.obs([malignancy_column]), named, cells)
     classifier = MalignancyClassifier(encoder, values=dict(named.values), seed=seed, device=device, precision=precision)
     with says.progress("embedding", len(reference)) as done:
         classifier.fit(reference, malignancy_column, groups=groups, progress=done)
@@ -114,6 +120,21 @@ def fit(
     says.note("next:")
     says.note(f"cell-lm malignancy predict my.h5ad --model {out}", indent=2)
     return 0
+
+
+def _refuse_absent_values(obs: pd.DataFrame, named: MalignancyColumn, path: Path) -> None:
+    """Refuse values of --tumour, --normal and --unknown that no cell has: they are misspelt."""
+    from cell_lm.data.obs.columns import as_text, obs_column
+
+    values = obs_column(obs, named.column, where=str(path)).dropna().map(as_text).value_counts()
+    absent = [(value, meaning) for value, meaning in named.values.items() if value not in values.index]
+    if not absent:
+        return
+    value, meaning = absent[0]
+    shown = ", ".join(f"'{name}' ({cells:,} cells)" for name, cells in values.head(_LISTED).items())
+    more = f" and {len(values) - _LISTED:,} more" if len(values) > _LISTED else ""
+    found = f"no cell has '{value}' (--{meaning}) in obs column '{named.column}'"
+    raise InputError(found, where=str(path), fix=f"Its values are {shown}{more}")
 
 
 def _show_fit(classifier: MalignancyClassifier, says: Messages) -> None:
@@ -154,6 +175,7 @@ def predict(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, obs_of, read_file_or_store, warn_of, write_cells_file
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.cli.inputs import read_malignancy_options
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.engine.device import choose_device
@@ -165,6 +187,7 @@ def predict(
     choose_device(device)
     meanings = {"tumour": tumour or [], "normal": normal or [], "unknown": unknown or []}
     named = read_malignancy_options(truth, meanings)
+    refuse_other_task(model, "malignancy")
     given, _ = opened(model)
     says.note(f"reading {cells}")
     data = read_file_or_store(cells, given.vocabulary, read)

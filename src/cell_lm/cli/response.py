@@ -173,8 +173,10 @@ def predict(
 
 
 def _load(path: Path, device: str) -> DrugResponseRegressor:
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.tasks.response import DrugResponseRegressor
 
+    refuse_other_task(path, "response")
     regressor = DrugResponseRegressor.load(path)
     regressor.device = None if device == "auto" else device
     return regressor

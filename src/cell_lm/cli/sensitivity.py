@@ -137,11 +137,13 @@ def predict(
     keep_large_blocks()
     from cell_lm import tl
     from cell_lm.cli.cells_file import naming, read_cells_in_groups, write_cells_file
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.cli.outputs import refuse_output_file
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
     says, copy = messages(context), out or cells.with_suffix(".sensitivity.h5ad")
     refuse_output_file(copy, force=force, inputs=(cells, model), suffix=".h5ad")
+    refuse_other_task(model, "sensitivity")
     classifier = DrugSensitivityClassifier.load(model)
     data = read_cells_in_groups(cells, classifier.vocabulary, read, groupby, says)
     with naming(cells), says.progress("calling", len(data)) as done:
@@ -167,9 +169,11 @@ def evaluate(
 ) -> int:
     """Read the cells, call them, and compare the calls with the truth."""
     keep_large_blocks()
+    from cell_lm.cli.fitted import refuse_other_task
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
     says = messages(context)
+    refuse_other_task(model, "sensitivity")
     classifier = DrugSensitivityClassifier.load(model)
     says.note(f"reading {cells}")
     scores = classifier.sensitivity_scores(cells, truth, read=read)

@@ -72,9 +72,9 @@ def transfer(
     from cell_lm.tasks.sensitivity import TransferWarning, bulk_signature
 
     says, copy = messages(context), out or cells.with_suffix(".sensitivity.h5ad")
-    for path, suffix in ((copy, ".h5ad"), (genes, ".csv")):
+    for path, suffix, option in ((copy, ".h5ad", "--out"), (genes, ".csv", "--genes")):
         if path is not None:
-            refuse_output_file(path, force=force, inputs=(cells, lines, response), suffix=suffix)
+            refuse_output_file(path, force=force, inputs=(cells, lines, response), suffix=suffix, option=option)
     says.note(f"reading {response}")
     responses = table.read_and_tell(response, says)
     responses.of_drug(drug)  # before the slow steps

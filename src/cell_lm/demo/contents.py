@@ -57,17 +57,19 @@ class Say(Protocol):
 
 def annotation(cells: AnnData, predicted: Mapping[str, NDArray[np.object_]], splits: Splits) -> Annotation:
     """Return the labels that all methods predicted for the cells of held-out donors."""
-    donors = cells.obs[DONOR].astype(str)
+    rows = np.sort(np.concatenate([split.test for split in splits]))  # all cells, unless there is one fold
+    tested = cells.obs.iloc[rows]
+    donors = tested[DONOR].astype(str)
     return Annotation(
-        truth=cells.obs[LABEL].astype(str),
-        predicted=predicted[METHOD],
+        truth=tested[LABEL].astype(str),
+        predicted=predicted[METHOD][rows],
         method=METHOD,
-        baselines={name: labels for name, labels in predicted.items() if name != METHOD},
+        baselines={name: labels[rows] for name, labels in predicted.items() if name != METHOD},
         donors=donors,
-        trained_on="the cells of the other four donors, three times",
-        tested_on=f"{cells.n_obs:,} cells of {donors.nunique()} donors, each left out once by encoder and classifiers",
+        trained_on=f"the cells of the other four donors{', three times' if len(splits) > 1 else ''}",
+        tested_on=f"{len(rows):,} cells of {donors.nunique()} donors, each left out once by encoder and classifiers",
         type_notes=_type_notes(cells, splits),
-        confidence=cells.obs["left_out_confidence"].to_numpy(),
+        confidence=tested["left_out_confidence"].to_numpy(),
     )
 
 
@@ -145,9 +147,7 @@ def report_data(
     seen = [one[~one.obs[DONOR].isin(left_out).to_numpy()] for one in datasets]
     return ReportData(
         title="cell-lm demo",
-        summary="A small cell language model, pretrained from nothing on real normal and tumour cells, then tested on "
-        f"cells of donors it never saw: {folds} times, so that each of the six donors is left out once. Curves, map "
-        f"and the model in this folder are those of the last time, with {' and '.join(left_out)} left out.",
+        summary=_summary(folds, " and ".join(left_out)),
         parameters=model.parameter_count(),
         model=_describe_model(model, config.preset),
         vocabulary=len(model.vocabulary),
@@ -155,8 +155,18 @@ def report_data(
         training=Training(read_history(out), {"masked_accuracy": _naive(seen, config)}, last.run.seconds),
         embedding=_map(cells, last.split.test, config.training.seed),
         annotation=annotation,
-        reproduction=_reproduction(config, steps),
+        reproduction=_reproduction(config, steps, quick=folds == 1),
         limits=LIMITS,
+    )
+
+
+def _summary(folds: int, left_out: str) -> str:
+    what = "A small cell language model, pretrained on real normal and tumour cells, then tested on cells of donors "
+    if folds == 1:
+        return f"{what}it never saw: {left_out}. The quick demo, on a fifth of the cells: its scores say little."
+    return (
+        f"{what}it never saw: {folds} times, so that each of the six donors is left out once. Curves, map and the "
+        f"model in this folder are those of the last time, with {left_out} left out."
     )
 
 
@@ -193,9 +203,14 @@ def _map(cells: AnnData, left_out: NDArray[np.int64], seed: int) -> Embedding:
     return Embedding(drawn.coordinates, panels, named, "All packaged cells", drawn.method)
 
 
-def _reproduction(config: PretrainConfig, steps: int | None) -> Reproduction:
+def _reproduction(config: PretrainConfig, steps: int | None, *, quick: bool) -> Reproduction:
     seed = config.training.seed
-    words = ["cell-lm demo", *([f"--steps {steps}"] if steps else []), *([f"--seed {seed}"] if seed else [])]
+    words = [
+        "cell-lm demo",
+        *(["--quick"] if quick else []),
+        *([f"--steps {steps}"] if steps else []),
+        *([f"--seed {seed}"] if seed else []),
+    ]
     files = {
         "cells with embedding and labels": "cells.h5ad",
         "the scores": "scores.json",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,8 @@ MARK = ".cell-lm-demo"
 """An empty file that marks the folder of a demo."""
 METHOD = "cell-lm: genes and encoder, pooled"
 UNTRAINED = "the same encoder before these steps"
+_FEW_METHODS = 3
+"""Methods of the quick demo, the first of all."""
 FEW = 20
 """A type with fewer training cells in a fold is listed as rare."""
 
@@ -82,7 +85,14 @@ def donors_left_out(split: Split, cells: AnnData) -> list[str]:
 
 
 def run_fold(
-    split: Split, cells: CellData, datasets: Sequence[CellData], config: PretrainConfig, out: Path, *, mark: Path
+    split: Split,
+    cells: CellData,
+    datasets: Sequence[CellData],
+    config: PretrainConfig,
+    out: Path,
+    *,
+    mark: Path,
+    few: bool = False,
 ) -> Fold:
     """Pretrain on the training cells of a fold, fit all methods to them, and label the held-out cells.
 
@@ -100,6 +110,8 @@ def run_fold(
         The run folder.
     mark
         File to create after the first step, so that an interrupted demo can be replaced.
+    few
+        Compare with two rivals only.
 
     Raises
     ------
@@ -121,7 +133,7 @@ def run_fold(
     seed = config.training.seed
     ours = CellTypeClassifier(CellLM.from_pretrained(out), seed=seed)
     predicted = {}
-    for name, method in _methods(ours, start, seed):
+    for name, method in islice(_methods(ours, start, seed), _FEW_METHODS if few else None):
         method.fit(cells[split.train], LABEL, groups=DONOR, min_cells=1)
         probabilities = method.predict_proba(cells[split.test])
         predicted[name] = method.classes_[probabilities.to_numpy().argmax(axis=1)]
@@ -159,7 +171,7 @@ def forget(out: Path) -> None:
 def pool(folds: Sequence[Fold], cells: int) -> tuple[dict[str, NDArray[np.object_]], pd.DataFrame]:
     """Combine the folds: the labels of every cell by each method; and fold and confidence of each cell."""
     predicted = {name: np.empty(cells, object) for name in folds[0].predicted}
-    number, confidence = np.zeros(cells, np.int64), np.zeros(cells)
+    number, confidence = np.zeros(cells, np.int64), np.full(cells, np.nan)
     for position, fold in enumerate(folds, 1):
         rows = fold.split.test
         number[rows], confidence[rows] = position, fold.confidence

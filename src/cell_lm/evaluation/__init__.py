@@ -5,7 +5,8 @@ metrics are :mod:`~cell_lm.evaluation.annotation_metrics`, :mod:`~cell_lm.evalua
 :mod:`~cell_lm.evaluation.novelty`, :mod:`~cell_lm.evaluation.regression` and :mod:`~cell_lm.evaluation.geometry`.
 :mod:`~cell_lm.evaluation.intervals` computes confidence intervals, :mod:`~cell_lm.evaluation.baselines` holds the
 baselines, and :mod:`~cell_lm.evaluation.comparison` compares methods. :mod:`~cell_lm.evaluation.linear_head` is the
-classification head for embeddings and for the features of the baselines.
+classification head for embeddings and for the features of the baselines, and
+:mod:`~cell_lm.evaluation.linear_classifier` is the same as an estimator of scikit-learn.
 
 The function :func:`cell_lm.evaluation.geometry.geometry` is imported from its module, which has the same name.
 """
@@ -38,6 +39,7 @@ from cell_lm.evaluation.intervals import (
     score_interval,
 )
 from cell_lm.evaluation.learning_curve import FewShotCurve, few_shot_curve
+from cell_lm.evaluation.linear_classifier import LinearHeadClassifier
 from cell_lm.evaluation.linear_head import LinearHead, Selection, fit_head
 from cell_lm.evaluation.novelty import novelty_auroc
 from cell_lm.evaluation.regression import ResponseScores, predict_mean_effects, response_scores
@@ -54,6 +56,7 @@ __all__ = [
     "Geometry",
     "Interval",
     "LinearHead",
+    "LinearHeadClassifier",
     "MajorityClass",
     "NearestCentroid",
     "NearestNeighbours",

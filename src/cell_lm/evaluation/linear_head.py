@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 from cell_lm.errors import InputError
 from cell_lm.evaluation.calibration import best_temperature, log_softmax
 from cell_lm.evaluation.folds import Codes, Fold, training_folds
+from cell_lm.remedies import option
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -198,7 +199,7 @@ def fit_head_and_left_out(
         coefficients, intercept = _fit(model, inside, codes, C)
     if groups is not None and not selection.folds:
         found = f"none of the {len(np.unique(groups)):,} groups shares two labels with the others"
-        raise InputError(found, where="groups", fix="Leave groups= out, or name the column of the donors")
+        raise InputError(found, where="groups", fix=f"Leave {option('groups')} out, or name the column of the donors")
     coefficients, intercept = coefficients / selection.temperature, intercept / selection.temperature
     selection = replace(selection, C=C)
     head = LinearHead(tuple(map(str, classes)), space.coefficients(coefficients), intercept, space.mean, selection)

@@ -63,7 +63,7 @@ def embed(
     Parameters
     ----------
     adata
-        Cells by human genes. A view is copied first, as whenever something is written into one. Also the path of a file
+        Cells by human genes. A view of another AnnData becomes one of its own. Also the path of a file
         of cells, or a store (or its path): the result is then a new AnnData.
     model
         The model, or the path of its folder (or of the run that made it). It is moved to the device and stays there.
@@ -145,7 +145,7 @@ def annotate(
     Parameters
     ----------
     adata
-        Cells by human genes. A view is copied first, as whenever something is written into one. Also the path of a file
+        Cells by human genes. A view of another AnnData becomes one of its own. Also the path of a file
         of cells, or a store (or its path): the result is then a new AnnData.
     classifier
         A fitted classifier, the path of its folder, or the name of a ready annotator: ``"blood"``, ``"pancreas"``,
@@ -187,9 +187,9 @@ def annotate(
             ``uns["cell_lm_annotation"]["classes"]``.
         ``uns["cell_lm_annotation"]``
             ``classes``, ``classifier`` (its kind), ``reference`` (file, label column and number of cells of the fit),
-            ``reference_coverage`` (fraction of the reference's genes that these cells have), ``unknown_rate``,
-            ``learned_from``, and everything that
-            :func:`embed` records.
+            ``reference_coverage`` (fraction of the reference's genes that these cells have), ``genes_of_fit``
+            (number of genes read, where the fit was made with ``genes_of``), ``unknown_rate``, ``learned_from``, and
+            everything that :func:`embed` records.
 
     Raises
     ------

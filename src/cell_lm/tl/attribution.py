@@ -33,6 +33,7 @@ from cell_lm.tl.shared import (
     refuse_lost_layer,
     refuse_other_kinds,
     shown,
+    writable,
 )
 
 
@@ -60,9 +61,10 @@ def gene_attribution(
     per_cell: bool = False,
     token_budget: int = TOKEN_BUDGET,
     device: Device = None,
+    copy: bool = False,
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
-) -> pd.DataFrame:
+) -> pd.DataFrame | AnnData:
     """Compute how much each gene contributed to the predictions of a cell type classifier.
 
     The explained score is the logit of one class minus the mean of the others. A gene is removed as a token; the
@@ -71,7 +73,7 @@ def gene_attribution(
     Parameters
     ----------
     adata
-        Cells by human genes. A view is copied first, as whenever something is written into one.
+        Cells by human genes. A view of another AnnData becomes one of its own.
     classifier
         A fitted classifier, or the path of its folder.
     method
@@ -97,6 +99,8 @@ def gene_attribution(
         Most genes in one pass. It limits memory and changes no result.
     device
         Where to compute; see :func:`cell_lm.tl.embed`.
+    copy
+        Return a copy with the result instead of the table, and leave ``adata`` unchanged.
     progress
         Show a progress bar; or a function that is called with the number of cells completed since the last call.
     **how
@@ -104,12 +108,12 @@ def gene_attribution(
 
     Returns
     -------
-    DataFrame
-        One row for each label and gene: ``label``, ``gene``, ``attribution`` (mean over the cells of the label, in
-        logits; 0 for a cell that does not express the gene, or in which the encoder did not read it: of a cell with
-        more than ``max_genes`` genes it reads only the most highly expressed), ``expressed`` (fraction of the cells
-        that express it, read or not), ``cells`` (number explained). The genes of a label are sorted from the highest
-        attribution down. ``adata`` has new entries:
+    DataFrame or AnnData
+        The copy with ``copy``. Otherwise one row for each label and gene: ``label``, ``gene``, ``attribution`` (mean
+        over the cells of the label, in logits; 0 for a cell that does not express the gene, or in which the encoder did
+        not read it: of a cell with more than ``max_genes`` genes it reads only the most highly expressed),
+        ``expressed`` (fraction of the cells that express it, read or not), ``cells`` (number explained). The genes of a
+        label are sorted from the highest attribution down. ``adata`` has new entries:
 
         ``uns["cell_lm_attribution"]``
             ``table`` (the same), ``method``, ``target``, ``gap`` (by how much the attributions miss the difference of
@@ -151,7 +155,8 @@ def gene_attribution(
         )
     table = gene_table(found.values, asked.cells.X, asked.labels, cells.vocabulary.symbols)
     kept = _to_columns(found.values, asked.rows, cells) if per_cell else None
-    adata.uns[record] = (
+    result = writable(adata, copy=copy)
+    result.uns[record] = (
         about_cells(CellView.of(cells), read)
         | about_model(classifier.model, classifier.device, "float32")
         | {
@@ -166,8 +171,8 @@ def gene_attribution(
         }
     )
     if kept is not None:
-        adata.layers[key_added] = kept
-    return table
+        result.layers[key_added] = kept
+    return result if copy else table
 
 
 def deletion_curve(
@@ -183,9 +188,10 @@ def deletion_curve(
     key_added: str = "cell_lm_deletion",
     token_budget: int = TOKEN_BUDGET,
     device: Device = None,
+    copy: bool = False,
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
-) -> pd.DataFrame:
+) -> pd.DataFrame | AnnData:
     """Test attributions: remove the genes of each cell in their order, and record how the probability falls.
 
     Parameters
@@ -202,18 +208,19 @@ def deletion_curve(
         Fractions of a cell's genes to remove, increasing from 0 to 1.
     seeds
         Number of random orders to average.
-    steps, seed, token_budget, device, progress, **how
+    steps, seed, token_budget, device, copy, progress, **how
         As in :func:`gene_attribution`.
     key_added
         Key in ``uns`` for the curves.
 
     Returns
     -------
-    DataFrame
-        ``order`` (the methods, then ``random`` and ``random, equally expressed``, which takes as many genes of each
-        expression bin as the first method), ``deleted`` (fraction of the genes), ``probability`` (of the class
-        predicted for the whole cell, mean over the cells), ``area`` (under the curve of the order: lower is better).
-        ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what :func:`cell_lm.tl.embed` records.
+    DataFrame or AnnData
+        The copy with ``copy``. Otherwise ``order`` (the methods, then ``random`` and ``random, equally expressed``,
+        which takes as many genes of each expression bin as the first method), ``deleted`` (fraction of the genes),
+        ``probability`` (of the class predicted for the whole cell, mean over the cells), ``area`` (under the curve of
+        the order: lower is better). ``adata.uns["cell_lm_deletion"]`` holds it as ``table``, with what
+        :func:`cell_lm.tl.embed` records.
 
     Raises
     ------
@@ -256,7 +263,8 @@ def deletion_curve(
         )
     table = curves.table()
     table["area"] = table["order"].map({name: curves.area(name) for name in curves.probability})
-    adata.uns[record] = (
+    result = writable(adata, copy=copy)
+    result.uns[record] = (
         about_cells(CellView.of(cells), read)
         | about_model(classifier.model, classifier.device, "float32")
         | {
@@ -265,7 +273,7 @@ def deletion_curve(
             "cells": len(asked.rows),
         }
     )
-    return table
+    return result if copy else table
 
 
 def _asked(

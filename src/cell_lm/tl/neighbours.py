@@ -18,7 +18,7 @@ from cell_lm.errors import ConfigError, InputError
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation.nearest import nearest
 from cell_lm.tasks.features import CACHE, Device, embed_cells
-from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown
+from cell_lm.tl.shared import Shown, about_cells, about_model, open_target, record_key, shown, target_of
 
 
 def nearest_cells(
@@ -33,15 +33,16 @@ def nearest_cells(
     seed: int = 0,
     device: Device = None,
     precision: Precision = "float32",
+    copy: bool = False,
     progress: Shown = False,
     **how: Unpack[ReadKeywords],
-) -> pd.DataFrame:
+) -> pd.DataFrame | AnnData:
     """Return the nearest cells of a reference for each cell, by the cosine of CLS.
 
     Parameters
     ----------
     adata, reference
-        Cells by human genes, files or stores. A view is copied first, as whenever something is written into one.
+        Cells by human genes, files or stores. A view of another AnnData becomes one of its own.
     model
         The model, or the path of its folder.
     k
@@ -54,6 +55,8 @@ def nearest_cells(
         Seed of the approximate search, for a reference of more than 20,000 cells; a smaller one is searched exactly.
     device, precision
         As in :func:`embed`.
+    copy
+        Return a copy with the result instead of the table, and leave ``adata`` unchanged.
     progress
         Show a progress bar; or a function that is called with the number of cells completed since the last call.
     **how
@@ -61,10 +64,10 @@ def nearest_cells(
 
     Returns
     -------
-    DataFrame
-        ``k`` rows a cell, the nearest first: ``cell``, ``rank`` (from 1), ``neighbour`` (name), ``row`` (index in the
-        reference), ``distance`` (1 - cosine, 0 to 2), and ``label`` and ``donor`` where the columns were named. An
-        AnnData also has new entries:
+    DataFrame or AnnData
+        The copy with ``copy`` (for a file or a store: a new AnnData, without X). Otherwise ``k`` rows a cell, the
+        nearest first: ``cell``, ``rank`` (from 1), ``neighbour`` (name), ``row`` (index in the reference), ``distance``
+        (1 - cosine, 0 to 2), and ``label`` and ``donor`` where the columns were named. An AnnData also has new entries:
 
         ``obsm["cell_lm_nearest_distance"]``, ``obsm["cell_lm_nearest_row"]``
             float32 and int64 [cells, k].
@@ -91,11 +94,14 @@ def nearest_cells(
     with shown(progress, len(cells) + len(others), "embedding") as done:
         options: dict[str, Any] = {"device": device, "precision": precision, "cache": CACHE, "progress": done}
         found_cells = nearest(embed_cells(model, cells, **options), embed_cells(model, others, **options), k, seed=seed)
-    if isinstance(adata, AnnData):
+    if copy or isinstance(adata, AnnData):
         about = about_cells(cells, read) | about_model(model, device, precision)
-        adata.obsm[f"{key_added}_distance"] = found_cells.distances
-        adata.obsm[f"{key_added}_row"] = found_cells.rows
-        adata.uns[record] = about | {"key": key_added, "reference": others.name, "reference_cells": len(others)}
+        target = target_of(adata, cells, copy=copy)
+        target.obsm[f"{key_added}_distance"] = found_cells.distances
+        target.obsm[f"{key_added}_row"] = found_cells.rows
+        target.uns[record] = about | {"key": key_added, "reference": others.name, "reference_cells": len(others)}
+        if copy:
+            return target
     rows = found_cells.rows.ravel()
     table = {
         "cell": np.repeat(cells.index.astype(str).to_numpy(object), k),

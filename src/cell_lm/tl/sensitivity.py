@@ -43,8 +43,8 @@ def sensitivity(
     Parameters
     ----------
     adata
-        Cells by human genes. A view is copied first. Also the path of a file of cells, or a store (or its path): the
-        result is then a new AnnData.
+        Cells by human genes. A view of another AnnData becomes one of its own. Also the path of a file of cells, or a
+        store (or its path): the result is then a new AnnData.
     classifier
         A fitted classifier, or the path of its folder.
     key_added

@@ -106,12 +106,13 @@ def about_model(model: CellLM, device: Device, precision: Precision) -> dict[str
 
 def about_classifier(classifier: Classifier, path: str, cells: CellView) -> dict[str, Any]:
     """Return the record of the classifier behind a result, of which ``path`` was given."""
-    reference = classifier.reference_
-    return {
+    reference, coverage = classifier.reference_, classifier.coverage(cells)
+    about = {
         "classifier_path": path,
         "reference": {"name": reference.name, "label": reference.label, "cells": reference.cells},
-        "reference_coverage": classifier.coverage(cells).share,
+        "reference_coverage": coverage.share,
     }
+    return about | ({"genes_of_fit": coverage.shared} if reference.cut else {})
 
 
 def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) -> CellView:
@@ -133,10 +134,19 @@ def open_target(data: Data, vocabulary: Vocabulary | None, read: ReadOptions) ->
 def target_of(data: Data, cells: CellView, *, copy: bool) -> AnnData:
     """Return the AnnData to write a result into: the given one, a copy, or a new one without X."""
     if isinstance(data, AnnData):
-        return copy_of(data) if copy else data
+        return writable(data, copy=copy)
     obs = cells.obs()
     obs.index = cells.index.astype(str)
     return AnnData(obs=obs)
+
+
+def writable(adata: AnnData, *, copy: bool) -> AnnData:
+    """Return a copy, or the given AnnData; a view of another becomes an AnnData of its own first, as in scanpy."""
+    if copy:
+        return copy_of(adata)
+    if adata.is_view:
+        adata._init_as_actual(copy_of(adata))
+    return adata
 
 
 def copy_of(adata: AnnData) -> AnnData:

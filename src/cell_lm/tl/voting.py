@@ -12,7 +12,7 @@ from cell_lm.data.obs.columns import obs_column
 from cell_lm.data.obs.labels import read_labels
 from cell_lm.errors import ConfigError, InputError
 from cell_lm.tasks.annotation.voting import over_cluster, vote
-from cell_lm.tl.shared import copy_of, record_key, refuse_other_kinds
+from cell_lm.tl.shared import record_key, refuse_other_kinds, writable
 
 
 def majority_vote(
@@ -23,6 +23,7 @@ def majority_vote(
     basis: str = "X_cell_lm",
     min_share: float = 0.5,
     seed: int = 0,
+    key_added: str | None = None,
     copy: bool = False,
 ) -> AnnData | None:
     """Give all cells of a cluster the label that most of them have, beside the label of each cell.
@@ -42,6 +43,8 @@ def majority_vote(
         Fraction of a cluster that must agree, 0 to 1; cells of a cluster with less, or with a tie, are ``mixed``.
     seed
         Seed of the clustering.
+    key_added
+        Prefix of the new entries; None: ``key``.
     copy
         Return a copy with the result and leave ``adata`` unchanged.
 
@@ -70,21 +73,22 @@ def majority_vote(
     refuse_other_kinds(adata)
     if not 0.0 <= min_share <= 1.0:
         raise ConfigError(f"min_share is {min_share!r}", fix="Choose a fraction between 0 and 1, as 0.5")
-    record = record_key(adata, key, f"{key}_majority")
+    prefix = key if key_added is None else key_added
+    record = record_key(adata, prefix, f"{prefix}_majority")
     labels = _labels(adata, f"{key}_label")
-    column = over_clustering or f"{key}_over_clustering"
+    column = over_clustering or f"{prefix}_over_clustering"
     if over_clustering is None:
         clusters, known = _made(adata, basis, seed), np.ones(adata.n_obs, bool)
     else:
         clusters, known = read_labels(adata.obs, over_clustering, where="adata")
     found = vote(labels[known], clusters[known], min_share)
-    target = copy_of(adata) if copy else adata
+    target = writable(adata, copy=copy)
     if over_clustering is None:
         target.obs[column] = pd.Categorical(clusters)
     winners, share = np.full(len(labels), None, object), np.full(len(labels), np.nan, np.float32)
     winners[known], share[known] = found.labels, found.share
-    target.obs[f"{key}_majority_label"] = pd.Categorical(winners)
-    target.obs[f"{key}_majority_share"] = share
+    target.obs[f"{prefix}_majority_label"] = pd.Categorical(winners)
+    target.obs[f"{prefix}_majority_share"] = share
     target.uns[record] = {
         "cell_lm_version": __version__,
         "over_clustering": column,

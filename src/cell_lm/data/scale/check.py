@@ -214,7 +214,7 @@ def _check_counts(case: _Case) -> ScaleReport:
     return ScaleReport("counts", scan.entries, scan.largest, evidence)
 
 
-_Z_SCORES = f"If it is z-scored by gene, drug sensitivity can read it: say {option('scale', Z_SCORED)}"
+_Z_SCORES = f"Use it for drug sensitivity alone (cell-lm sensitivity with {option('scale', Z_SCORED)})"
 
 
 def _check_z_scores(case: _Case, moments: Moments) -> ScaleReport:

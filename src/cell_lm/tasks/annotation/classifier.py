@@ -164,7 +164,7 @@ class CellTypeClassifier(Classifier):
         missing_labels: Sequence[str] = (),
         min_cells: int | None = None,
         genes_of: Data | Opened | None = None,
-        unlabelled: Data | None = None,
+        unlabelled: Data | Sequence[Data] | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> Self:
@@ -184,7 +184,8 @@ class CellTypeClassifier(Classifier):
         unlabelled
             Further cells, whose labels are not read: best those to be predicted. They take part in the adaptation, the
             principal components and the graph. It helps most where few cells have a label. Leave it out where the
-            classifier must not have seen the cells that it will be scored on. Read by the same options.
+            classifier must not have seen the cells that it will be scored on. Read by the same options. One source of
+            cells, or several in a list.
         progress
             Called with the number of labelled cells completed since the last call.
         **how
@@ -202,7 +203,7 @@ class CellTypeClassifier(Classifier):
         """
         refuse_uncallable(progress)
         self._check_views()
-        extra = None if unlabelled is None else open_data(unlabelled, self.vocabulary, read_options(**how))
+        extra = [open_data(one, self.vocabulary, read_options(**how)) for one in _listed(unlabelled)]
         options = FitOptions(LabelRules(as_words(missing_labels), min_cells), genes_of)
         return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress), options)
 
@@ -266,17 +267,17 @@ class CellTypeClassifier(Classifier):
         target: Target,
         groups: NDArray[np.object_] | None,
         *,
-        extra: CellView | None,
+        extra: Sequence[CellView],
         run: Progress,
     ) -> None:
-        extra = None if extra is None else extra.cut_like(cells)
+        extra = [view.cut_like(cells) for view in extra]
         labelled, without = cells[target.known], cells[~target.known]
-        if extra is not None:
-            refuse_other_genes(labelled, extra.genes, extra.name)
+        for view in extra:
+            refuse_other_genes(labelled, view.genes, view.name)
         labels = target.values[target.known]
         classes, codes = np.unique(labels, return_inverse=True)
         groups = _enough(groups, codes, cells.name, self.seed)
-        unlabelled = [part for part in (without, extra) if part is not None and len(part)]
+        unlabelled = [part for part in (without, *extra) if len(part)]
         further = [view[random_subset(len(view), MOST_UNLABELLED // len(unlabelled), self.seed)] for view in unlabelled]
         tuned = self._fine_tuned(labelled, labels, groups)
         helped = tuned is not None and tuned.best_step > 0
@@ -375,7 +376,7 @@ class CellTypeClassifier(Classifier):
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
     ) -> None:
         target = Target(labels, np.ones(len(labels), bool))
-        self._learn_all(cells, target, groups, extra=None, run=progress)
+        self._learn_all(cells, target, groups, extra=(), run=progress)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         found = np.empty((len(cells), len(self.classes_)))
@@ -410,6 +411,13 @@ class CellTypeClassifier(Classifier):
         self.evidence_ = None if evidence is None else Evidence.read(evidence, arrays, classes, width, genes)
         scores = values["cross_validation"]
         self.cross_validation_ = None if scores is None else CrossValidation.read(scores, arrays, self.classes_)
+
+
+def _listed(data: Data | Sequence[Data] | None) -> Sequence[Data]:
+    """Return sources of cells as a list."""
+    if data is None:
+        return []
+    return data if isinstance(data, list | tuple) else [data]
 
 
 def _enough(

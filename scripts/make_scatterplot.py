@@ -28,6 +28,11 @@ BUNDLED = {
 COPIED = {"kdbush": "4.0.2", "simplify-js": "1.2.4"}
 """Parts of these stand in the source of regl-scatterplot; they are installed for their licences only."""
 BUNDLER = {"esbuild": "0.28.2"}
+FLAGS = (
+    # regl's build without its checks of the caller, which are advice for developers.
+    "--alias:regl=regl/dist/regl.unchecked.js",
+    *("--bundle", "--minify", "--format=iife", "--target=es2020", "--charset=ascii", "--legal-comments=none"),
+)
 ENTRY = 'import createScatterplot from "regl-scatterplot";\nglobalThis.createScatterplot = createScatterplot;\n'
 
 
@@ -36,8 +41,7 @@ def main(out: Path) -> None:
         place = Path(folder)
         install(place)
         (place / "entry.js").write_text(ENTRY, encoding="utf-8")
-        flags = ("--bundle", "--minify", "--format=iife", "--target=es2020", "--charset=ascii", "--legal-comments=none")
-        subprocess.run(["npx", "esbuild", "entry.js", *flags, "--outfile=made.js"], cwd=place, check=True)
+        subprocess.run(["npx", "esbuild", "entry.js", *FLAGS, "--outfile=made.js"], cwd=place, check=True)
         script, texts = (place / "made.js").read_bytes(), licences(place)
     out.mkdir(parents=True, exist_ok=True)
     (out / "regl_scatterplot.min.js").write_bytes(script)

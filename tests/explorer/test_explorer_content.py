@@ -102,7 +102,8 @@ def test_log_data_that_are_said_to_be_log_give_the_same_genes(adata):
 def test_genes_are_found_by_alias_and_ensembl_id(adata):
     shown = collect(adata, genes=["CD20", "ENSG00000167286"])
     assert [one.name for one in shown.genes] == ["MS4A1", "CD3D"]
-    assert gene(shown, "MS4A1").also == ("CD20",)
+    assert gene(shown, "MS4A1").also[0] == "CD20"
+    assert "CD20" in gene(collect(adata, genes=["MS4A1"]), "MS4A1").also
 
 
 def test_default_genes_tell_the_labels_apart(adata):
@@ -205,6 +206,11 @@ def test_no_embedding_is_refused_with_advice(adata):
     del adata.obsm["X_umap"]
     with pytest.raises(InputError, match=r"no embedding .* it has: nothing. Run cell-lm embed"):
         collect(adata)
+
+
+def test_no_cells_are_refused(adata):
+    with pytest.raises(InputError, match="holds no cells"):
+        collect(adata[:0].copy())
 
 
 def test_a_place_that_is_not_a_number_is_refused(adata):

@@ -59,6 +59,8 @@ def collect(
     InputError, CountsError, GeneError
         As there.
     """
+    if not adata.n_obs:
+        raise InputError("it holds no cells", where=where, fix="Check the filtering that came before")
     if max_cells < 1:
         raise InputError(f"max_cells is {max_cells}", where=where, fix="Draw at least one cell")
     rows = _draw(adata.n_obs, max_cells, seed)
@@ -180,8 +182,8 @@ def _genes(
         else:
             chosen, about = expression.variable(seed), "whose expression varies most"
         asked = {**asked, **{symbol: "" for symbol in chosen if symbol not in asked}}
-    shown = [expression.gene(symbol, name) for symbol, name in [*asked.items()][:MOST_GENES]]
-    return tuple(shown), f"{len(shown)} genes {about}, in ln(1 + counts per {TOTAL:,})"
+    shown = expression.genes(dict([*asked.items()][:MOST_GENES]))
+    return shown, f"{len(shown)} genes {about}, in ln(1 + counts per {TOTAL:,})"
 
 
 def _gene_to_colour_by(expression: Expression | None, adata: AnnData, color: str | None, where: str) -> None:

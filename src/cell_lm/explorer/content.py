@@ -71,7 +71,7 @@ class Gene:
     name : str
         Approved symbol, or the name in the file where that has none.
     also : tuple of str
-        Other names that the page finds it by: those in the file, and the one that was asked for.
+        Other names that the page finds it by: the one that was asked for, those in the file, and HGNC's.
     high : float
         Largest value, in ln(1 + counts per 10,000).
     levels : ndarray

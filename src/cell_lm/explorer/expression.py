@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from cell_lm.data.scale.logarithms import to_linear
 from cell_lm.errors import GeneError
 from cell_lm.explorer.content import GENE_LEVELS, Gene, quantise
 from cell_lm.genes import Vocabulary, resolve_genes
+from cell_lm.genes.nomenclature import Nomenclature
 from cell_lm.genes.reader import NameReader
 from cell_lm.genes.spelling import as_text
 
@@ -92,12 +93,17 @@ class Expression:
         known = f" ({name[:60]} is {account.symbol})" if account.symbol and account.symbol != name else ""
         raise GeneError(f"no gene '{name[:60]}'{known} among its {len(self.names):,}", where=self.where, fix=fix)
 
-    def gene(self, symbol: str, asked: str = "") -> Gene:
+    def genes(self, asked: Mapping[str, str]) -> tuple[Gene, ...]:
+        """Return genes by symbol, each with the name that was asked for and all its others."""
+        others = Nomenclature.human().other_names(asked)
+        return tuple(self._gene(symbol, [name, *others[symbol]]) for symbol, name in asked.items())
+
+    def _gene(self, symbol: str, others: Sequence[str]) -> Gene:
         """Return a gene, quantised; columns of the same gene are added up."""
         values = self._values(self._columns[symbol])
         high = float(values.max(initial=0.0))
         also = [self.names[column] for column in self._columns[symbol]]
-        names = dict.fromkeys(name for name in (asked, *also) if name and name != symbol)
+        names = dict.fromkeys(name for name in (*others[:1], *also, *others[1:]) if name and name != symbol)
         return Gene(symbol, tuple(names), high, quantise(values, 0.0, high, GENE_LEVELS).astype(np.uint8))
 
     def markers(self, codes: NDArray[np.uint16], seed: int, most: int = MOST_GENES) -> list[str]:

@@ -17,6 +17,7 @@ COMMANDS = (
     "drug_sensitivity",
     "encoder",
     "evaluation",
+    "explorer",
     "finetuning",
     "large_store",
     "loading",

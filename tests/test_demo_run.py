@@ -174,6 +174,13 @@ def test_the_report_holds_the_table_and_loads_nothing(demo: Demo) -> None:
     assert 'src="http' not in page
 
 
+def test_the_report_links_to_the_explorer_of_the_same_cells(demo: Demo) -> None:
+    page, explorer = (path.read_text(encoding="utf-8") for path in (demo.result.report, demo.out / "explore.html"))
+    assert '<a href="explore.html">Explore these cells</a>' in page
+    assert '"color":"cell_type"' in explorer
+    assert '"basis":"X_cell_lm"' in explorer
+
+
 def test_a_demo_replaces_a_demo_and_nothing_else(demo: Demo, tmp_path: Path) -> None:
     assert {item.name for item in demo.out.iterdir()} <= LEFT
     (tmp_path / "precious").touch()

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("demo",),
     ("report",),
     ("pl", "tl", "pp"),
+    ("explorer",),
     ("tasks",),
     ("pretraining",),
     ("evaluation", "engine"),

@@ -20,6 +20,7 @@ from scipy import sparse
 from cell_lm import pl
 from cell_lm.errors import GeneError, InputError
 from cell_lm.genes import Vocabulary, resolve_genes
+from cell_lm.plots import cell_map
 from cell_lm.plots.figures import draw_confusion
 from cell_lm.plots.projection import Projection, method_for
 
@@ -31,7 +32,7 @@ def first_two(x: ArrayLike, seed: int = 0) -> Projection:
 @pytest.fixture(autouse=True)
 def nothing_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """No plot may leave a figure with pyplot; and none may wait for a real map here."""
-    monkeypatch.setattr(pl.cells, "project", first_two)
+    monkeypatch.setattr(cell_map, "project", first_two)
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
@@ -120,7 +121,7 @@ def test_an_up_to_date_map_is_used_again_and_a_stale_one_is_not(
         calls.append(seed)
         return first_two(x, seed)
 
-    monkeypatch.setattr(pl.cells, "project", counting)
+    monkeypatch.setattr(cell_map, "project", counting)
     pl.embedding(adata, color="cell_type")
     pl.embedding(adata, color="confidence")
     assert calls == [0]
@@ -136,7 +137,7 @@ def test_the_map_survives_a_file(adata: AnnData, tmp_path: Path, monkeypatch: py
     pl.embedding(adata, color="flag")
     adata.write_h5ad(tmp_path / "a.h5ad")
     again = anndata.read_h5ad(tmp_path / "a.h5ad")
-    monkeypatch.setattr(pl.cells, "project", None)
+    monkeypatch.setattr(cell_map, "project", None)
     pl.embedding(again, color="flag")
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_cells_add_map_geometry_and_scores(cli: Cli, run: Path, embedded: Path, 
     page = (tmp_path / "page.html").read_text()
     for told in ("60 cells of embedded.h5ad", "59 cells of embedded.h5ad", "Effective rank", "putative"):
         assert told in page, told
+    assert "Explore these cells" not in page
+
+
+def test_the_explorer_beside_the_cells_is_linked(cli: Cli, run: Path, embedded: Path, tmp_path: Path) -> None:
+    assert cli("explore", embedded, "--genes=none").code == 0
+    out = tmp_path / "elsewhere" / "page.html"
+    out.parent.mkdir()
+    assert cli("report", run, "--cells", embedded, "--label=cell_type", "--out", out).code == 0
+    link = re.search(r'<a href="([^"]*)">Explore these cells</a>', out.read_text())
+    assert link is not None
+    assert (out.parent / link[1]).resolve() == embedded.with_suffix(".explore.html").resolve()
 
 
 def test_unlabelled_cells_are_shown_but_not_scored(embedded: Path) -> None:

@@ -131,7 +131,9 @@ def evil(full: ReportData) -> ReportData:
         summary=EVIL,
         model=EVIL,
         datasets=(dataset,),
-        embedding=Embedding(full.embedding.coordinates, (Panel(EVIL, labels, EVIL, on_map=True),), cells=EVIL),
+        embedding=Embedding(
+            full.embedding.coordinates, (Panel(EVIL, labels, EVIL, on_map=True),), cells=EVIL, explorer=EVIL
+        ),
         annotation=Annotation([EVIL, "b", "b"], ["b", EVIL, "b"], method=EVIL, trained_on=EVIL, tested_on=EVIL),
         reproduction=replace(
             full.reproduction,

@@ -29,6 +29,7 @@ from cell_lm.cli import (
     demo,
     download,
     embed,
+    explore,
     genes,
     inspect,
     malignancy,
@@ -62,6 +63,7 @@ _EXAMPLES = """[bold]From cells to cell types[/bold]
   cell-lm adapt my.h5ad --model small --out mine [dim]# a ready model, fit to your cells[/dim]
   cell-lm embed my.h5ad --model mine             [dim]# adds obsm X_cell_lm[/dim]
   cell-lm annotate predict my.h5ad --model blood [dim]# a ready annotator[/dim]
+  cell-lm explore my.cell_lm.h5ad                [dim]# a page to look at the cells with the mouse[/dim]
   cell-lm annotate fit ref.h5ad --label cell_type --model run --out ann
   cell-lm annotate predict my.h5ad --model ann   [dim]# adds obs cell_lm_label[/dim]
   cell-lm annotate explain my.h5ad --model ann --out why.csv
@@ -107,7 +109,7 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_root)
     before = (demo, download, check, prepare, inspect, genes, pretrain, adapt, embed, annotate)
-    for verb in (*before, malignancy, sensitivity, response, report):
+    for verb in (*before, malignancy, sensitivity, response, explore, report):
         verb.register(app)
     return app
 

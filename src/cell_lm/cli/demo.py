@@ -55,6 +55,7 @@ def demo(
     says.table(("method", "macro-F1", "cell-lm less method"), rows, numbers=2)
     says.result(comparison(found.annotation))
     says.result(found.rare)
-    for what, place in {"report": found.report, "cells": out / "cells.h5ad", "model": out / "model"}.items():
+    places = {"report": found.report, "explorer": out / "explore.html", "cells": out / "cells.h5ad"}
+    for what, place in {**places, "model": out / "model"}.items():
         says.result(f"{what}: {place}")
     return 0

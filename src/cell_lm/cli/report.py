@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,8 @@ def report(
         typer.Option(
             readable=False,
             metavar="CELLS.h5ad",
-            help="File that cell-lm embed wrote; its cells are shown on a map.",
+            help="File that cell-lm embed wrote; its cells are shown on a map, with a link to their explorer if "
+            "cell-lm explore wrote it beside the file.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),
@@ -102,9 +104,15 @@ def report(
             says.note(note)
     data = describe_run(
         run,
-        embedding=shown.embedding() if shown else None,
+        embedding=shown.embedding(_explorer(cells, page)) if shown else None,
         annotation=shown.annotation() if shown else None,
     )
     write_report(data, page, replace=force)
     says.result(f"report: {page}")
     return 0
+
+
+def _explorer(cells: Path | None, page: Path) -> str:
+    """Return the path from the report to the page that cell-lm explore wrote beside the cells; empty without one."""
+    explorer = None if cells is None else cells.with_suffix(".explore.html")
+    return os.path.relpath(explorer, page.parent) if explorer is not None and explorer.is_file() else ""

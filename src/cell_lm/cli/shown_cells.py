@@ -71,8 +71,8 @@ class ShownCells:
         embedded = np.asarray(adata.obsm[key])[rows]
         return cls(path.name, embedded, adata.obs.iloc[rows], label, malignancy, predicted, notes)
 
-    def embedding(self) -> Embedding:
-        """Return map and geometry."""
+    def embedding(self, explorer: str = "") -> Embedding:
+        """Return map and geometry; ``explorer`` is the path to the explorer of these cells."""
         columns = [column for column in (self.label, self.malignancy, self.predicted) if column is not None]
         panels = [Panel(column, self.obs[column], on_map=column == self.label) for column in dict.fromkeys(columns)]
         labelled = self.obs[self.label].notna().to_numpy() if self.label else np.ones(len(self.obs), bool)
@@ -84,6 +84,7 @@ class ShownCells:
             panels=tuple(panels),
             geometry={"cell-lm": geometry(self.embedded[labelled], labels=labels)},
             cells=f"{len(self.obs):,} cells of {self.name}",
+            explorer=explorer,
         )
 
     def annotation(self) -> Annotation | None:

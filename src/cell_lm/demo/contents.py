@@ -37,6 +37,7 @@ from cell_lm.report import (
 )
 
 KEY = "X_cell_lm"
+EXPLORER = "explore.html"
 
 LIMITS = (
     "Two data sets and six donors: enough to see every part work, far too few for claims about cells in general.",
@@ -200,7 +201,7 @@ def _map(cells: AnnData, left_out: NDArray[np.int64], seed: int) -> Embedding:
     labels = cells.obs[LABEL].astype(str).iloc[left_out]
     measured = geometry(embedding[left_out], labels=labels)
     named = {f"{KEY}, cells left out": measured}
-    return Embedding(drawn.coordinates, panels, named, "All packaged cells", drawn.method)
+    return Embedding(drawn.coordinates, panels, named, "All packaged cells", drawn.method, EXPLORER)
 
 
 def _reproduction(config: PretrainConfig, steps: int | None, *, quick: bool) -> Reproduction:
@@ -216,6 +217,7 @@ def _reproduction(config: PretrainConfig, steps: int | None, *, quick: bool) -> 
         "the scores": "scores.json",
         "which cells each fold left out": "splits.json",
         "the model": "model",
+        "the same cells on a map, to explore": EXPLORER,
         "the classifier": "classifier",
         "every step of the training": "log.jsonl",
     }

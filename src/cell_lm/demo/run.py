@@ -22,8 +22,20 @@ from cell_lm.data.demo import demo_cells
 from cell_lm.data.h5ad_writer import write_h5ad
 from cell_lm.data.obs.malignancy import MalignancyColumn
 from cell_lm.demo import contents
-from cell_lm.demo.folds import DATASET, MARK, METHOD, Fold, donors_left_out, forget, leave_donors_out, pool, run_fold
+from cell_lm.demo.folds import (
+    DATASET,
+    LABEL,
+    MARK,
+    METHOD,
+    Fold,
+    donors_left_out,
+    forget,
+    leave_donors_out,
+    pool,
+    run_fold,
+)
 from cell_lm.evaluation.saved_splits import Splits
+from cell_lm.explorer import collect, write_explorer
 from cell_lm.files import refuse_to_overwrite, refuse_to_replace, refuse_unwritable, write_json
 from cell_lm.pretraining import RunResult
 from cell_lm.report import Annotation, write_report
@@ -32,6 +44,7 @@ MALIGNANCY = "malignancy"
 FOLDS = "folds"
 LEFT = {MARK, "config.json", "data.json", "log.jsonl", "checkpoints", "tensorboard", "model", "classifier"} | {
     "cells.h5ad",
+    contents.EXPLORER,
     "report.html",
     "splits.json",
     "scores.json",
@@ -88,8 +101,8 @@ def run_demo(
     Parameters
     ----------
     out
-        Receives ``report.html``, ``cells.h5ad``, ``scores.json``, ``splits.json`` and ``model/``, and the run files and
-        classifier of the last fold. ``folds/`` has the logs of the others.
+        Receives ``report.html``, ``explore.html``, ``cells.h5ad``, ``scores.json``, ``splits.json`` and ``model/``, and
+        the run files and classifier of the last fold. ``folds/`` has the logs of the others.
     steps
         Optimiser steps of each fold; default: as many as take a few minutes on two cores.
     seed
@@ -132,6 +145,7 @@ def run_demo(
         cells, datasets, packaged, last, annotation, config=config, steps=steps, out=out, folds=len(folds)
     )
     write_h5ad(cells, out / "cells.h5ad", compression="gzip")
+    write_explorer(collect(cells, color=LABEL, title="cell-lm demo"), out / contents.EXPLORER)
     write_report(replace(data, seconds=time.monotonic() - began), out / "report.html")
     rare = contents.rare_types(cells, splits)
     return DemoResult(tuple(fold.run for fold in folds), annotation, rare, out / "report.html")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -100,6 +100,15 @@ class Nomenclature:
         """Return the approved symbol that differs from ``name`` in case and punctuation only, or None."""
         key = fold(name)
         return next((symbol for symbol in (key, *self._spellings.get(key, ())) if symbol in self.types), None)
+
+    def other_names(self, symbols: Iterable[str]) -> dict[str, list[str]]:
+        """Return all other names of genes by approved symbol: those that :meth:`read` reads as this gene alone."""
+        found: dict[str, list[str]] = {symbol: [] for symbol in symbols}
+        for kind in STRENGTH[1:]:
+            for name, joined in self.names[kind].items():
+                if joined in found and (reading := self.read(name)) and reading.symbols == (joined,):
+                    found[joined].append(name)
+        return {symbol: list(dict.fromkeys(names)) for symbol, names in found.items()}
 
     @cached_property
     def _spellings(self) -> dict[str, list[str]]:

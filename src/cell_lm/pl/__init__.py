@@ -11,6 +11,7 @@ from cell_lm.pl.annotation import annotation_reliability, few_shot_curve, risk_c
 from cell_lm.pl.attribution import deletion_curve, gene_attribution
 from cell_lm.pl.cells import embedding
 from cell_lm.pl.genes import gene_map, gene_neighbours
+from cell_lm.pl.interactive import explorer
 from cell_lm.pl.response import (
     drug_map,
     response_agreement,
@@ -28,6 +29,7 @@ __all__ = [
     "deletion_curve",
     "drug_map",
     "embedding",
+    "explorer",
     "few_shot_curve",
     "gene_attribution",
     "gene_map",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,14 +16,11 @@ from cell_lm.data.obs.columns import find_column
 from cell_lm.errors import InputError
 from cell_lm.pl.canvas import panels
 from cell_lm.plots import figures
-from cell_lm.plots.projection import Projection, project
+from cell_lm.plots.cell_map import map_of, scanpy_colours
 from cell_lm.plots.style import as_categories, category_colours
 
 if TYPE_CHECKING:
     from anndata import AnnData
-
-_AXES = {"umap": "UMAP", "tsne": "t-SNE", "pca": "PC"}
-"""Name of the axes of a map by the end of its key in ``obsm``."""
 
 
 def embedding(
@@ -82,12 +78,12 @@ def embedding(
         raise InputError(
             f"one ax for {len(columns)} columns", where="pl.embedding", fix="Leave out ax, or name one column"
         )
-    coordinates, method = _map(adata, basis, seed)
+    coordinates, method = map_of(adata, basis, seed)
     width, height = figures.map_size(coordinates, 4.6)
     number = len(columns)
     with panels(ax, (width + 1.9) * number, height + 0.3, number=number, across=number, show=show, save=save) as drawn:
         for axes, column in zip(drawn, values, strict=True):
-            _draw_column(axes, coordinates, method, column, palette or _scanpy_colours(adata, column), on_map)
+            _draw_column(axes, coordinates, method, column, palette or scanpy_colours(adata, column), on_map)
     return drawn[0] if isinstance(color, str) else drawn
 
 
@@ -122,42 +118,6 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
     if matrix is None:
         raise InputError("X is empty, so genes have no values", where="adata", fix="Name a layer")
     return matrix
-
-
-def _map(adata: AnnData, basis: str, seed: int) -> tuple[NDArray[np.floating], str]:
-    """Return map coordinates, from ``obsm`` where they are up to date, and the name of their axes."""
-    if basis not in adata.obsm:
-        run = "Run cell_lm.tl.embed(adata, model) first" if basis == "X_cell_lm" else f"There is {list(adata.obsm)}"
-        raise InputError(f"no embedding '{basis}'", where="adata.obsm", fix=run)
-    matrix = np.asarray(adata.obsm[basis])
-    if matrix.ndim != 2 or matrix.shape[1] < 2:
-        raise InputError(
-            f"an embedding of shape {matrix.shape}", where=f"adata.obsm['{basis}']", fix="Pass another basis"
-        )
-    if matrix.shape[1] == 2:
-        return matrix, _axes_of(basis)
-    made = {"sha256": hashlib.sha256(np.ascontiguousarray(matrix).tobytes()).hexdigest(), "seed": seed}
-    for key in (f"{basis}_umap", f"{basis}_tsne"):
-        known = adata.uns.get(key)
-        if key in adata.obsm and (dict(known) == made if known is not None else key.endswith("_umap")):
-            return np.asarray(adata.obsm[key]), _axes_of(key)
-    found: Projection = project(matrix, seed)
-    key = f"{basis}_{'umap' if found.method == 'UMAP' else 'tsne'}"
-    adata.obsm[key], adata.uns[key] = found.coordinates, made
-    return found.coordinates, found.method
-
-
-def _axes_of(key: str) -> str:
-    """Return the name of the axes of a map with two dimensions."""
-    return next((name for end, name in _AXES.items() if key.lower().endswith(end)), "map")
-
-
-def _scanpy_colours(adata: AnnData, values: pd.Series) -> dict[str, str] | None:
-    colours = adata.uns.get(f"{values.name}_colors")
-    if colours is None or not isinstance(values.dtype, pd.CategoricalDtype):
-        return None
-    names = values.cat.categories
-    return {str(a): str(b) for a, b in zip(names, colours, strict=True)} if len(colours) == len(names) else None
 
 
 def _draw_column(

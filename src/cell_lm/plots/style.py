@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 import matplotlib as mpl
@@ -170,3 +171,8 @@ def as_categories(values: Iterable[object]) -> NDArray[np.str_]:
     """Return one category per cell as text; missing ones (None, NaN) are :data:`MISSING`."""
     series = pd.Series(np.asarray(values, dtype=object))
     return np.asarray(series.map(str, na_action="ignore").fillna(MISSING), dtype=str)
+
+
+def page_theme() -> str:
+    """Return the CSS variables that all pages share: colours in light and dark, and type."""
+    return files("cell_lm.plots").joinpath("theme.css").read_text(encoding="utf-8")

@@ -164,6 +164,8 @@ class Embedding:
     """Which cells these are, as ``1,204 cells of two donors that took no part in pretraining``."""
     method: str = "UMAP"
     """How the map was made; the name of its axes."""
+    explorer: str = ""
+    """Path from the report to the explorer of these cells; empty: there is none."""
 
     def __post_init__(self) -> None:
         if self.coordinates is None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cell_lm.evaluation.annotation_metrics import annotation_scores
 from cell_lm.files import JSON, atomic_file
-from cell_lm.plots.style import natural_order
+from cell_lm.plots.style import natural_order, page_theme
 from cell_lm.report import illustrations, numbers
 from cell_lm.report.annotation import Annotation
 from cell_lm.report.content import ReportData
@@ -69,7 +69,7 @@ def render(data: ReportData) -> str:
     curves = illustrations.curves(data.training) if data.training else []
     return templates.get_template("page.html").render(
         data=data,
-        css=Markup(source),
+        css=Markup(page_theme() + source),
         cards=cards(data),
         findings=findings(data),
         links=_links(data, curves=bool(curves), maps=bool(maps), geometry=bool(geometry)),

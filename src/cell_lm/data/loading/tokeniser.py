@@ -193,7 +193,7 @@ def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
         level -= 1
     if whole and level < _COUNTED - 1:
         return float(level), most - above
-    threshold = np.partition(counts, counts.size - most)[counts.size - most]
+    threshold = np.sort(counts)[counts.size - most]  # np.partition takes ten seconds to compile, on first use
     above = 0
     for count in counts:
         above += count > threshold

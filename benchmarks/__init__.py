@@ -18,6 +18,7 @@ COMMANDS = (
     "encoder",
     "evaluation",
     "finetuning",
+    "first_contact",
     "large_store",
     "loading",
     "malignancy",

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint docs coverage package small annotators clean
+.PHONY: install demo test lint docs tutorials coverage package small annotators clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -33,6 +33,9 @@ coverage: install  ## the suite with coverage: a table on the terminal, htmlcov/
 
 package: install  ## sdist and wheel: built, looked into, installed in an empty environment, quick demo
 	$(BIN)/python scripts/check_package.py --demo
+
+tutorials: install  ## run the tutorials and keep their outputs; ONLY="1 2" runs these
+	$(BIN)/python scripts/run_tutorials.py $(ONLY)
 
 small: install  ## make the packaged model again from DATA, a folder that holds cells/
 	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small

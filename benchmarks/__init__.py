@@ -19,6 +19,7 @@ COMMANDS = (
     "evaluation",
     "explorer",
     "finetuning",
+    "first_contact",
     "large_store",
     "loading",
     "malignancy",

@@ -58,7 +58,7 @@ def test_names_work_in_a_fresh_interpreter_without_importing_their_modules():
     assert run(code).split() == ["embed", "InputError", "CellLM"]
 
 
-def test_the_tools_do_not_load_what_only_plots_need():
-    plots = ("scanpy", "matplotlib", "umap")
-    code = f"import sys, cell_lm; cell_lm.tl, cell_lm.pp; print([name for name in {plots} if name in sys.modules])"
+def test_the_tools_do_not_load_what_only_plots_or_sharded_runs_need():
+    others = ("scanpy", "matplotlib", "umap", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy")
+    code = f"import sys, cell_lm; cell_lm.tl, cell_lm.pp; print([name for name in {others} if name in sys.modules])"
     assert run(code).strip() == "[]"

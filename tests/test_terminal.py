@@ -18,6 +18,7 @@ from cell_lm.terminal import escaped, one_line
         ("bell\x07 delete\x7f", "bell\\u0007 delete\\u007f"),
         ("tag \U000e0041", "tag \\udb40\\udc41"),
         ("\udc80", "\\udc80"),
+        ("20.9\u00a0MB", "20.9 MB"),
     ],
 )
 def test_what_cannot_be_seen_is_written_out(text: str, shown: str) -> None:

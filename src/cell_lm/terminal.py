@@ -31,8 +31,9 @@ def escaped(text: str) -> str:
     r"""Return text with invisible characters escaped, as ``\u202e``: names in files can contain any character.
 
     Control characters can control a terminal, and those that change the writing direction can disguise a line. Escapes
-    are those of JSON strings.
+    are those of JSON strings. A non-breaking space, as between a number and its unit, becomes a space.
     """
+    text = text.replace("\u00a0", " ")
     return text if text.isprintable() else "".join(letter if letter.isprintable() else _code(letter) for letter in text)
 
 

@@ -5,17 +5,19 @@ A checkpoint holds whole tensors: it does not depend on the number of ranks or o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cell_lm.errors import ModelError
 from cell_lm.nn.encoder import Layer
 from cell_lm.reading import reason
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
@@ -34,6 +36,9 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
     """
     if ranks == 1:
         return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
     mesh = init_device_mesh(device.type, (ranks,))
     for layer in [module for module in model.modules() if isinstance(module, Layer)]:
         fully_shard(layer, mesh=mesh)
@@ -46,7 +51,17 @@ def shard(model: nn.Module, device: torch.device, ranks: int) -> None:
 
 def whole(tensor: Tensor) -> Tensor:
     """Return a sharded tensor gathered (all ranks must call it), and any other tensor unchanged."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    sharded = _as_sharded(tensor)
+    return tensor if sharded is None else sharded.full_tensor()
+
+
+def _as_sharded(tensor: Tensor) -> DTensor | None:
+    """Return the tensor if it is sharded; the import takes seconds, and where nobody needed it nothing is sharded."""
+    if "torch.distributed.tensor" not in sys.modules:
+        return None
+    from torch.distributed.tensor import DTensor
+
+    return tensor if isinstance(tensor, DTensor) else None
 
 
 def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
@@ -61,9 +76,12 @@ def gather(tensors: Mapping[str, Tensor], *, keep: bool) -> dict[str, Tensor]:
 
 def spread(tensor: Tensor, like: Tensor) -> Tensor:
     """Return this rank's shard of a whole tensor, sharded like ``like``, without communication."""
-    if not isinstance(like, DTensor):
+    sharded = _as_sharded(like)
+    if sharded is None:
         return tensor
-    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(like.device), sharded.device_mesh, sharded.placements, src_data_rank=None)
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

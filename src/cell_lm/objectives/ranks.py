@@ -6,15 +6,19 @@ the gradient is reduced into shards by the last backward pass. All ranks must th
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 Group = dist.ProcessGroup | None
 
@@ -62,7 +66,16 @@ def gather_rows(rows: Tensor, group: Group) -> tuple[Tensor, slice]:
 
 def is_sharded(model: nn.Module) -> bool:
     """Whether each rank holds only a part of the parameters."""
-    return isinstance(model, FSDPModule)
+    return _as_sharded(model) is not None
+
+
+def _as_sharded(model: nn.Module) -> FSDPModule | None:
+    """Return the model if it is sharded; the import takes seconds, and where nobody needed it nothing is sharded."""
+    if "torch.distributed.fsdp" not in sys.modules:
+        return None
+    from torch.distributed.fsdp import FSDPModule
+
+    return model if isinstance(model, FSDPModule) else None
 
 
 def all_reduce_gradients(model: nn.Module, group: Group) -> None:
@@ -90,15 +103,15 @@ def all_reduce_gradients(model: nn.Module, group: Group) -> None:
 
 def reduce_with_this_pass(model: nn.Module, last: bool) -> None:
     """Set whether the next backward pass of a sharded model reduces the gradient, or only accumulates it."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(last)
-        model.set_is_last_backward(last)
+    if (sharded := _as_sharded(model)) is not None:
+        sharded.set_requires_gradient_sync(last)
+        sharded.set_is_last_backward(last)
 
 
 def reshard(model: nn.Module) -> None:
     """Free the parameters that a sharded model gathered for forward passes without a backward pass."""
-    if isinstance(model, FSDPModule):
-        model.reshard()
+    if (sharded := _as_sharded(model)) is not None:
+        sharded.reshard()
 
 
 def cut_alike(batch: CellBatch, token_budget: int, group: Group) -> list[CellBatch]:

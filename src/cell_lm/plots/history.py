@@ -30,7 +30,7 @@ MOST_POINTS = 600
 """Most points of a curve; a longer log is averaged over spans of steps."""
 
 
-def read_history(log_jsonl: Path) -> pd.DataFrame:
+def read_history(log_jsonl: str | Path) -> pd.DataFrame:
     """Read the ``log.jsonl`` of a run.
 
     If a resumed run logged some steps twice, the later row is used. A truncated last line (the run is still writing, or
@@ -53,7 +53,8 @@ def read_history(log_jsonl: Path) -> pd.DataFrame:
     InputError
         No such file, a line that is not JSON, or no training step at all.
     """
-    path = log_jsonl / "log.jsonl" if log_jsonl.is_dir() else log_jsonl
+    path = Path(log_jsonl)
+    path = path / "log.jsonl" if path.is_dir() else path
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -177,30 +177,6 @@ def _total(counts: NDArray[Any], whole: bool) -> float:
 
 
 @compiled
-def _kth_largest(counts: NDArray[Any], k: int) -> Any:
-    """Return the k-th largest count, from 0, and reorder the counts (Hoare 1961, algorithm 65). None may be NaN.
-
-    ``np.partition`` would do the same, but takes numba ten seconds to compile.
-    """
-    low, high = 0, counts.size - 1
-    while low < high:
-        pivot = counts[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while counts[i] > pivot:
-                i += 1
-            while counts[j] < pivot:
-                j -= 1
-            if i <= j:
-                counts[i], counts[j] = counts[j], counts[i]
-                i, j = i + 1, j - 1
-        if j < k < i:
-            break
-        low, high = (low, j) if k <= j else (i, high)
-    return counts[k]
-
-
-@compiled
 def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
     """Return the smallest count that is kept, and how many genes with exactly that count are kept."""
     if counts.size <= most:
@@ -217,7 +193,7 @@ def _threshold(counts: NDArray[Any], most: int) -> tuple[float, int]:
         level -= 1
     if whole and level < _COUNTED - 1:
         return float(level), most - above
-    threshold = _kth_largest(counts.copy(), most - 1)
+    threshold = np.sort(counts)[counts.size - most]  # np.partition takes ten seconds to compile, on first use
     above = 0
     for count in counts:
         above += count > threshold

@@ -97,7 +97,7 @@ def main() -> None:
                 "covered": [round(float(np.mean(covered)), 3), round(float(np.std(covered)), 3)],
                 "genes": round(float(np.mean(genes)), 3),
                 "with_cls": round(float(np.mean(both)), 3),
-                "gain": [round(value, 3) for value in (gain.mean, gain.low, gain.high)],
+                "gain": [round(float(value), 3) for value in (gain.mean, gain.low, gain.high)],
             }
             print(f"{name}.{encoder}", found[f"{name}.{encoder}"], flush=True)
     print(json.dumps(found))

@@ -179,7 +179,9 @@ FORGED: tuple[tuple[Callable[[dict], object], str], ...] = (
     ],
 )
 def test_a_damaged_folder_is_refused_in_one_line(saved, damage, message, monkeypatch):
-    monkeypatch.setattr(model_folder, "_download", lambda name: pytest.fail(f"looked for {name} on the hub"))
+    monkeypatch.setattr(
+        model_folder.Download, "fetch", lambda self, name, files: pytest.fail(f"looked for {name} on the hub")
+    )
     damage(saved)
     with pytest.raises(ModelError, match=message) as caught:
         CellTypeClassifier.load(saved)
@@ -202,7 +204,9 @@ def test_a_model_other_than_that_of_the_fit_is_found_out(saved):
 
 def test_a_relative_path_with_one_slash_is_no_repository_of_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(model_folder, "_download", lambda name: pytest.fail(f"looked for {name} on the hub"))
+    monkeypatch.setattr(
+        model_folder.Download, "fetch", lambda self, name, files: pytest.fail(f"looked for {name} on the hub")
+    )
     with pytest.raises(ModelError, match="somewhere/ann: it does not exist"):
         CellTypeClassifier.load("somewhere/ann")
 

@@ -31,7 +31,7 @@ def main(explorer: Path, picture: Path, label: str = "T cell") -> None:
         taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
     picture.parent.mkdir(parents=True, exist_ok=True)
-    taken.quantize(192).save(picture, optimize=True)
+    taken.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 def main(explorer: Path, picture: Path, label: str = "T cell") -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1200, "height": 780}, color_scheme="light")
         page.goto(explorer.resolve().as_uri())
         page.wait_for_function("document.documentElement.dataset.ready === 'yes'", timeout=60_000)
         page.locator("#legend button", has_text=label).first.click()

@@ -21,7 +21,7 @@ FLAGS = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 def main(explorer: Path, picture: Path, label: str = "T cell") -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
-        page = browser.new_page(viewport={"width": 1280, "height": 860}, color_scheme="light")
+        page = browser.new_page(viewport={"width": 1200, "height": 780}, color_scheme="light")
         page.goto(explorer.resolve().as_uri())
         page.wait_for_function("document.documentElement.dataset.ready === 'yes'", timeout=60_000)
         page.locator("#legend button", has_text=label).first.click()
@@ -31,7 +31,7 @@ def main(explorer: Path, picture: Path, label: str = "T cell") -> None:
         taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
         browser.close()
     picture.parent.mkdir(parents=True, exist_ok=True)
-    taken.quantize(192).save(picture, optimize=True)
+    taken.save(picture, optimize=True)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ def explore(
         str | None,
         typer.Option(
             metavar="A,B,…",
-            help="Genes to hold, at most 50, by any of their names; or 'none'. \\[default: those that best tell the "
-            "labels apart]",
+            help="Genes to hold, at most 50, by any of their names; or 'none'. \\[default: those most specific to a "
+            "label]",
             show_default=False,
             rich_help_panel=_SHOWING,
         ),

@@ -178,7 +178,7 @@ def _genes(
     about = "that were named"
     if wanted is None:
         if isinstance(label, Category) and len(label.names) > 1:
-            chosen, about = expression.markers(label.codes, seed), f"that best tell the labels of {label.name} apart"
+            chosen, about = expression.markers(label.codes, seed), f"that are most specific to a label of {label.name}"
         else:
             chosen, about = expression.variable(seed), "whose expression varies most"
         asked = {**asked, **{symbol: "" for symbol in chosen if symbol not in asked}}

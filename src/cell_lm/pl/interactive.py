@@ -44,8 +44,8 @@ def explorer(
         A column of ``obs`` or a gene that colours the map at first. Default: ``cell_lm_label``, else the likeliest
         column of labels.
     genes
-        At most 50 genes to hold, by any name that resolves to one of them. Default: those that best tell the labels
-        apart, or, without labels, vary most. An empty list: none.
+        At most 50 genes to hold, by any name that resolves to one of them. Default: those most specific to a
+        label, or, without labels, those that vary most. An empty list: none.
     columns
         Columns of ``obs`` to hold. Default: all that can be shown.
     opacity

@@ -70,7 +70,7 @@ async function test(rest) {
   for (const cell of cells) inside[cell] = 1;
   const rows = await compareGenes(inside, cells.length);
   if (cells !== state.cells) return;
-  note.textContent = `Wilcoxon rank-sum test over the ${genes.length} genes of this page only, in ln(1 + counts per 10,000) and 256 steps; p adjusted by Benjamini–Hochberg. A selection drawn by eye makes p-values small: read them as an order.`;
+  note.textContent = `Wilcoxon rank-sum test over the ${genes.length} genes of this page only, in ln(1 + counts per 10,000) and 256 steps; p adjusted by Benjamini–Hochberg. A selection drawn by eye makes p small: read it as an order. AUC: the chance that a selected cell is above one of the rest.`;
   drawTop(rows, show);
 }
 

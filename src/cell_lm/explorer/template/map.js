@@ -92,7 +92,7 @@ const map = {
     this.points = await coordinates();
     this.plot = createScatterplot({
       canvas, width: "auto", height: "auto", cameraDistance: wholeDistance(), spatialIndexUseWorker: false, deselectOnEscape: false,
-      pointSize: pointSize(), pointSizeSelected: 0, pointOutlineWidth: 0, opacityInactiveScale: 0.18, opacityInactiveMax: 0.35,
+      pointSize: pointSize(), pointSizeSelected: 0, pointOutlineWidth: 0, opacityInactiveScale: 0.3, opacityInactiveMax: 0.5,
       lassoMinDelay: 8, lassoMinDist: 3, backgroundColor: css("--paper"), lassoColor: css("--accent"),
     });
   },

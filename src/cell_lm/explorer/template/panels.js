@@ -113,14 +113,14 @@ function drawCounts(feature, cells, levels) {
 }
 
 function drawTop(rows, chooseGene) {
-  const shown = rows.filter((row) => row.auc > 0.5).slice(0, MOST_ROWS);
+  const shown = rows.filter((row) => row.auc > 0.5 && row.adjusted < 0.05).slice(0, MOST_ROWS);
   const mean = (row, side) => formatNumber((row[side] * row.gene.high) / 255);
   const cells = shown.map((row) => [row.gene.name, row.auc.toFixed(3), mean(row, "inside"), mean(row, "outside"), formatP(row.adjusted)]);
-  byId("top").replaceChildren(shown.length ? table(["gene", "AUC", "mean here", "mean rest", "adjusted p"], cells, (cell, row) => {
+  byId("top").replaceChildren(shown.length ? table(["gene", "AUC", "mean", "rest", "adj. p"], cells, (cell, row) => {
     const button = element("button", { type: "button", className: "link", textContent: cells[row][0], title: "Colour by this gene" });
     button.addEventListener("click", () => chooseGene(shown[row].gene));
     cell.replaceChildren(button);
-  }) : element("p", { className: "faint", textContent: "No gene of this page is higher here than in the rest." }));
+  }) : element("p", { className: "faint", textContent: "No gene of this page is clearly higher here than in the rest (adjusted p below 0.05)." }));
 }
 
 function table(head, rows, finish) {

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test lint small annotators clean
+.PHONY: install demo test lint tutorials small annotators clean
 
 install: $(INSTALLED)  ## make .venv and install the package into it
 
@@ -23,6 +23,9 @@ lint: install  ## style, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+tutorials: install  ## run the tutorials and keep their outputs; ONLY="1 2" runs these
+	$(BIN)/python scripts/run_tutorials.py $(ONLY)
 
 small: install  ## make the packaged model again from DATA, a folder that holds cells/
 	$(BIN)/python scripts/make_small_model.py --cells $(DATA)/cells --out src/cell_lm/resources/models/small

@@ -62,3 +62,9 @@ def test_the_tools_do_not_load_what_only_plots_or_sharded_runs_need():
     others = ("scanpy", "matplotlib", "umap", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy")
     code = f"import sys, cell_lm; cell_lm.tl, cell_lm.pp; print([name for name in {others} if name in sys.modules])"
     assert run(code).strip() == "[]"
+
+
+def test_the_plots_do_not_load_torch():
+    heavy = ("torch", "scanpy")
+    code = f"import sys, cell_lm; cell_lm.pl; print([name for name in {heavy} if name in sys.modules])"
+    assert run(code).strip() == "[]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,9 @@ from cell_lm.errors import InputError
 from cell_lm.evaluation.regression import LEAST, pearson
 from cell_lm.pl.canvas import panel
 from cell_lm.plots import response_figures as figures
-from cell_lm.tasks.response.regressor import DrugResponseRegressor
+
+if TYPE_CHECKING:
+    from cell_lm.tasks.response.regressor import DrugResponseRegressor
 
 _UNITS = {"ln_ic50": "ln IC50 (µM)", "auc": "area under the curve"}
 

@@ -27,7 +27,7 @@ from benchmarks.options import data_if_given, parser, run
 from cell_lm.data import CellData, from_anndata, read_cells
 from cell_lm.data.demo import demo_cells
 from cell_lm.data.loading.expression import log_expression
-from cell_lm.evaluation import RIVALS, Comparison, Interval, Split, compare, few_shot, leave_one_group_out
+from cell_lm.evaluation import BASELINES, Comparison, Interval, Split, compare, few_shot, leave_one_group_out
 from cell_lm.evaluation.intervals import mean_interval, paired_bootstrap_over
 from cell_lm.files import JSON
 
@@ -86,9 +86,9 @@ def evaluate(name: str, packaged: bool, cells: CellData, seeds: Sequence[int]) -
     print(f"\n{name}: {len(cells):,} cells, {labels.nunique()} types", flush=True)
     for key, splits in settings(labels, donors, seeds).items():
         groups = donors if key == DONORS else None
-        comparison = compare(RIVALS, X, labels, splits, groups=groups)
+        comparison = compare(BASELINES, X, labels, splits, groups=groups)
         result.by_setting[key] = comparison
-        scores = "  ".join(f"{method} {comparison.score(method)}" for method in RIVALS)
+        scores = "  ".join(f"{method} {comparison.score(method)}" for method in BASELINES)
         print(f"{key:12s} {scores}", flush=True)
         for split in splits if key == DONORS else splits[:1]:
             if found := rare(labels, split):
@@ -115,12 +115,12 @@ def difference(sets: Sequence[Set], key: str, method: str) -> Interval:
 def summary(sets: Sequence[Set]) -> dict[str, JSON]:
     packaged = [each for each in sets if each.packaged]
     keys = [*SHOTS, DONORS]
-    means = {key: {method: mean_interval(scores(packaged, key, method)) for method in RIVALS} for key in keys}
-    others = [method for method in RIVALS if method != REFERENCE]
+    means = {key: {method: mean_interval(scores(packaged, key, method)) for method in BASELINES} for key in keys}
+    others = [method for method in BASELINES if method != REFERENCE]
     paired = {key: {method: difference(packaged, key, method) for method in others} for key in keys}
     by_set: dict[str, JSON] = {
         each.name: {
-            key: {method: round(comparison.score(method).mean, 4) for method in RIVALS}
+            key: {method: round(comparison.score(method).mean, 4) for method in BASELINES}
             for key, comparison in each.by_setting.items()
         }
         for each in sets
@@ -142,7 +142,7 @@ def show(sets: Sequence[Set]) -> None:
     packaged = [each for each in sets if each.packaged]
     print("\nboth packaged data sets: macro-F1 [95 %], and the difference to logistic regression on the genes")
     for key in [*SHOTS, DONORS]:
-        for method in RIVALS:
+        for method in BASELINES:
             above = "" if method == REFERENCE else f"   {difference(packaged, key, method)}"
             print(f"{key:12s} {method:11s} {mean_interval(scores(packaged, key, method))}{above}")
 

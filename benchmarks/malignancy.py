@@ -42,7 +42,7 @@ from cell_lm.data.demo import OVARIAN_CANCER, PANCREAS, demo_cells
 from cell_lm.evaluation.calibration import calibration_error
 from cell_lm.model import CellLM
 from cell_lm.pretraining.adapt import adapt
-from cell_lm.tasks import GeneLogisticBaseline, MalignancyClassifier, UnlikeWarning
+from cell_lm.tasks import DissimilarCellsWarning, GeneLogisticBaseline, MalignancyClassifier
 from cell_lm.tasks.malignancy.likeness import WARNED
 
 LABELLED = ("qian2020_ovarian", "colon_crc_pelka624", "tirosh2016_oligodendroglioma")
@@ -202,7 +202,7 @@ def alarms(found: Mapping[str, Mapping[str, Any]]) -> None:
         if donors and others:
             false, true = (sum(share > WARNED for share in shares) for shares in (donors, others))
             kept = f"{false} of {len(donors)} left-out donors (mean share {np.mean(donors):.3f})"
-            print(f"{method}: {UnlikeWarning.__name__} for {kept}, and for {true} of {len(others)} other sets")
+            print(f"{method}: {DissimilarCellsWarning.__name__} for {kept}, and for {true} of {len(others)} other sets")
 
 
 def shown(row: Mapping[str, object]) -> str:

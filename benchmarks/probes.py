@@ -16,7 +16,7 @@ from sklearn.model_selection import train_test_split
 from cell_lm.data import CellBatch, CellData
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.evaluation.annotation_metrics import macro_f1
-from cell_lm.evaluation.baselines import RIVALS
+from cell_lm.evaluation.baselines import BASELINES
 from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.nn.counter import Counter
@@ -48,7 +48,7 @@ def rival_probe(cells: CellData, seed: int, rival: str = "genes_lr") -> Predict:
     X, labels = log_expression(cells), labels_of(cells)
 
     def predict(fit: Rows, judged: Rows) -> Labels:
-        return RIVALS[rival](seed).fit(X[fit], labels[fit]).predict(X[judged])
+        return BASELINES[rival](seed).fit(X[fit], labels[fit]).predict(X[judged])
 
     return predict
 

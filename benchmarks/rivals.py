@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.options import data_folder, parser, run
 from benchmarks.parts.pretraining_cells import TARGETS, packaged, read_target
 from benchmarks.probes import judge_labels, labels_of, rival_probe
-from cell_lm.evaluation.baselines import RIVALS
+from cell_lm.evaluation.baselines import BASELINES
 
 SHOTS = (1, 5, 10, 20)
 
@@ -27,7 +27,7 @@ def main() -> None:
     options = parser(__doc__, quick="1 seed of the smallest data set")
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--draws", type=int, default=5)
-    options.add_argument("--rivals", nargs="+", default=[*RIVALS], choices=[*RIVALS], metavar="RIVAL")
+    options.add_argument("--rivals", nargs="+", default=[*BASELINES], choices=[*BASELINES], metavar="RIVAL")
     given = options.parse_args()
     targets, seeds, draws = (TARGETS[-1:], 1, 1) if given.quick else (TARGETS, given.seeds, given.draws)
     if given.quick and given.data is None:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import evaluation as benchmark
-from cell_lm.evaluation import RIVALS, Split, compare, few_shot, leave_one_group_out
+from cell_lm.evaluation import BASELINES, Split, compare, few_shot, leave_one_group_out
 from cell_lm.evaluation.baselines import MajorityClass, NearestCentroid
 
 RNG = np.random.default_rng(0)
@@ -15,7 +15,7 @@ def made(name: str, packaged: bool, distance: float, donors: bool = True) -> ben
     codes = RNG.integers(0, 3, 180)
     X = RNG.normal(0, 1, (180, 8)) + distance * np.eye(3, 8)[codes]
     labels, groups = np.array(list("abc"), object)[codes], np.tile(["d1", "d2"], 90).astype(object)
-    methods = {method: lambda seed: NearestCentroid(seed=seed) for method in RIVALS}
+    methods = {method: lambda seed: NearestCentroid(seed=seed) for method in BASELINES}
     methods["majority"] = lambda seed: MajorityClass()
     by_setting = {key: compare(methods, X, labels, few_shot(labels, n, range(3))) for key, n in benchmark.SHOTS.items()}
     if donors:
@@ -31,7 +31,7 @@ def sets() -> list[benchmark.Set]:
 def test_the_json_has_means_over_the_packaged_sets_by_setting_and_method(sets):
     found = benchmark.summary(sets)
     for key in ("one_shot", "few_shot_5", "few_shot_20", "donors"):
-        assert set(found[key]) == set(RIVALS)
+        assert set(found[key]) == set(BASELINES)
         by_set = [found["sets"][name][key]["pca_lr"] for name in ("one", "two")]
         assert found[key]["pca_lr"] == pytest.approx(np.mean(by_set), abs=2e-4)
         low, high = found["intervals"][key]["pca_lr"]

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks.parts.annotation_tasks import Case, Labels
 from cell_lm.data import CellData
 from cell_lm.data.loading.expression import log_expression
-from cell_lm.evaluation.baselines import COMPONENTS, GRID, RIVALS, UNTRIED
+from cell_lm.evaluation.baselines import BASELINES, COMPONENTS, GRID, UNTRIED
 from cell_lm.evaluation.calibration import best_temperature, log_softmax
 from cell_lm.evaluation.folds import training_folds
 from cell_lm.evaluation.linear_head import fit_head
@@ -84,7 +84,7 @@ def rival(name: str) -> Method:
 
     def answer(case: Case) -> dict[str, Answer]:
         start = time.process_time()
-        model = RIVALS[name](case.seed).fit(expression(case.reference, case.genes), case.labels, case.groups)
+        model = BASELINES[name](case.seed).fit(expression(case.reference, case.genes), case.labels, case.groups)
         fitted = time.process_time()
         probabilities = model.predict_proba(expression(case.query, case.genes))
         notes = {"C": model.head_.selection.C} if hasattr(model, "head_") else {}

@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.parts.sensitivity_sets import LABEL, SensitivitySet
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.data.view import CellView
-from cell_lm.evaluation import RIVALS
+from cell_lm.evaluation import BASELINES
 from cell_lm.model import CellLM
 from cell_lm.tasks import DrugSensitivityClassifier
 from cell_lm.tasks.sensitivity.components import Components
@@ -31,7 +31,7 @@ def rival(name: str) -> Method:
     """Return one of the baselines of :mod:`cell_lm.evaluation.baselines`, tuned on the labelled cells."""
 
     def run(each: SensitivitySet, rows: Rows, seed: int) -> Chances:
-        model = RIVALS[name](seed).fit(each.features[rows], each.sensitive[rows].astype(str))
+        model = BASELINES[name](seed).fit(each.features[rows], each.sensitive[rows].astype(str))
         return np.asarray(model.predict_proba(each.features)[:, list(model.classes_).index("True")])
 
     return run

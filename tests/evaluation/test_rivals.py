@@ -19,7 +19,7 @@ from cell_lm.errors import InputError, ModelError
 from cell_lm.evaluation import baselines, linear_head, span
 from cell_lm.evaluation.annotation_metrics import macro_f1
 from cell_lm.evaluation.baselines import (
-    RIVALS,
+    BASELINES,
     GeneLogisticRegression,
     MajorityClass,
     NearestCentroid,
@@ -29,7 +29,7 @@ from cell_lm.evaluation.baselines import (
 from cell_lm.evaluation.span import Span
 from cell_lm.evaluation.splits import few_shot
 
-LEARNING = [name for name in RIVALS if name != "majority"]
+LEARNING = [name for name in BASELINES if name != "majority"]
 
 
 class Labelled(NamedTuple):
@@ -60,7 +60,7 @@ def one_shot(packaged) -> dict[tuple[str, str], list[Shot]]:
     for name, (X, labels, _) in packaged.items():
         for split in few_shot(labels, 1, range(5)):
             assert len(split.train) == len(set(labels))
-            for rival, make in RIVALS.items():
+            for rival, make in BASELINES.items():
                 fitted = make(split.seed).fit(X[split.train], labels[split.train])
                 own = np.mean(fitted.predict(X[split.train]) == labels[split.train])
                 score = macro_f1(labels[split.test], fitted.predict(X[split.test]))
@@ -84,7 +84,7 @@ def test_from_one_cell_a_type_components_are_worth_as_much_as_genes(one_shot, na
 @pytest.mark.parametrize(("name", "least"), [(PANCREAS, 0.6), (OVARIAN_CANCER, 0.55)])
 def test_from_one_cell_a_type_rivals_are_strong(one_shot, name, least):
     """The uncentred components gave .15 to .25 and .17 to .33 here."""
-    means = {rival: float(np.mean([shot.macro_f1 for shot in one_shot[name, rival]])) for rival in RIVALS}
+    means = {rival: float(np.mean([shot.macro_f1 for shot in one_shot[name, rival]])) for rival in BASELINES}
     assert means["majority"] < 0.1
     assert min(means[rival] for rival in LEARNING) > least
 
@@ -157,28 +157,28 @@ def noisy(seed: int, cells: int = 400) -> tuple[NDArray, NDArray]:
     return np.log1p(X), np.array(list("abc"), object)[np.where(wrong, rng.permutation(codes), codes)]
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", BASELINES)
 def test_sparse_and_dense_cells_give_the_same_and_are_only_read(rival):
     X, labels = noisy(0, 120)
     kept = X.copy()
-    first = RIVALS[rival](1).fit(X, labels).predict_proba(X[:9])
-    second = RIVALS[rival](1).fit(sparse.csr_matrix(X), labels).predict_proba(sparse.csr_matrix(X[:9]))
+    first = BASELINES[rival](1).fit(X, labels).predict_proba(X[:9])
+    second = BASELINES[rival](1).fit(sparse.csr_matrix(X), labels).predict_proba(sparse.csr_matrix(X[:9]))
     np.testing.assert_allclose(first, second, atol=2e-3)
     np.testing.assert_allclose(first.sum(axis=1), 1)
     np.testing.assert_array_equal(X, kept)
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", BASELINES)
 def test_a_cell_is_named_alike_alone_and_among_others(rival):
     X, labels = noisy(0, 150)
-    fitted = RIVALS[rival](0).fit(X[:100], labels[:100])
+    fitted = BASELINES[rival](0).fit(X[:100], labels[:100])
     np.testing.assert_allclose(fitted.predict_proba(X[100:105]), fitted.predict_proba(X[100:])[:5], atol=1e-10)
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", BASELINES)
 def test_the_same_seed_gives_the_same_rival(rival):
     X, labels = noisy(0, 150)
-    first, second = (RIVALS[rival](2).fit(X, labels).predict_proba(X) for _ in range(2))
+    first, second = (BASELINES[rival](2).fit(X, labels).predict_proba(X) for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
@@ -186,7 +186,7 @@ def test_the_same_seed_gives_the_same_rival(rival):
 def test_confidence_is_that_of_left_out_cells(rival):
     X, labels = noisy(0, 800)
     fresh, truth = noisy(1, 1500)
-    fitted = RIVALS[rival](0).fit(X, labels)
+    fitted = BASELINES[rival](0).fit(X, labels)
     right = np.mean(fitted.predict(fresh) == truth)
     assert 0.6 < right < 0.95
     assert fitted.predict_proba(fresh).max(axis=1).mean() == pytest.approx(right, abs=0.05)
@@ -229,17 +229,17 @@ def test_there_are_no_more_neighbours_than_a_class_has_cells():
     assert NearestNeighbours().fit(X, labels).votes_.n_neighbors == 15
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", BASELINES)
 def test_a_rival_can_be_cloned_as_scikit_learn_clones(rival):
-    made = RIVALS[rival](3)
+    made = BASELINES[rival](3)
     assert clone(made).get_params() == made.get_params()
 
 
-@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("rival", BASELINES)
 def test_what_cannot_be_used_is_named(rival):
     X, labels = noisy(0, 30)
     with pytest.raises(ModelError, match="it has not been fitted"):
-        RIVALS[rival](0).predict(X)
+        BASELINES[rival](0).predict(X)
     for X_bad, y_bad, message in (
         (X, labels[:-1], "29 labels for 30 cells"),
         (X, np.array(["a"] * 30), "all 30 cells have the label 'a'"),
@@ -247,11 +247,11 @@ def test_what_cannot_be_used_is_named(rival):
         (np.where(X > 1, np.nan, X), labels, "expected finite numbers"),
     ):
         with pytest.raises(InputError, match=message):
-            RIVALS[rival](0).fit(X_bad, y_bad)
+            BASELINES[rival](0).fit(X_bad, y_bad)
     with pytest.raises(InputError, match="29 groups for 30 cells"):
-        RIVALS[rival](0).fit(X, labels, ["d"] * 29)
+        BASELINES[rival](0).fit(X, labels, ["d"] * 29)
     with pytest.raises(InputError, match="29 genes, but it was fitted on 30"):
-        RIVALS[rival](0).fit(X, labels).predict(X[:, :-1])
+        BASELINES[rival](0).fit(X, labels).predict(X[:, :-1])
 
 
 def test_a_head_on_one_cell_a_class_names_these_cells_right_where_the_fixed_strength_does_not():

@@ -15,7 +15,7 @@ from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError, ModelError
 from cell_lm.model import CellLM
 from cell_lm.model_folder import Discriminated
-from cell_lm.tasks import CellTypeClassifier, Estimator, MalignancyClassifier, UnlikeWarning
+from cell_lm.tasks import CellTypeClassifier, DissimilarCellsWarning, Estimator, MalignancyClassifier
 from cell_lm.tasks.malignancy import likeness, pretrained_table
 from cell_lm.tasks.malignancy.likeness import learn_likeness
 from typed_cells import tiny_model, typed_adata
@@ -85,7 +85,7 @@ def test_unlike_cells_are_marked_and_said(fitted: MalignancyClassifier, other: A
         assert fitted.table(other)["unlike"].mean() < 0.2
     strange = other.copy()
     strange.X = strange.X[:, np.random.default_rng(0).permutation(strange.n_vars)]
-    with pytest.warns(UnlikeWarning, match=r"\d+% of the cells are unlike those of the fit"):
+    with pytest.warns(DissimilarCellsWarning, match=r"\d+% of the cells are unlike those of the fit"):
         table = fitted.table(strange)
     assert table["unlike"].mean() > 0.9
     assert table.loc[table["unlike"], "uncertain"].all()

@@ -111,7 +111,7 @@ def run_fold(
     mark
         File to create after the first step, so that an interrupted demo can be replaced.
     few
-        Compare with two rivals only.
+        Compare with two baselines only.
 
     Raises
     ------

@@ -63,7 +63,7 @@ SETTINGS = {
 
 
 QUICK = {"batch_size": 16, "steps": 2, "validate_every": 2, "checkpoint_every": 2}
-"""Settings of the quick demo, which also takes a fifth of the cells, one fold and two rivals."""
+"""Settings of the quick demo, which also takes a fifth of the cells, one fold and two baselines."""
 
 
 @dataclass(frozen=True)

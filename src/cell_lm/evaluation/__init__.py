@@ -13,13 +13,13 @@ The function :func:`cell_lm.evaluation.geometry.geometry` is imported from its m
 
 from cell_lm.evaluation.annotation_metrics import AnnotationScores, annotation_scores, macro_f1
 from cell_lm.evaluation.baselines import (
-    RIVALS,
+    BASELINES,
+    BaselineClassifier,
     GeneLogisticRegression,
     MajorityClass,
     NearestCentroid,
     NearestNeighbours,
     PCALogisticRegression,
-    Rival,
 )
 from cell_lm.evaluation.calibration import calibration_error
 from cell_lm.evaluation.comparison import Comparison, compare
@@ -48,8 +48,9 @@ from cell_lm.evaluation.selective import RiskCoverage, label_reliability, risk_c
 from cell_lm.evaluation.splits import Split, few_shot, leave_one_group_out, pairs, refuse_leakage, stratified
 
 __all__ = [
-    "RIVALS",
+    "BASELINES",
     "AnnotationScores",
+    "BaselineClassifier",
     "Comparison",
     "FewShotCurve",
     "GeneLogisticRegression",
@@ -63,7 +64,6 @@ __all__ = [
     "PCALogisticRegression",
     "ResponseScores",
     "RiskCoverage",
-    "Rival",
     "Selection",
     "Split",
     "Splits",

@@ -57,7 +57,7 @@ _UNTRIED_TEMPERATURE = 0.1
 _ROUNDING = 1e-12
 
 
-class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class BaselineClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Base class of the baselines.
 
     Attributes
@@ -138,7 +138,7 @@ class Rival(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the probabilities, [cells, classes], in the order of ``classes_``."""
 
 
-class GeneLogisticRegression(Rival):
+class GeneLogisticRegression(BaselineClassifier):
     """Logistic regression on all genes.
 
     It is solved in the span of the training cells (:mod:`cell_lm.evaluation.span`), with one unknown per cell instead
@@ -178,7 +178,7 @@ class GeneLogisticRegression(Rival):
         return np.exp(log_softmax(np.asarray(x @ self.coef_.T) + self.intercept_))
 
 
-class PCALogisticRegression(Rival):
+class PCALogisticRegression(BaselineClassifier):
     """Logistic regression on the leading principal components of the centred genes, which keep their variance.
 
     Parameters
@@ -218,7 +218,7 @@ class PCALogisticRegression(Rival):
         return np.exp(log_softmax(np.asarray(x @ self.coef_.T) + self.intercept_))
 
 
-class NearestCentroid(Rival):
+class NearestCentroid(BaselineClassifier):
     """The class whose centroid has the highest cosine with the cell.
 
     Cells are scaled to length 1, which removes the sequencing depth, and centred on the mean of the training cells,
@@ -251,7 +251,7 @@ class NearestCentroid(Rival):
         return np.exp(log_softmax(_likeness(_unit(x), self.mean_, self.centroids_) / self.temperature_))
 
 
-class NearestNeighbours(Rival):
+class NearestNeighbours(BaselineClassifier):
     """The vote of the nearest training cells, by cosine in the space of the leading components of cells of length 1.
 
     A neighbour is weighted by the inverse of its distance, 1 - cosine. There are at most as many neighbours as a class
@@ -287,7 +287,7 @@ class NearestNeighbours(Rival):
         return np.asarray(unit @ self.directions_.T) - self.mean_ @ self.directions_.T
 
 
-class MajorityClass(Rival):
+class MajorityClass(BaselineClassifier):
     """Gives every cell the most frequent class; probabilities are the class frequencies."""
 
     def _learn(self, x: Matrix, codes: Codes, groups: NDArray[np.object_] | None) -> None:  # noqa: ARG002
@@ -297,7 +297,7 @@ class MajorityClass(Rival):
         return np.tile(self.shares_, (x.shape[0], 1))
 
 
-RIVALS: dict[str, Callable[[int], Rival]] = {
+BASELINES: dict[str, Callable[[int], BaselineClassifier]] = {
     "genes_lr": lambda seed: GeneLogisticRegression(seed=seed),
     "pca_lr": lambda seed: PCALogisticRegression(seed=seed),
     "centroid": lambda seed: NearestCentroid(seed=seed),
@@ -314,7 +314,7 @@ def _matrix(X: Matrix) -> Matrix:
     values = x.data if sparse.issparse(x) else x
     if x.ndim != 2 or not np.isfinite(values).all():
         found = f"expected finite numbers [cells, genes], found shape {x.shape}"
-        raise InputError(found, where="rivals", fix="Pass log1p of counts per 10,000, without missing values")
+        raise InputError(found, where="features", fix="Pass log1p of counts per 10,000, without missing values")
     return x
 
 

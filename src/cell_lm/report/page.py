@@ -80,7 +80,7 @@ def render(data: ReportData) -> str:
         maps=maps,
         heat=illustrations.heat_map(data.annotation) if data.annotation else "",
         classes=_classes(data.annotation) if data.annotation else [],
-        rival=_rival(data.annotation) if data.annotation else "",
+        rival=_baseline(data.annotation) if data.annotation else "",
         intervals=illustrations.intervals(data.annotation) if data.annotation else "",
         trust=illustrations.trust(data.annotation) if data.annotation else "",
         sure=_sure(data.annotation) if data.annotation else [],
@@ -144,7 +144,7 @@ def _links(data: ReportData, *, curves: bool, maps: bool, geometry: bool) -> lis
 
 def _classes(annotation: Annotation) -> list[ClassRow]:
     """Return the scores by class: those of the truth first, the most frequent first."""
-    rows, rival = [], _rival(annotation)
+    rows, rival = [], _baseline(annotation)
     others = annotation_scores(annotation.truth, annotation.baselines[rival]).per_class["f1"] if rival else None
     for name, row in annotation.scores.per_class.iterrows():
         support = int(row["support"])
@@ -157,7 +157,7 @@ def _classes(annotation: Annotation) -> list[ClassRow]:
     return sorted(rows, key=lambda row: (-row.support, natural_order(row.name)))
 
 
-def _rival(annotation: Annotation) -> str:
+def _baseline(annotation: Annotation) -> str:
     return annotation.strongest.name if annotation.strongest else ""
 
 

@@ -12,7 +12,7 @@ from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import ColumnEstimator
 from cell_lm.tasks.estimator import CoverageWarning, Estimator, NotFittedError
 from cell_lm.tasks.features import CACHE, EmbeddingCache, embed_cells
-from cell_lm.tasks.malignancy import MalignancyClassifier, UnlikeWarning
+from cell_lm.tasks.malignancy import DissimilarCellsWarning, MalignancyClassifier
 from cell_lm.tasks.reference import Coverage, Reference
 from cell_lm.tasks.response.regressor import DrugResponseRegressor
 from cell_lm.tasks.sensitivity import DrugSensitivityClassifier, SeparationWarning
@@ -25,6 +25,7 @@ __all__ = [
     "ColumnEstimator",
     "Coverage",
     "CoverageWarning",
+    "DissimilarCellsWarning",
     "DrugResponseRegressor",
     "DrugSensitivityClassifier",
     "EmbeddingCache",
@@ -37,6 +38,5 @@ __all__ = [
     "PCALogisticBaseline",
     "Reference",
     "SeparationWarning",
-    "UnlikeWarning",
     "embed_cells",
 ]

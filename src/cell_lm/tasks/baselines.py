@@ -16,7 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.view import CellView
-from cell_lm.evaluation import baselines as rivals
+from cell_lm.evaluation import baselines as models
 from cell_lm.files import JSON
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
@@ -27,44 +27,44 @@ class _Baseline(Classifier):
 
     Attributes
     ----------
-    rival_ : Rival
+    baseline_ : BaselineClassifier
         The fitted classifier.
     """
 
-    rival_: rivals.Rival
+    baseline_: models.BaselineClassifier
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Fitted attributes of the classifier, float64, with their shapes in ``classes``, ``genes`` or other names."""
 
     @abstractmethod
-    def _rival(self) -> rivals.Rival:
+    def _baseline(self) -> models.BaselineClassifier:
         """Return the unfitted classifier."""
 
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
     ) -> None:
-        self.rival_ = self._rival().fit(log_expression(cells), labels, groups)
+        self.baseline_ = self._baseline().fit(log_expression(cells), labels, groups)
         if progress is not None:
             progress(len(cells))
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         found = np.empty((len(cells), len(self.classes_)))
         for places, block in cells.blocks():
-            found[places] = self.rival_.predict_proba(log_expression(block))
+            found[places] = self.baseline_.predict_proba(log_expression(block))
             if progress is not None:
                 progress(len(block))
         return found
 
     def _learned(self) -> Fitted:
-        arrays = {name: np.asarray(getattr(self.rival_, name), np.float64) for name in self.shapes}
-        return Fitted({"genes": self.rival_.n_features_in_}, arrays)
+        arrays = {name: np.asarray(getattr(self.baseline_, name), np.float64) for name in self.shapes}
+        return Fitted({"genes": self.baseline_.n_features_in_}, arrays)
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        rival = self._rival()
+        model = self._baseline()
         sizes = {"classes": len(self.classes_), "genes": int(values["genes"]), "one": 1}
-        rival.classes_, rival.n_features_in_ = self.classes_, sizes["genes"]
+        model.classes_, model.n_features_in_ = self.classes_, sizes["genes"]
         for name, shape in self.shapes.items():
-            setattr(rival, name, checked(arrays, name, tuple(sizes.get(word, -1) for word in shape)))
-        self.rival_ = rival
+            setattr(model, name, checked(arrays, name, tuple(sizes.get(word, -1) for word in shape)))
+        self.baseline_ = model
 
 
 class _LogisticBaseline(_Baseline):
@@ -83,8 +83,8 @@ class GeneLogisticBaseline(_LogisticBaseline):
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
-    def _rival(self) -> rivals.Rival:
-        return rivals.GeneLogisticRegression(seed=self.seed)
+    def _baseline(self) -> models.BaselineClassifier:
+        return models.GeneLogisticRegression(seed=self.seed)
 
 
 class PCALogisticBaseline(_LogisticBaseline):
@@ -98,12 +98,12 @@ class PCALogisticBaseline(_LogisticBaseline):
         Seed of the decomposition and of the split of the training cells.
     """
 
-    def __init__(self, *, components: int = rivals.COMPONENTS, seed: int = 0) -> None:
+    def __init__(self, *, components: int = models.COMPONENTS, seed: int = 0) -> None:
         self.components = components
         self.seed = seed
 
-    def _rival(self) -> rivals.Rival:
-        return rivals.PCALogisticRegression(components=self.components, seed=self.seed)
+    def _baseline(self) -> models.BaselineClassifier:
+        return models.PCALogisticRegression(components=self.components, seed=self.seed)
 
 
 class CentroidBaseline(_Baseline):
@@ -124,8 +124,8 @@ class CentroidBaseline(_Baseline):
     def __init__(self, *, seed: int = 0) -> None:
         self.seed = seed
 
-    def _rival(self) -> rivals.Rival:
-        return rivals.NearestCentroid(seed=self.seed)
+    def _baseline(self) -> models.BaselineClassifier:
+        return models.NearestCentroid(seed=self.seed)
 
 
 class NeighboursBaseline(_Baseline):
@@ -141,7 +141,7 @@ class NeighboursBaseline(_Baseline):
         Seed of the decomposition.
     """
 
-    rival_: rivals.NearestNeighbours
+    baseline_: models.NearestNeighbours
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {
         "mean_": ("genes",),
         "directions_": ("components", "genes"),
@@ -149,30 +149,30 @@ class NeighboursBaseline(_Baseline):
     }
 
     def __init__(
-        self, *, neighbours: int = rivals.NEIGHBOURS, components: int = rivals.COMPONENTS, seed: int = 0
+        self, *, neighbours: int = models.NEIGHBOURS, components: int = models.COMPONENTS, seed: int = 0
     ) -> None:
         self.neighbours = neighbours
         self.components = components
         self.seed = seed
 
-    def _rival(self) -> rivals.NearestNeighbours:
-        return rivals.NearestNeighbours(neighbours=self.neighbours, components=self.components, seed=self.seed)
+    def _baseline(self) -> models.NearestNeighbours:
+        return models.NearestNeighbours(neighbours=self.neighbours, components=self.components, seed=self.seed)
 
     def _learned(self) -> Fitted:
-        rival = self.rival_
+        model = self.baseline_
         found = super()._learned()
-        neighbours: dict[str, JSON] = {"neighbours": int(rival.votes_.n_neighbors)}
-        return Fitted({**found.values, **neighbours}, {**found.arrays, "codes_": np.asarray(rival.codes_, np.int64)})
+        neighbours: dict[str, JSON] = {"neighbours": int(model.votes_.n_neighbors)}
+        return Fitted({**found.values, **neighbours}, {**found.arrays, "codes_": np.asarray(model.codes_, np.int64)})
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
         super()._restore_learned(values, arrays)
-        rival, codes = self.rival_, arrays["codes_"]
-        if rival.points_.shape != (len(codes), len(rival.directions_)):
+        model, codes = self.baseline_, arrays["codes_"]
+        if model.points_.shape != (len(codes), len(model.directions_)):
             raise ValueError("'points_' are not those of the training cells")
         if codes.dtype != np.int64 or sorted(set(codes.tolist())) != list(range(len(self.classes_))):
             raise ValueError("its training cells are not of the classes")
         votes = KNeighborsClassifier(int(values["neighbours"]), weights="distance", metric="cosine")
-        rival.codes_, rival.votes_ = codes, votes.fit(rival.points_, codes)
+        model.codes_, model.votes_ = codes, votes.fit(model.points_, codes)
 
 
 class MajorityBaseline(_Baseline):
@@ -180,5 +180,5 @@ class MajorityBaseline(_Baseline):
 
     shapes: ClassVar[dict[str, tuple[str, ...]]] = {"shares_": ("classes",)}
 
-    def _rival(self) -> rivals.Rival:
-        return rivals.MajorityClass()
+    def _baseline(self) -> models.BaselineClassifier:
+        return models.MajorityClass()

@@ -97,7 +97,7 @@ def malignancy(
 
     Warns
     -----
-    UnlikeWarning
+    DissimilarCellsWarning
         More than a quarter of the cells are unlike those of the fit.
     """
     refuse_uncallable(progress, flag=True)

@@ -119,7 +119,7 @@ class MalignancyClassifier(Classifier):
 
         Warns
         -----
-        UnlikeWarning
+        DissimilarCellsWarning
             More than a quarter of the cells are unlike those of the fit.
         """
         cells = self._open(data, how)

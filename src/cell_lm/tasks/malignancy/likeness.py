@@ -34,10 +34,10 @@ MOST = 2_000
 """Most cells of the fit that are kept to compare with."""
 NEIGHBOURS = 10
 WARNED = 0.25
-"""Fraction of unlike cells above which :class:`UnlikeWarning` is issued."""
+"""Fraction of unlike cells above which :class:`DissimilarCellsWarning` is issued."""
 
 
-class UnlikeWarning(UserWarning):
+class DissimilarCellsWarning(UserWarning):
     """Many cells are unlike those of the fit: probabilities for them may be wrong, whatever they say."""
 
 
@@ -117,12 +117,12 @@ def learn_likeness(
 
 
 def warn_if_unlike(unlike: NDArray[np.bool_], name: str, stacklevel: int) -> None:
-    """Issue :class:`UnlikeWarning` where more than :data:`WARNED` of the cells are unlike those of the fit."""
+    """Issue :class:`DissimilarCellsWarning` where more than :data:`WARNED` of the cells are unlike those of the fit."""
     share = float(unlike.mean()) if len(unlike) else 0.0
     if share > WARNED:
         found = f"{share:.0%} of the cells are unlike those of the fit (another tissue, tumour or protocol?)"
         advice = "Do not trust the calls: fit on labelled cells of this kind"
-        warnings.warn(f"{name}: {found}. {advice}.", UnlikeWarning, stacklevel=stacklevel)
+        warnings.warn(f"{name}: {found}. {advice}.", DissimilarCellsWarning, stacklevel=stacklevel)
 
 
 def _left_out(

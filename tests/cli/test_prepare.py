@@ -72,8 +72,9 @@ def test_inspect_as_json_is_the_manifest_and_more(cli: Cli, store: Path, make_fi
 def test_contains_answers_by_file_and_by_cells(cli: Cli, store: Path, make_file: MakeFile, tmp_path: Path) -> None:
     again = tmp_path / "copy.h5ad"
     shutil.copy(tmp_path / "a.h5ad", again)
-    answer = f"{again}: it is source a.h5ad, the same file; 60 of its 60 cells (100.0%) are in the store: 60 as of a.h5ad"
-    assert cli("inspect", store, "--contains", again).out.splitlines() == [answer]
+    lines = cli("inspect", store, "--contains", again).out.splitlines()
+    assert len(lines) == 1
+    assert "it is source a.h5ad, the same file; 60 of its 60 cells (100.0%) are in the store" in lines[0]
     changed = make_file("new.h5ad", change=lambda adata: adata.obs.insert(0, "mine", 1))
     assert "no source is this very file; 60 of its 60 cells" in cli("inspect", store, "--contains", changed).out
     other = make_file("other.h5ad", seed=5)

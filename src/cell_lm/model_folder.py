@@ -30,6 +30,7 @@ FILES = frozenset({CONFIG, WEIGHTS, VOCABULARY, CARD})
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused."""
 _AGAIN = "Copy the model folder again"
+GIVE_MODEL = 'Pass a CellLM, the name of a model ("small"), or the path of a model or run folder'
 _PACKAGED = Path(__file__).parent / "resources" / "models"
 HALF = ("encoder.embedding.genes.weight", "encoder.readout.path.components", "residual_head.weight")
 """The large matrices, which the packaged models hold in half precision."""
@@ -117,7 +118,7 @@ def find(path: object, download: Download | None = None) -> Path:
     """Return the model folder for a path (model or run folder), a model of the package, or a hub repository."""
     if not isinstance(path, str | Path):
         found = f"a model was asked for by a {type(path).__name__}"
-        raise ModelError(found, fix="Pass a CellLM, or the path of a model or run folder")
+        raise ModelError(found, fix=GIVE_MODEL)
     folder = Path(path)
     if str(path) in packaged_models() and not folder.exists():
         folder = _PACKAGED / str(path)
@@ -126,7 +127,9 @@ def find(path: object, download: Download | None = None) -> Path:
             return candidate
     if not is_repository(path):
         found = f"holds no model (neither {WEIGHTS} nor model/{WEIGHTS})" if folder.exists() else "does not exist"
-        raise ModelError(found, where=str(path), fix="Name a model folder, or the run folder of cell-lm pretrain")
+        packaged = ", ".join(packaged_models())
+        fix = f"Name a model folder, the run folder of cell-lm pretrain, or a model of the package: {packaged}"
+        raise ModelError(found, where=str(path), fix=fix)
     found_at = (download or Download()).fetch(str(path), sorted(FILES))
     if not ((found_at / CONFIG).is_file() and (found_at / WEIGHTS).is_file()):
         found = f"the repository holds no model of cell-lm (it has no {CONFIG} with {WEIGHTS})"

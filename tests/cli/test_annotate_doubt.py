@@ -117,7 +117,10 @@ def test_clusters_of_a_column_vote(cli: Cli, make_file: MakeFile, fitted: Path) 
     assert "clusters" in said.error
 
 
-def test_the_unknown_rate_is_that_of_the_columns(cli: Cli, make_file: MakeFile, fitted: Path) -> None:
+def test_the_unknown_rate_is_that_of_the_columns(
+    cli: Cli, make_file: MakeFile, fitted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cell_lm.cli.annotate.MANY", 0.0)
     path = make_file("new.h5ad", cells=60, seed=2)
     said = cli("annotate", "predict", path, "--model", fitted, "--unknown-rate=0.3")
     assert said.code == 0, said.err
@@ -125,3 +128,5 @@ def test_the_unknown_rate_is_that_of_the_columns(cli: Cli, make_file: MakeFile, 
     unknown = (found.obs["cell_lm_label"] == "unknown").to_numpy()
     np.testing.assert_array_equal(unknown, found.obs["cell_lm_novelty"].to_numpy() > 0.7)
     assert found.uns["cell_lm_annotation"]["unknown_rate"] == 0.3
+    assert 0 < unknown.sum() < 60
+    assert f"note: {unknown.sum()} of 60 cells are called unknown" in said.err

@@ -82,3 +82,5 @@ def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
 def test_an_unknown_name_is_answered_with_those_that_are_there():
     with pytest.raises(ModelError, match=r"plasma: it does not exist.*blood, ovarian-cancer, pancreas"):
         CellTypeClassifier.load("plasma")
+    with pytest.raises(ModelError, match=r"^small: it is a model of the package, not a classifier\. Fit .* fit"):
+        CellTypeClassifier.load("small")

@@ -319,15 +319,11 @@ def _show_types(adata: AnnData, key: str, says: Messages) -> None:
         for name, number in counts[counts > 0].items()
     ]
     says.table(["predicted type", "cells", "share", "median confidence"], rows, numbers=3)
-    unknown = float((labels == UNKNOWN).mean())
-    if unknown > MANY:
-        says.note(
-            f"note: {unknown:.0%} of the cells are called unknown. Either their types are not in the reference, or"
-        )
-        says.note(
-            "they come from another protocol or laboratory, which makes all of them unlike it: --unknown-rate 0 names"
-        )
-        says.note("every cell.")
+    unknown = int((labels == UNKNOWN).sum())
+    if unknown > MANY * adata.n_obs:
+        says.note(f"note: {unknown:,} of {adata.n_obs:,} cells are called unknown. Either the reference lacks their")
+        says.note("types: choose one of their tissue (cell-lm annotate list). Or they come from another protocol or")
+        says.note("laboratory, which makes all of them unlike it: --unknown-rate 0 names every cell.")
 
 
 def _show_scores(adata: AnnData, key: str, truth: Labels, says: Messages) -> None:

@@ -31,7 +31,7 @@ def show_fit(classifier: CellTypeClassifier, says: Messages) -> None:
         says.note("weights of the views: " + ", ".join(shares))
     if classifier.fine_tuned_:
         says.result(classifier.fine_tuned_)
-        if classifier.encoder_ is not classifier.model:
+        if classifier.encoder_ is not classifier.resolved_model:
             says.result(
                 "scores of left-out cells are those of the frozen encoder; there is no novelty, and no label set"
             )

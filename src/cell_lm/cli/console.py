@@ -10,7 +10,8 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     import typer
 
 
+_NARROW = 12
+"""Columns of text are not made narrower than this; a table that needs more than the terminal has is wider than it."""
 _PIPED_WIDTH = 1_000
 """Width of tables written to a file or a pipe, so that they are not wrapped at a terminal's width."""
 
@@ -86,13 +89,8 @@ class Messages:
         """Print a table on standard output, its last ``numbers`` columns flush right."""
         if self.silent:
             return
-        table = Table(box=box.SIMPLE_HEAD if self._out.is_terminal else None, pad_edge=False, show_edge=False)
-        for position, name in enumerate(header):
-            right = position >= len(header) - numbers
-            table.add_column(Text(one_line(name)), justify="right" if right else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(one_line(cell)) for cell in row))
-        self._out.print(table)
+        columns = [[one_line(cell) for cell in column] for column in zip(header, *rows, strict=True)]
+        self._out.print(_table(columns, numbers, self._out))
 
     def note(self, text: str, *, indent: int = 0) -> None:
         """Print a line on standard error, unless quiet."""
@@ -119,6 +117,39 @@ class Messages:
         with bar if shown else nullcontext():
             task = bar.add_task(one_line(what), total=total)
             yield lambda done: bar.advance(task, done)
+
+
+def _table(columns: list[list[str]], numbers: int, console: Console) -> Table:
+    """Return a table in which numbers are not wrapped, and names only where the terminal is too narrow."""
+    texts, terminal = len(columns) - numbers, console.is_terminal
+    tight = _width([_widest(column) for column in columns], gap=3) > console.width
+    if tight:
+        columns = columns[:texts] + [[column[0].replace(" ", "\n"), *column[1:]] for column in columns[texts:]]
+    widths = [_widest(column) for column in columns]
+    least = [min(width, _NARROW) for width in widths[:texts]] + widths[texts:]
+    needed = _width(least, gap=2)
+    table = Table(
+        box=box.SIMPLE_HEAD if terminal else None,
+        padding=(0, 1, 0, 0) if terminal and tight else (0, 1),
+        pad_edge=False,
+        show_edge=False,
+        width=needed if needed > console.width else None,
+    )
+    for place, ((heading, *_), width) in enumerate(zip(columns, least, strict=True)):
+        right = place >= texts
+        justify: JustifyMethod = "right" if right else "left"
+        table.add_column(Text(heading), justify=justify, no_wrap=right, min_width=width, overflow="fold")
+    for row in zip(*(column[1:] for column in columns), strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _widest(column: Sequence[str]) -> int:
+    return max(cell_len(line) for cell in column for line in cell.split("\n"))
+
+
+def _width(widths: Sequence[int], *, gap: int) -> int:
+    return sum(widths) + gap * (len(widths) - 1)
 
 
 def messages(context: typer.Context) -> Messages:

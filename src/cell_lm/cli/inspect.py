@@ -44,7 +44,7 @@ Contains = Annotated[
     typer.Option(
         readable=False,
         metavar="CELLS",
-        help="Check whether it includes the cells of this file, by the hashes of the file and of its cells.",
+        help="Only answer whether it includes the cells of this file, by the hashes of the file and of its cells.",
         show_default=False,
     ),
 ]
@@ -77,7 +77,7 @@ def inspect(
     run = RunData.read(folder) if RunData.is_in(folder) else None
     stores = [_open(folder)] if run is None else run.stores(says)
     found: dict[str, Any] = _as_json(stores[0]) if run is None else run.as_json()
-    if not as_json:
+    if not as_json and contains is None:
         _tell(stores[0], says) if run is None else run.tell(says)
     if verify:
         for store in stores:

@@ -143,7 +143,7 @@ def report_data(
     folds: int,
 ) -> ReportData:
     """Collect the data of the report; map, curves and model are those of the last fold."""
-    model = last.classifier.model
+    model = last.classifier.resolved_model
     left_out = donors_left_out(last.split, cells)
     seen = [one[~one.obs[DONOR].isin(left_out).to_numpy()] for one in datasets]
     return ReportData(

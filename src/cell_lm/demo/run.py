@@ -195,7 +195,7 @@ def _run_folds(
 def _write_into(cells: AnnData, folds: Sequence[Fold]) -> dict[str, NDArray[np.object_]]:
     """Write embedding and labels by the model of the last fold, and the held-out predictions of each cell."""
     last = folds[-1]
-    tl.embed(cells, last.classifier.model, key_added=contents.KEY)
+    tl.embed(cells, last.classifier.resolved_model, key_added=contents.KEY)
     tl.annotate(cells, last.classifier)
     held_out = np.isin(np.arange(cells.n_obs), last.split.test)
     cells.obs["role"] = pd.Categorical(np.where(held_out, "held out", "pretraining"))

@@ -80,8 +80,8 @@ def response_per_drug(
         raise InputError("no drug has three lines", where="response_per_drug", fix="Pass more pairs")
     values = np.array(list(found.values()))
     with panel(ax, 6.4, 3.2, show=show, save=save) as axes:
-        figures.draw_strip(axes, values, list(found), label="correlation within the drug")
         axes.set_title(f"mean {values.mean():.3f} over {len(values):,} drugs")
+        figures.draw_strip(axes, values, list(found), label="correlation within the drug")
     return axes
 
 
@@ -175,8 +175,8 @@ def drug_map(
     places = axes_of_drugs[:2].T * singular[:2]
     with panel(ax, 6.0, 4.8, show=show, save=save) as axes:
         unit = _UNITS.get(regressor.unit_, regressor.unit_)
-        figures.draw_drug_map(axes, places, model.scale.mean, list(map(str, regressor.drugs_)), unit=unit)
         axes.set_title(f"{len(regressor.drugs_):,} drugs by their profile over lines")
+        figures.draw_drug_map(axes, places, model.scale.mean, list(map(str, regressor.drugs_)), unit=unit)
     return axes
 
 

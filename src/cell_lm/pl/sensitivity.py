@@ -189,6 +189,8 @@ def sensitivity_signature(
         raise InputError(f"uns['{key}'] holds no transfer", where="adata", fix=fix)
     table, trusted = record["table"], bool(record["trusted"])
     with panel(ax, 5.6, 5.0, show=show, save=save) as axes:
+        verdict = "tests passed" if trusted else "not to be trusted"
+        axes.set_title(f"{record['drug']}: {verdict}")
         figures.draw_signature(
             axes,
             table["bulk"].to_numpy(np.float64),
@@ -197,8 +199,6 @@ def sensitivity_signature(
             trusted=trusted,
             named=named,
         )
-        verdict = "tests passed" if trusted else "not to be trusted"
-        axes.set_title(f"{record['drug']}: {verdict}")
     return axes
 
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
-from matplotlib.transforms import BboxBase
 from numpy.typing import NDArray
 
-from cell_lm.plots.style import ACCENT, GREY, GRID, INK, PAPER
+from cell_lm.plots.names import ABOVE, write_names
+from cell_lm.plots.style import ACCENT, GREY, GRID, INK
 
 
 def draw_neighbours(ax: Axes, genes: Sequence[str], cosines: NDArray[np.floating]) -> None:
@@ -43,26 +40,5 @@ def draw_background(ax: Axes, coordinates: NDArray[np.floating]) -> None:
 
 
 def draw_gene_names(ax: Axes, coordinates: NDArray[np.floating], symbols: Sequence[str]) -> int:
-    """Write gene names next to their points [n, 2], in order, without those that would overlap; return their number."""
-    figure = ax.get_figure(root=True)
-    if not isinstance(figure, Figure):
-        return 0
-    figure.draw_without_rendering()
-    taken: list[BboxBase] = []
-    for point, symbol in zip(coordinates, symbols, strict=True):
-        text = _name(ax, point, symbol)
-        box = text.get_window_extent()
-        if any(box.overlaps(other) for other in taken):
-            text.remove()
-        else:
-            taken.append(box)
-    return len(taken)
-
-
-def _name(ax: Axes, point: NDArray[np.floating], symbol: str) -> Annotation:
-    x, y = (float(value) for value in point)
-    text = ax.annotate(symbol, (x, y), (0, 3.5), textcoords="offset points", ha="center", fontsize=7, color=INK)
-    text.set_parse_math(False)
-    text.set_path_effects([patheffects.withStroke(linewidth=2.0, foreground=PAPER)])
-    text.set_in_layout(False)
-    return text
+    """Write gene names above their points [n, 2], in order, without those that would overlap; return their number."""
+    return write_names(ax, coordinates, symbols, directions=ABOVE)

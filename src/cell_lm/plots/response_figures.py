@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from cell_lm.plots.names import write_names
 from cell_lm.plots.style import ACCENT, GREY, INK, MUTED, SECOND, short
 
 Floats = NDArray[np.floating]
@@ -34,22 +35,14 @@ def draw_strip(ax: Axes, values: Floats, names: Sequence[str], *, label: str, na
     ax.plot(places, sorted_values, "o", color=ACCENT, markersize=3.5, markeredgewidth=0)
     ax.axhline(float(np.mean(values)), color=SECOND, linewidth=1.2)
     ax.axhline(0.0, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)))
-    few = min(named, len(values) // 2)
-    for place in (*range(few), *range(len(values) - few, len(values))):
-        left = place < len(values) / 2
-        ax.annotate(
-            short(str(names[order[place]]), 22),
-            (place, sorted_values[place]),
-            textcoords="offset points",
-            xytext=(6 if left else -6, 0),
-            ha="left" if left else "right",
-            va="center",
-            fontsize=7.5,
-            color=INK,
-        )
     ax.set_ylabel(label)
     ax.set_xticks([])
     ax.set_xlabel(f"{len(values):,} drugs")
+    ax.margins(y=0.15)
+    few, last = min(named, len(values) // 2), len(values) - 1
+    extreme = [place for rank in range(few) for place in (rank, last - rank)]
+    points = np.column_stack([places, sorted_values])
+    write_names(ax, points[extreme], [short(str(names[order[place]]), 22) for place in extreme], others=points)
 
 
 def draw_ranking(ax: Axes, names: Sequence[str], values: Floats, low: Floats, high: Floats, *, label: str) -> None:
@@ -84,10 +77,8 @@ def draw_drug_map(
     """Draw drugs on two axes, coloured by their mean response; the outermost are named."""
     points = ax.scatter(places[:, 0], places[:, 1], c=potency, cmap="viridis", s=26, linewidths=0)
     ax.figure.colorbar(points, ax=ax, label=f"mean response, {unit}", shrink=0.8)
-    radius = np.linalg.norm(places - places.mean(axis=0), axis=1)
-    for row in np.argsort(-radius)[:named]:
-        ax.annotate(
-            short(str(names[row]), 20), places[row], textcoords="offset points", xytext=(4, 3), fontsize=7, color=INK
-        )
     ax.set_xticks([])
     ax.set_yticks([])
+    radius = np.linalg.norm(places - places.mean(axis=0), axis=1)
+    outermost = np.argsort(-radius)[:named]
+    write_names(ax, places[outermost], [short(str(names[row]), 20) for row in outermost], others=places)

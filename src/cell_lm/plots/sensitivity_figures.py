@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
+from cell_lm.plots.names import write_names
 from cell_lm.plots.style import ACCENT, GREY, INK, MUTED, SECOND, short
 
 _GRID = 200
@@ -92,19 +93,9 @@ def draw_signature(
     ax.scatter(bulk, cells, s=8, color=colour, alpha=0.6, linewidths=0, rasterized=True)
     for axis in (ax.axhline, ax.axvline):
         axis(0.0, color=MUTED, linewidth=0.8)
-    for place in np.argsort(-np.abs(bulk * cells))[:named]:
-        to_the_right = bulk[place] >= 0
-        ax.annotate(
-            genes[place],
-            (bulk[place], cells[place]),
-            xytext=(3 if to_the_right else -3, 0),
-            textcoords="offset points",
-            ha="left" if to_the_right else "right",
-            va="center",
-            fontsize=7.5,
-            color=INK,
-        )
     ax.margins(0.12)
     ax.grid()
     ax.set_xlabel("correlation with sensitivity over bulk lines")
     ax.set_ylabel("correlation with the score over cells")
+    points, largest = np.column_stack([bulk, cells]), np.argsort(-np.abs(bulk * cells))[:named]
+    write_names(ax, points[largest], [genes[place] for place in largest], others=points, size=7.5)

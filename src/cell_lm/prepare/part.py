@@ -202,7 +202,7 @@ class _Reading:
     def _finish(self) -> None:
         known = self._gather.mitochondrial_genes > 0
         if not known:
-            self.notes.append("it has no mitochondrial genes, so their fraction of the counts is unknown")
+            self.notes.append("no mitochondrial genes, so their fraction of the counts is unknown")
         for piece in self._kept.values():
             rows = np.concatenate(piece.rows)
             frame = self._described.iloc[rows].reset_index(drop=True)
@@ -220,7 +220,7 @@ class _Reading:
         ]  # fmt: skip
         if absent:
             columns = ", ".join(f"'{rules[label].column}'" for label in absent)
-            self.notes.append(f"it has no obs column {columns}: {', '.join(absent)} of its cells stay unknown")
+            self.notes.append(f"no obs column {columns}: {', '.join(absent)} unknown for these cells")
         malignancy = self.plan.mapping.malignancy
         cell_malignancy = (
             np.full(len(obs), -1, np.int8)

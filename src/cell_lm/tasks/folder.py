@@ -147,6 +147,9 @@ def read_manifest(path: Path) -> Manifest:
     """
     where = str(path / MANIFEST)
     if not (path / MANIFEST).is_file():
+        if not path.exists() and str(path) in model_folder.packaged_models():
+            fix = "Fit a classifier with it (cell-lm annotate fit), or name a ready one (cell-lm annotate list)"
+            raise ModelError("it is a model of the package, not a classifier", where=str(path), fix=fix)
         found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
         packaged = ", ".join(ready_annotators())
         fix = f"Name the folder that cell-lm annotate fit or save() wrote, or an annotator of the package: {packaged}"

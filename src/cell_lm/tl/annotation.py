@@ -218,7 +218,7 @@ def annotate(
         proba = np.asarray(classifier.predict_proba(cells, progress=done))
     found: dict[str, Any] = about_cells(cells, read)
     if isinstance(classifier, CellTypeClassifier):
-        found |= about_model(classifier.model, classifier.device, classifier.precision)
+        found |= about_model(classifier.resolved_model, classifier.device, classifier.precision)
         found |= {"unknown_rate": rate, "learned_from": classifier.learned_from_}
     found |= {
         "key": key_added,

@@ -141,7 +141,7 @@ def gene_attribution(
     check_method(method, classifier)
     classifier = classifier.placed(device)
     _place_encoders(classifier)
-    cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
+    cells = _like_fit(from_anndata(adata, vocabulary=classifier.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, target, groupby, n_cells, seed)
     with shown(progress, len(asked.rows), "explaining") as done:
         found = attribute(
@@ -158,7 +158,7 @@ def gene_attribution(
     result = writable(adata, copy=copy)
     result.uns[record] = (
         about_cells(CellView.of(cells), read)
-        | about_model(classifier.model, classifier.device, "float32")
+        | about_model(classifier.resolved_model, classifier.device, "float32")
         | {
             "key": key_added,
             "table": table.copy(),
@@ -236,7 +236,7 @@ def deletion_curve(
         check_method(method, classifier)
     classifier = classifier.placed(device)
     _place_encoders(classifier)
-    cells = _like_fit(from_anndata(adata, vocabulary=classifier.model.vocabulary, read=read), classifier)
+    cells = _like_fit(from_anndata(adata, vocabulary=classifier.vocabulary, read=read), classifier)
     asked = _asked(cells, classifier, None, None, n_cells, seed)
     with shown(progress, len(asked.rows) * (len(methods) + 1), "deleting genes") as done:
         orders = {
@@ -266,7 +266,7 @@ def deletion_curve(
     result = writable(adata, copy=copy)
     result.uns[record] = (
         about_cells(CellView.of(cells), read)
-        | about_model(classifier.model, classifier.device, "float32")
+        | about_model(classifier.resolved_model, classifier.device, "float32")
         | {
             "key": key_added,
             "table": table.copy(),

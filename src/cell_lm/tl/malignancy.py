@@ -114,7 +114,8 @@ def malignancy(
     with shown(progress, len(cells), "calling") as done:
         if isinstance(given, MalignancyClassifier):
             table = given.table(cells, progress=done)
-            found |= about_model(given.model, given.device, given.precision) | about_classifier(given, path, cells)
+            found |= about_model(given.resolved_model, given.device, given.precision)
+            found |= about_classifier(given, path, cells)
             found |= _about_fit(given, table)
         else:
             wanted = precision or "float32"

@@ -85,8 +85,9 @@ def sensitivity(
     with shown(progress, len(cells), "calling") as done:
         table = classifier.table(cells, progress=done)
     found: dict[str, Any] = about_cells(cells, read)
-    if classifier.model is not None:
-        found |= about_model(classifier.model, classifier.device, classifier.precision)
+    model = classifier.resolved_model
+    if model is not None:
+        found |= about_model(model, classifier.device, classifier.precision)
     found |= {
         "key": key_added,
         "sensitive": classifier.sensitive,

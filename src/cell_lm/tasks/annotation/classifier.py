@@ -41,6 +41,7 @@ from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, refuse_other_genes
 from cell_lm.tasks.features import CACHE, Device, embed_cells
 from cell_lm.tasks.finetuning import FineTuned, FineTuning, fine_tune, fine_tuning
+from cell_lm.tasks.given_model import GivenModel, WithModel
 from cell_lm.terminal import refuse_uncallable
 
 MOST_UNLABELLED = 20_000
@@ -49,7 +50,7 @@ LEAST_UNLABELLED = 50
 """Labels are not spread over fewer unlabelled cells."""
 
 
-class CellTypeClassifier(Classifier):
+class CellTypeClassifier(WithModel, Classifier):
     """Annotates cells by logistic regression on genes and on CLS of an encoder, pooled.
 
     The views of a cell, their weights and their pool are described in :mod:`cell_lm.tasks.annotation.views` and
@@ -58,7 +59,8 @@ class CellTypeClassifier(Classifier):
     Parameters
     ----------
     model
-        The encoder. Its weights are not changed; it is moved to the device, and stays there.
+        The encoder, or its name or path (``"small"``, a model or run folder), which is read when it is first needed.
+        Its weights are not changed; it is moved to the device, and stays there.
     views
         Names of the views to use. ``adapted`` is left out if the encoder has no linear path or there are fewer than 200
         cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells.
@@ -101,7 +103,7 @@ class CellTypeClassifier(Classifier):
 
     Examples
     --------
-    >>> classifier = CellTypeClassifier(model).fit(reference, "cell_type", groups="donor")
+    >>> classifier = CellTypeClassifier("small").fit(reference, "cell_type", groups="donor")
     >>> labels = classifier.predict(adata)
     """
 
@@ -116,7 +118,7 @@ class CellTypeClassifier(Classifier):
 
     def __init__(
         self,
-        model: CellLM,
+        model: GivenModel,
         *,
         views: Sequence[str] = VIEWS,
         unknown: float | None = RATE,
@@ -138,17 +140,13 @@ class CellTypeClassifier(Classifier):
     @property
     def vocabulary(self) -> Vocabulary:
         """Vocabulary of the model."""
-        model: Any = self.model
-        if not isinstance(model, CellLM):
-            fix = f"Pass CellLM.from_pretrained({model!r})"
-            raise ConfigError(f"model is {model!r}, not a CellLM", where=type(self).__name__, fix=fix)
-        return model.vocabulary
+        return self.resolved_model.vocabulary
 
     @property
     def encoder(self) -> CellLM:
         """The encoder in use: :attr:`encoder_` after a fit, ``model`` before."""
-        used: CellLM = vars(self).get("encoder_", self.model)
-        return used
+        fitted: CellLM | None = vars(self).get("encoder_")
+        return self.resolved_model if fitted is None else fitted
 
     @property
     def weights_(self) -> dict[str, float]:
@@ -284,14 +282,14 @@ class CellTypeClassifier(Classifier):
         adapted = None if helped else self._adapt([labelled, *further])
         views = self._usable_views(0 if helped else sum(map(len, further)), adapted)
         # Of the frozen encoder, even where another is used then: fine-tuning has seen the labels of all these cells.
-        features = self._features([labelled, *further], views, (self.model, adapted), run)
+        features = self._features([labelled, *further], views, (self.resolved_model, adapted), run)
         if next(training_folds(codes, None, self.seed), None) is None:
             views = self._without_foreign_encoder(views, features, len(labelled))
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
         evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
         self.adapted_, self.evidence_ = adapted, evidence
-        self.encoder_ = self.model if tuned is None else tuned.model
+        self.encoder_ = self.resolved_model if tuned is None else tuned.model
         self.fine_tuned_ = "" if tuned is None else str(tuned)
         seen = [f"{len(labelled):,} labelled cells of {cells.name}"]
         self.learned_from_ = ", ".join(seen + [f"{len(view):,} unlabelled of {view.name}" for view in further])
@@ -305,7 +303,7 @@ class CellTypeClassifier(Classifier):
         if config is None:
             return None
         cache = CACHE if self.cache else None
-        return fine_tune(self.model, cells, labels, groups, config, device=self.device, cache=cache)
+        return fine_tune(self.resolved_model, cells, labels, groups, config, device=self.device, cache=cache)
 
     def _evidence(
         self,
@@ -317,18 +315,20 @@ class CellTypeClassifier(Classifier):
     ) -> Evidence | None:
         embedding = None
         if self.unknown is not None and pool.left_out is not None:
-            there = "model" in features
-            embedding = np.asarray(features["model"])[: len(cells)] if there else self._embed(self.model, cells)
+            if "model" in features:
+                embedding = np.asarray(features["model"])[: len(cells)]
+            else:
+                embedding = self._embed(self.resolved_model, cells)
         return Evidence.of(pool.left_out, codes, groups, cells, embedding, rate=self.unknown, seed=self.seed)
 
     def _saved_model(self) -> CellLM:
         return self.encoder_
 
     def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
-        enough = sum(map(len, views)) >= LEAST_CELLS and self.model.reference is not None
+        enough = sum(map(len, views)) >= LEAST_CELLS and self.resolved_model.reference is not None
         if "adapted" not in self.views or not enough:
             return None
-        return adapt(self.model, [view.read(slice(None)) for view in views], device="cpu")
+        return adapt(self.resolved_model, [view.read(slice(None)) for view in views], device="cpu")
 
     def _usable_views(self, unlabelled: int, adapted: CellLM | None) -> list[str]:
         missing = {"adapted"} if adapted is None else set()
@@ -338,7 +338,7 @@ class CellTypeClassifier(Classifier):
 
     def _without_foreign_encoder(self, views: list[str], features: dict[str, Matrix], labelled: int) -> list[str]:
         """Leave CLS out where no left-out cell can show what it is worth and its linear path lacks the tissue."""
-        reference, others = self.model.reference, [name for name in views if name != "model"]
+        reference, others = self.resolved_model.reference, [name for name in views if name != "model"]
         if reference is None or "genes" not in features or "model" not in views:
             return views
         covered = covered_variance(sparse.csr_matrix(features["genes"][:labelled]), reference.genes)
@@ -401,12 +401,13 @@ class CellTypeClassifier(Classifier):
         return Fitted(values, arrays | ({} if evidence is None else evidence.arrays()))
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
-        classes, width, genes = len(self.classes_), self.model.config.width, len(self.model.vocabulary)
+        model = self.resolved_model
+        classes, width, genes = len(self.classes_), model.config.width, len(model.vocabulary)
         reference = read_reference(arrays, width, genes)
-        self.adapted_ = None if reference is None else with_reference(self.model, reference).eval()
+        self.adapted_ = None if reference is None else with_reference(model, reference).eval()
         self.pool_ = read_pool(values["weights"], arrays, classes, width, genes)
         self.learned_from_, self.fine_tuned_ = str(values["learned_from"]), str(values["fine_tuned"])
-        self.encoder_ = self.model
+        self.encoder_ = model
         evidence = values["evidence"]
         self.evidence_ = None if evidence is None else Evidence.read(evidence, arrays, classes, width, genes)
         scores = values["cross_validation"]

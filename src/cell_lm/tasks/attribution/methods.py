@@ -127,7 +127,7 @@ def attribute(
     check_method(method, classifier)
     targets = np.asarray(targets, np.int64)
     _refuse(classifier, cells, targets, steps, token_budget)
-    lengths = np.minimum(cells.genes_per_cell, classifier.model.config.max_genes)
+    lengths = np.minimum(cells.genes_per_cell, classifier.resolved_model.config.max_genes)
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     values, genes = np.empty(bounds[-1], np.float32), np.empty(bounds[-1], np.int64)
     score, nothing = np.empty(len(cells)), np.empty(len(cells))

@@ -19,12 +19,12 @@ from cell_lm.data.view import CellView
 from cell_lm.errors import InputError
 from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivity_scores
 from cell_lm.genes import Vocabulary
-from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, checked
 from cell_lm.tasks.features import CACHE, Device, embed_cells
+from cell_lm.tasks.given_model import GivenModel, WithModel
 from cell_lm.tasks.malignancy.calls import CALLS, call_table, check_fraction
 from cell_lm.tasks.malignancy.likeness import Likeness, encoder_of_likeness, learn_likeness, warn_if_unlike
 
@@ -33,7 +33,7 @@ _POINTS, _PART = "likeness.points", "annotator."
 _FEWEST = 2
 
 
-class MalignancyClassifier(Classifier):
+class MalignancyClassifier(WithModel, Classifier):
     """Separates tumour from normal cells, with a probability that left-out donors calibrate.
 
     It is a :class:`~cell_lm.tasks.annotation.CellTypeClassifier` of two types, which also measures how far cells are
@@ -44,7 +44,8 @@ class MalignancyClassifier(Classifier):
     Parameters
     ----------
     model
-        The encoder. Its weights are not changed; it is moved to the device, and stays there.
+        The encoder, or its name or path (``"small"``, a model or run folder), which is read when it is first needed.
+        Its weights are not changed; it is moved to the device, and stays there.
     values
         Meaning of values of the column of labels that are not recognised: ``{"Epithelial": "tumour"}``; see
         :class:`cell_lm.data.MalignancyColumn`.
@@ -74,7 +75,7 @@ class MalignancyClassifier(Classifier):
 
     def __init__(
         self,
-        model: CellLM,
+        model: GivenModel,
         *,
         values: Mapping[str, str] | None = None,
         certainty: float = 0.9,
@@ -96,7 +97,7 @@ class MalignancyClassifier(Classifier):
     @property
     def vocabulary(self) -> Vocabulary:
         """Vocabulary of the model."""
-        return self.model.vocabulary
+        return self.resolved_model.vocabulary
 
     def placed(self, device: Device = None, precision: Precision | None = None) -> Self:
         """Return the same fitted classifier for another device or precision; None: unchanged."""
@@ -166,20 +167,20 @@ class MalignancyClassifier(Classifier):
         annotator = self._new_annotator()
         annotator._learn(cells, labels, groups, progress)
         codes = (labels == "tumour").astype(np.int64)
-        embedding, (_, digest) = self._compared(cells), encoder_of_likeness(self.model)
+        embedding, (_, digest) = self._compared(cells), encoder_of_likeness(self.resolved_model)
         how: dict[str, Any] = {"rate": self.unlike_rate, "seed": self.seed, "encoder": digest}
         self.likeness_ = learn_likeness(embedding, codes, groups, **how)
         self.annotator_ = annotator
 
     def _compared(self, cells: CellView) -> NDArray[np.float32]:
         """Return the embedding in which cells are compared with those of the fit, float32 [cells, width]."""
-        encoder, _ = encoder_of_likeness(self.model)
+        encoder, _ = encoder_of_likeness(self.resolved_model)
         store = CACHE if self.cache else None
         return embed_cells(encoder, cells, device=self.device, precision=self.precision, cache=store)
 
     def _new_annotator(self) -> CellTypeClassifier:
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": self.cache}
-        return CellTypeClassifier(self.model, unknown=None, seed=self.seed, **how)
+        return CellTypeClassifier(self.resolved_model, unknown=None, seed=self.seed, **how)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         return self.annotator_._probabilities(cells, progress)
@@ -196,7 +197,7 @@ class MalignancyClassifier(Classifier):
         likeness = values["likeness"]
         if likeness["unit"] not in ("donor", "cell"):
             raise ValueError("what was left out is neither donors nor cells")
-        encoder, digest = encoder_of_likeness(self.model)
+        encoder, digest = encoder_of_likeness(self.resolved_model)
         if likeness["encoder"] != digest:
             raise ValueError("its cells were compared by the packaged model of another version")
         points = checked(arrays, _POINTS, (-1, encoder.config.width))

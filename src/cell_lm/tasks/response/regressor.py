@@ -22,10 +22,10 @@ from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, InputError
 from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
-from cell_lm.model import CellLM
 from cell_lm.remedies import option
 from cell_lm.tasks.estimator import Fitted, Progress
 from cell_lm.tasks.features import Device
+from cell_lm.tasks.given_model import GivenModel, WithOptionalModel
 from cell_lm.tasks.reference import Reference
 from cell_lm.tasks.response import cells as vectors
 from cell_lm.tasks.response.core import LEAST_LINES, fit_response_model
@@ -39,13 +39,14 @@ from cell_lm.tasks.response.tables import refuse_few, refuse_other_unit, refuse_
 Floats = NDArray[np.float64]
 
 
-class DrugResponseRegressor(ScoredRegressor):
+class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
     """Predicts the response of cell lines to drugs.
 
     Parameters
     ----------
     model
-        The encoder, for ``cells="cell_lm"`` and ``"both"``; it is not changed.
+        The encoder, for ``cells="cell_lm"`` and ``"both"``, or its name or path (``"small"``, a model or run folder),
+        which is read when it is first needed; it is not changed.
     cells
         Vector of a line: ``"genes"`` (log2 expression), ``"cell_lm"`` (embedding) or ``"both"``
         (:mod:`cell_lm.tasks.response.cells`).
@@ -93,7 +94,7 @@ class DrugResponseRegressor(ScoredRegressor):
 
     def __init__(
         self,
-        model: CellLM | None = None,
+        model: GivenModel | None = None,
         *,
         cells: vectors.Vectors = "genes",
         expression: vectors.Expression = "rma",
@@ -121,7 +122,8 @@ class DrugResponseRegressor(ScoredRegressor):
     @property
     def vocabulary(self) -> Vocabulary | None:
         """Vocabulary of the model; without one, the human protein-coding genes."""
-        return None if self.model is None else self.model.vocabulary
+        model = self.resolved_model
+        return None if model is None else model.vocabulary
 
     def fit(
         self,
@@ -298,7 +300,7 @@ class DrugResponseRegressor(ScoredRegressor):
         if self.cells in ("genes", "both"):
             parts.append(vectors.gene_values(cells, genes, self.expression))
         if self.cells in ("cell_lm", "both"):
-            parts.append(vectors.embeddings(cells, self.model, self.device, self.precision))
+            parts.append(vectors.embeddings(cells, self.resolved_model, self.device, self.precision))
         return np.hstack(parts)
 
     def _wanted(self, drugs: Sequence[str] | None, new_drugs: Mapping[str, str] | None) -> list[str]:

@@ -19,11 +19,11 @@ from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
 from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivity_scores
 from cell_lm.genes import Vocabulary
-from cell_lm.model import CellLM
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
+from cell_lm.tasks.given_model import GivenModel, WithOptionalModel
 from cell_lm.tasks.sensitivity.calls import call_table
 from cell_lm.tasks.sensitivity.checks import check_certainty, check_labels, check_prior, common_genes
 from cell_lm.tasks.sensitivity.components import Components
@@ -41,7 +41,7 @@ class SeparationWarning(UserWarning):
     """The scores of the cells do not form two groups: prevalence and probabilities may be wrong."""
 
 
-class DrugSensitivityClassifier(Classifier):
+class DrugSensitivityClassifier(WithOptionalModel, Classifier):
     """Separates sensitive from resistant cells, with calibrated probabilities.
 
     Cells without a label are learned from, too (:mod:`cell_lm.tasks.sensitivity.self_training`): blank rows of the
@@ -50,7 +50,8 @@ class DrugSensitivityClassifier(Classifier):
     Parameters
     ----------
     model
-        The encoder; None: the genes alone. Its weights are not changed; it is moved to the device, and stays there.
+        The encoder, or its name or path (``"small"``, a model or run folder), which is read when it is first needed;
+        None: the genes alone. Its weights are not changed; it is moved to the device, and stays there.
     sensitive
         The label of sensitive cells; the other label is that of resistant ones.
     prior
@@ -97,7 +98,7 @@ class DrugSensitivityClassifier(Classifier):
 
     def __init__(
         self,
-        model: CellLM | None = None,
+        model: GivenModel | None = None,
         *,
         sensitive: str = "sensitive",
         prior: float | None = None,
@@ -125,7 +126,8 @@ class DrugSensitivityClassifier(Classifier):
     @property
     def vocabulary(self) -> Vocabulary | None:
         """Vocabulary of the model; None without one."""
-        return None if self.model is None else self.model.vocabulary
+        model = self.resolved_model
+        return None if model is None else model.vocabulary
 
     @property
     def prevalence_(self) -> float:
@@ -326,10 +328,11 @@ class DrugSensitivityClassifier(Classifier):
             )
 
     def _embed(self, cells: CellView, *, progress: Progress) -> NDArray[np.float32]:
-        assert self.model is not None
+        model = self.resolved_model
+        assert model is not None
         cache = CACHE if self.cache else None
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": cache}
-        return embed_cells(self.model, for_encoder(cells), **how, progress=progress)
+        return embed_cells(model, for_encoder(cells), **how, progress=progress)
 
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         if cells.z_scored != self.z_scored_:

@@ -54,6 +54,7 @@ def test_without_donors_no_cell_is_called_unknown_unasked(model, reference_cells
     assert "unknown" in classifier.table(query_cells, unknown=0.05)["label"].cat.categories
 
 
+@pytest.mark.usefixtures("any_tissue")
 def test_without_left_out_cells_there_is_no_novelty(model, reference_cells, query_cells):
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta")]
     classifier = CellTypeClassifier(model, views=VIEWS).fit(reference_cells[np.array(first)], "cell_type", min_cells=1)
@@ -136,6 +137,7 @@ def test_donors_that_share_too_few_cells_are_not_left_out(model, reference_cells
     assert classifier.score(query_cells, "cell_type") > 0.9
 
 
+@pytest.mark.usefixtures("any_tissue")
 def test_columns_of_an_earlier_call_do_not_stay_beside_the_new_labels(known, model, reference_cells, query):
     tl.annotate(query, known, probabilities=True)
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta")]
@@ -150,11 +152,6 @@ def test_unlabelled_cells_of_a_panel_are_refused(model, reference, query):
     few = query[:, :30].copy()
     with pytest.raises(GeneError, match=r"30 of 1,400 genes of the reference.*--genes-of"):
         CellTypeClassifier(model, views=VIEWS).fit(reference, "cell_type", unlabelled=few, min_overlap=10, min_genes=1)
-
-
-def test_the_name_of_a_model_is_answered_with_how_to_open_it(reference):
-    with pytest.raises(ConfigError, match=r"Pass CellLM\.from_pretrained"):
-        CellTypeClassifier("small").fit(reference, "cell_type")
 
 
 def test_attention_that_has_no_part_in_the_labels_is_refused(known, query):

@@ -133,6 +133,7 @@ def test_cross_validation_is_of_whole_donors(reference_cells, model):
     assert 0 <= found.calibration_error < 0.5
 
 
+@pytest.mark.usefixtures("any_tissue")
 def test_one_cell_of_each_type_is_enough_and_has_no_cross_validation(reference_cells, query_cells, model, tmp_path):
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in ("alpha", "beta", "gamma")]
     classifier = CellTypeClassifier(model, views=("genes", "model")).fit(
@@ -144,6 +145,7 @@ def test_one_cell_of_each_type_is_enough_and_has_no_cross_validation(reference_c
     assert classifier.predict_proba(query_cells).to_numpy().max(axis=1).mean() > 0.4
 
 
+@pytest.mark.usefixtures("any_tissue")
 def test_unlabelled_cells_help_and_are_told(reference_cells, query_cells, model, tmp_path):
     names = ("alpha", "beta", "gamma", "delta")
     first = [int(np.flatnonzero(reference_cells.obs["cell_type"] == name)[0]) for name in names]

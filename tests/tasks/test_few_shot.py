@@ -9,6 +9,7 @@ from cell_lm.tasks import CentroidBaseline
 from cell_lm.tasks.annotation.few_shot import few_shot_curve
 
 
+@pytest.mark.usefixtures("any_tissue")
 def test_more_labels_give_higher_scores_and_leave_the_classifier_as_it_was(reference_cells, fitted):
     labels, rng = reference_cells.obs["cell_type"].to_numpy(object).copy(), np.random.default_rng(0)
     wrong = rng.random(len(labels)) < 0.35  # so that one label can mislead

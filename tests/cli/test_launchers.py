@@ -17,7 +17,7 @@ from typed import TINY
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
 ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
-LONG = ("--steps=60", "--set=training.checkpoint_every=1000")
+LONG = ("--steps=40", "--set=training.checkpoint_every=1000")
 
 
 def launch(launcher: tuple[str, ...], *words: object) -> subprocess.Popen[str]:
@@ -63,7 +63,7 @@ def test_a_signal_to_torchrun_saves_and_accelerate_goes_on(make_file: Callable[.
     finally:
         process.kill()
     assert process.returncode == 0, err
-    assert out.count("pretrained 60 steps") == 1
+    assert out.count("pretrained 40 steps") == 1
     assert err.count("reading ") == 1
     assert err.count("resumed after step") == 1
     assert ranks(run) == [2, 2]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -64,15 +65,21 @@ def data_of(kind: str, places: Path) -> object:
             return str(places / "store")
 
 
+@pytest.fixture(scope="module")
+def of_the_store(model, places):
+    """Return what fits an estimator on the store, once for all other places."""
+    return cache(lambda kind: new(kind, model).fit(data_of("store", places), "cell_type", groups="donor"))
+
+
+def new(kind, model):
+    return kind(model, cache=False) if kind is CellTypeClassifier else kind()
+
+
 @pytest.mark.parametrize("kind", ["anndata", "cells", "backed", "path", "path of a store"])
 @pytest.mark.parametrize("make", [CellTypeClassifier, PCALogisticBaseline])
-def test_the_same_cells_give_the_same_result_wherever_they_are(kind, make, model, places):
-    def estimator():
-        return make(model, cache=False) if make is CellTypeClassifier else make()
-
+def test_the_same_cells_give_the_same_result_wherever_they_are(kind, make, model, places, of_the_store):
     data, store = data_of(kind, places), data_of("store", places)
-    expected = estimator().fit(store, "cell_type", groups="donor")
-    found = estimator().fit(data, "cell_type", groups="donor")
+    expected, found = of_the_store(make), new(make, model).fit(data, "cell_type", groups="donor")
     assert found.cells_per_class_ == expected.cells_per_class_
     np.testing.assert_array_equal(found.predict_proba(data).to_numpy(), expected.predict_proba(store).to_numpy())
     assert found.predict(data).index.tolist() == expected.predict(store).index.tolist()

@@ -59,6 +59,18 @@ def test_fit_predict_and_evaluate(cli: Cli, cells: Path, tmp_path: Path) -> None
     assert "F1" in cli("sensitivity", "evaluate", cells, "--model", out, "--truth=truth").out
 
 
+def test_every_repeated_file_of_unlabelled_cells_is_called_on(cli: Cli, cells: Path, tmp_path: Path) -> None:
+    more = [tmp_path / "a.h5ad", tmp_path / "b.h5ad"]
+    for seed, path in enumerate(more):
+        sensitive_adata(30, seed=seed).write_h5ad(path)
+    options = [word for path in (*more, more[0]) for word in ("--unlabelled", path)]
+    said = cli("sensitivity", "fit", cells, "--label=response", "--out", tmp_path / "sens", *options)
+    assert "and 152 cells without a label" in said.out, said.err
+    said = cli("sensitivity", "fit", cells, "--label=response", f"--out={tmp_path / 'b'}", "--unlabelled", cells)
+    assert said.error.endswith("Leave it out of --unlabelled: its cells without a label are learned from anyway.")
+    assert not (tmp_path / "b").exists()
+
+
 def test_labels_may_be_a_table(cli: Cli, cells: Path, tmp_path: Path) -> None:
     adata = anndata.read_h5ad(cells)
     known = adata.obs["response"].dropna()

@@ -45,8 +45,6 @@ from cell_lm.cli.read_options import reads_cells
 from cell_lm.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
     from anndata import AnnData
 
@@ -120,8 +118,9 @@ def fit(
 ) -> int:
     """Read the reference, fit the classifier, save the folder, show its scores."""
     keep_large_blocks()
+    from cell_lm.cli.cells_file import further_files
     from cell_lm.cli.outputs import refuse_estimator_folder
-    from cell_lm.data.opening import Opened, is_store, open_data
+    from cell_lm.data.opening import Opened, is_store, open_data, open_each
     from cell_lm.data.read_options import ReadOptions
     from cell_lm.data.store import Store
     from cell_lm.engine.device import choose_device
@@ -129,18 +128,15 @@ def fit(
     from cell_lm.tasks.annotation import CellTypeClassifier
 
     says = messages(context)
-    inputs = (cells, model, genes_of, *(unlabelled_cells or ()))
+    further = further_files(unlabelled_cells, cells, "--unlabelled-cells")
+    inputs = (cells, model, genes_of, *further)
     refuse_estimator_folder(out, force=force, inputs=inputs)
-    for path in unlabelled_cells or ():
-        if path.resolve() == cells.resolve():
-            fix = "Leave --unlabelled-cells out: cells of the reference without a label are learned from anyway"
-            raise InputError("it is the reference itself", where=str(path), fix=fix)
     choose_device(device)
     encoder = CellLM.from_pretrained(model)
     says.note(f"reading {cells}")
     held = Store.open(cells, verify=not no_verify) if is_store(cells) else cells
     reference = open_data(held, encoder.vocabulary, read)
-    extra = [open_data(path, encoder.vocabulary, read) for path in _each_once(unlabelled_cells or ())]
+    extra = open_each(further, encoder.vocabulary, read)
     shared = None if genes_of is None else Opened(genes_of, ReadOptions() if is_store(genes_of) else read)
     classifier = CellTypeClassifier(encoder, fine_tune=fine_tune, seed=seed, device=device, precision=precision)
     with label_notes(says), says.progress("embedding", len(reference)) as done:
@@ -265,11 +261,6 @@ def predict(
     columns = ", ".join(name for name in (f"{key}_{part}" for part in CALLS) if name in adata.obs)
     says.result(f"written: {copy} (obs {columns})")
     return 0
-
-
-def _each_once(paths: Sequence[Path]) -> list[Path]:
-    """Return the paths without those that name the same file again."""
-    return list({path.resolve(): path for path in paths}.values())
 
 
 def _vote(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,21 @@ def read_cells_in_groups(
 def obs_of(data: AnnData | Store, column: str) -> pd.DataFrame:
     """Return ``obs`` of the cells, with at least ``column`` if it exists."""
     return store_obs(data, [column]) if isinstance(data, Store) else data.obs
+
+
+def further_files(paths: Sequence[Path] | None, cells: Path, option: str) -> list[Path]:
+    """Return files of further cells, each once.
+
+    Raises
+    ------
+    InputError
+        One is the file that the fit is made on, whose cells would count twice.
+    """
+    found = {path.resolve(): path for path in paths or ()}
+    if cells.resolve() in found:
+        fix = f"Leave it out of {option}: its cells without a label are learned from anyway"
+        raise InputError("it is the reference itself", where=str(cells), fix=fix)
+    return list(found.values())
 
 
 def read_cells_file(path: Path, vocabulary: Vocabulary | None, read: ReadOptions) -> AnnData:

@@ -84,14 +84,15 @@ def fit(
 ) -> int:
     """Read the cells, fit, save the folder."""
     keep_large_blocks()
-    from cell_lm.cli.cells_file import naming, read_cells_file
+    from cell_lm.cli.cells_file import further_files, naming, read_cells_file
     from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.cli.sensitivity_labels import label_column
     from cell_lm.engine.device import choose_device
     from cell_lm.model import CellLM
     from cell_lm.tasks.sensitivity import DrugSensitivityClassifier
 
-    says, inputs = messages(context), (cells, labels, unlabelled, model)
+    says, further = messages(context), further_files(unlabelled, cells, "--unlabelled")
+    inputs = (cells, labels, *further, model)
     refuse_estimator_folder(out, force=force, inputs=inputs)
     choose_device(device)
     encoder = None if model is None else CellLM.from_pretrained(model)
@@ -102,7 +103,7 @@ def fit(
     adata = read_cells_file(cells, classifier.vocabulary, read)
     column = label_column(adata, label, labels)
     with naming(cells), says.progress("fitting", adata.n_obs) as done:
-        classifier.fit(adata, column, groups=groups, unlabelled=unlabelled, progress=done, read=read)
+        classifier.fit(adata, column, groups=groups, unlabelled=further, progress=done, read=read)
     refuse_estimator_folder(out, force=force, inputs=inputs)  # another program may have made it meanwhile
     classifier.save(out)
     _show_fit(classifier, says)

@@ -35,7 +35,8 @@ LabelTable = Annotated[
 Sensitive = Annotated[str, typer.Option(metavar="LABEL", help="The label of sensitive cells.")]
 Prior = Annotated[float | None, _fraction("Fraction of sensitive cells among all cells.")]
 Unlabelled = Annotated[
-    Path | None, source("CELLS", "Further cells without labels to learn from, best those to be predicted.")
+    list[Path] | None,
+    source("CELLS", "Further cells without labels to learn from, best those to be predicted. May be repeated."),
 ]
 Groups = Annotated[
     str | None,

@@ -171,3 +171,11 @@ def genes_in(data: Data | Opened, vocabulary: Vocabulary | None, read: ReadOptio
 def open_data(data: Data, vocabulary: Vocabulary | None = None, read: ReadOptions | None = None) -> CellView:
     """Return the cells of any source, aligned to a vocabulary; see :class:`Opened`."""
     return Opened(data, read or ReadOptions()).cells(vocabulary)
+
+
+def open_each(
+    data: Data | Sequence[Data] | None, vocabulary: Vocabulary | None = None, read: ReadOptions | None = None
+) -> list[CellView]:
+    """Return the cells of one source, or of each in a list; none for None."""
+    sources = data if isinstance(data, list | tuple) else [] if data is None else [data]
+    return [open_data(source, vocabulary, read) for source in sources]

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
 from cell_lm._version import __version__
 from cell_lm.explorer.content import LEVELS, NO_VALUE, Category, Column, Explorer, Gene
 from cell_lm.files import JSON, atomic_file
-from cell_lm.plots.style import MISSING, page_theme
+from cell_lm.plots.style import MISSING, page_templates, page_theme
 
 _SCRIPTS = ("data.js", "statistics.js", "map.js", "panels.js", "main.js")
 _COMPRESSION = 6
@@ -47,20 +46,17 @@ def write_explorer(explorer: Explorer, path: Path, *, replace: bool = True) -> N
 
 def render(explorer: Explorer) -> str:
     """Return the page as text."""
-    templates = Environment(
-        loader=PackageLoader("cell_lm.explorer", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("page.html").render(
-        title=_printable(explorer.title),
-        css=Markup(page_theme() + _template("explorer.css")),
-        library=Markup(_library("regl_scatterplot.min.js")),
-        licences=_library("LICENSES.txt"),
-        scripts=[Markup(_template(name)) for name in _SCRIPTS],
-        data=Markup(_as_script(payload(explorer))),
+    return (
+        page_templates("cell_lm.explorer")
+        .get_template("page.html")
+        .render(
+            title=_printable(explorer.title),
+            css=Markup(page_theme() + _template("explorer.css")),
+            library=Markup(_library("regl_scatterplot.min.js")),
+            licences=_library("LICENSES.txt"),
+            scripts=[Markup(_template(name)) for name in _SCRIPTS],
+            data=Markup(_as_script(payload(explorer))),
+        )
     )
 
 

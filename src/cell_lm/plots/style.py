@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 INK, MUTED, GRID, PAPER = "#1d2733", "#5c6875", "#dde3e9", "#fefefe"
 ACCENT, SECOND, GREY = "#0072b2", "#d55e00", "#98a2ad"
@@ -171,6 +174,19 @@ def as_categories(values: Iterable[object]) -> NDArray[np.str_]:
     """Return one category per cell as text; missing ones (None, NaN) are :data:`MISSING`."""
     series = pd.Series(np.asarray(values, dtype=object))
     return np.asarray(series.map(str, na_action="ignore").fillna(MISSING), dtype=str)
+
+
+def page_templates(package: str) -> Environment:
+    """Return the templates of a package that writes a page; what they insert is escaped, and must be there."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
 
 
 def page_theme() -> str:

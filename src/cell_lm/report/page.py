@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
 from cell_lm.evaluation.annotation_metrics import annotation_scores
 from cell_lm.files import JSON, atomic_file
-from cell_lm.plots.style import natural_order, page_theme
+from cell_lm.plots.style import natural_order, page_templates, page_theme
 from cell_lm.report import illustrations, numbers
 from cell_lm.report.annotation import Annotation
 from cell_lm.report.content import ReportData
@@ -91,13 +91,7 @@ def render(data: ReportData) -> str:
 
 
 def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("cell_lm.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    templates = page_templates("cell_lm.report")
     templates.filters |= {
         "count": numbers.count,
         "percent": numbers.percent,

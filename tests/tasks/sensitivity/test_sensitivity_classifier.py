@@ -66,6 +66,9 @@ def test_further_unlabelled_cells_are_learned_from(adata: AnnData) -> None:
     together = DrugSensitivityClassifier().fit(labelled, "response", unlabelled=rest)
     assert together.learned_from_ == 152
     assert accuracy(together, adata) > 0.97
+    in_two = DrugSensitivityClassifier().fit(labelled, "response", unlabelled=[rest[:100].copy(), rest[100:].copy()])
+    assert in_two.learned_from_ == 152
+    assert accuracy(in_two, adata) > 0.97
     counts, scaled = from_anndata(labelled), from_anndata(z_scored(rest), scale="scaled")
     with pytest.raises(CountsError, match="unlabelled cells are on another kind of scale"):
         DrugSensitivityClassifier().fit(counts, "response", unlabelled=scaled)

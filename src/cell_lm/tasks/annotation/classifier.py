@@ -18,7 +18,7 @@ from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.loading.sampler import random_subset
 from cell_lm.data.obs.cell_types import LabelRules, as_words
 from cell_lm.data.obs.labels import LabelWarning
-from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.opening import Data, Opened, open_each
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import BLOCK, CellView
 from cell_lm.errors import ConfigError
@@ -201,7 +201,7 @@ class CellTypeClassifier(WithModel, Classifier):
         """
         refuse_uncallable(progress)
         self._check_views()
-        extra = [open_data(one, self.vocabulary, read_options(**how)) for one in _listed(unlabelled)]
+        extra = open_each(unlabelled, self.vocabulary, read_options(**how))
         options = FitOptions(LabelRules(as_words(missing_labels), min_cells), genes_of)
         return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress), options)
 
@@ -412,13 +412,6 @@ class CellTypeClassifier(WithModel, Classifier):
         self.evidence_ = None if evidence is None else Evidence.read(evidence, arrays, classes, width, genes)
         scores = values["cross_validation"]
         self.cross_validation_ = None if scores is None else CrossValidation.read(scores, arrays, self.classes_)
-
-
-def _listed(data: Data | Sequence[Data] | None) -> Sequence[Data]:
-    """Return sources of cells as a list."""
-    if data is None:
-        return []
-    return data if isinstance(data, list | tuple) else [data]
 
 
 def _enough(

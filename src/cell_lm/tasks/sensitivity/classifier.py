@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cell_lm.config import Precision
 from cell_lm.data.obs.cell_types import LabelRules, as_words
-from cell_lm.data.opening import Data, Opened, open_data
+from cell_lm.data.opening import Data, Opened, open_each
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
@@ -148,7 +148,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         missing_labels: Sequence[str] = (),
         min_cells: int | None = 1,
         genes_of: Data | Opened | None = None,
-        unlabelled: Data | None = None,
+        unlabelled: Data | Sequence[Data] | None = None,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> Self:
@@ -166,7 +166,8 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         missing_labels, min_cells, genes_of
             As :meth:`~cell_lm.tasks.classifier.Classifier.fit`.
         unlabelled
-            Further cells without labels, best those to be predicted; read by the same options.
+            Further cells without labels, best those to be predicted; read by the same options. One source of cells, or
+            several in a list.
         progress
             Called with the number of cells completed since the last call.
         **how
@@ -187,7 +188,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
             The scores do not form two groups.
         """
         self._check_parameters()
-        extra = None if unlabelled is None else open_data(unlabelled, self.vocabulary, read_options(**how))
+        extra = open_each(unlabelled, self.vocabulary, read_options(**how))
         options = FitOptions(LabelRules(as_words(missing_labels), min_cells), genes_of)
         return self._fit(data, label, groups, how, partial(self._learn_all, extra=extra, run=progress), options)
 
@@ -282,7 +283,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
     def _learn_labels(
         self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None, progress: Progress
     ) -> None:
-        self._learn_all(cells, Target(labels, np.ones(len(labels), bool)), groups, extra=None, run=progress)
+        self._learn_all(cells, Target(labels, np.ones(len(labels), bool)), groups, extra=(), run=progress)
 
     def _learn_all(
         self,
@@ -290,12 +291,11 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         target: Target,
         groups: NDArray[np.object_] | None,
         *,
-        extra: CellView | None,
+        extra: Sequence[CellView],
         run: Progress,
     ) -> None:
         """Learn from the labelled cells, the others of the same data, and further ones."""
-        extra = None if extra is None else extra.cut_like(cells)
-        others = [] if extra is None or not self.self_training else [extra]
+        others = [view.cut_like(cells) for view in extra] if self.self_training else []
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))
         parts = [kept, *others]

@@ -154,24 +154,45 @@ def against(methods: Mapping[str, Parts], ours: str, rival: str | None) -> float
     return min(known) if known else None
 
 
+def incomplete(methods: Mapping[str, Parts]) -> list[str]:
+    """Return the peers that have not answered all cases of ours, so that no margin counts them."""
+    ours = set(methods.get(OURS, ()))
+    return sorted(name for name, parts in methods.items() if not is_ours(name) and not ours <= set(parts))
+
+
 def margins(found: Table, ours: str = OURS) -> dict[str, JSON]:
     """Return the margins of a method of ours in points, averaged over the tasks where both have answered."""
 
-    def mean(rival: str | None, settings: Sequence[str] | None) -> float | None:
-        each = [
-            against(methods, ours, rival)
-            for (_, setting), methods in found.items()
-            if settings is None or setting in settings
-        ]
-        known = [value for value in each if value is not None]
-        return round(float(np.mean(known)), 2) if known else None
-
     return {
-        "margin_best_peer": mean(None, ("all",)),
-        "margin_best_peer_fewshot": mean(None, FEW),
-        "margin_lr": mean("genes_lr", ("all",)),
-        "margin_lr_fewshot": mean("genes_lr", FEW),
-        "margin_scbert": mean("scbert", None),
+        "margin_best_peer": mean_margin(found, ours, None, ("all",)),
+        "margin_best_peer_fewshot": mean_margin(found, ours, None, FEW),
+        "margin_lr": mean_margin(found, ours, "genes_lr", ("all",)),
+        "margin_lr_fewshot": mean_margin(found, ours, "genes_lr", FEW),
+        "margin_scbert": mean_margin(found, ours, "scbert", None),
+    }
+
+
+def mean_margin(found: Table, ours: str, rival: str | None, settings: Sequence[str] | None) -> float | None:
+    """Return the margin over a rival, or over the best peer of each task, averaged over the tasks in some settings."""
+    each = [
+        against(methods, ours, rival)
+        for (_, setting), methods in found.items()
+        if settings is None or setting in settings
+    ]
+    known = [value for value in each if value is not None]
+    return round(float(np.mean(known)), 2) if known else None
+
+
+def by_setting(found: Table, ours: str) -> dict[str, JSON]:
+    """Return, for each setting, the margins over the best peer of each task and over every peer."""
+    settings = dict.fromkeys(setting for _, setting in found)
+    peers = dict.fromkeys(name for methods in found.values() for name in methods if not is_ours(name))
+    return {
+        setting: {
+            "best_peer": mean_margin(found, ours, None, (setting,)),
+            **{peer: mean_margin(found, ours, peer, (setting,)) for peer in peers},
+        }
+        for setting in settings
     }
 
 
@@ -187,10 +208,14 @@ def summary(records: Iterable[Record]) -> dict[str, JSON]:
     result |= margins(found)
     methods = dict.fromkeys(name for each in found.values() for name in each)
     result["margins"] = {name: margins(found, name) for name in methods if is_ours(name) and name != OURS}
+    result["by_setting"] = {name: by_setting(found, name) for name in methods if is_ours(name)}
     result["worst"] = {
         f"{task}.{setting}": round(margin, 2)
         for (task, setting), each in found.items()
         if (margin := against(each, OURS, None)) is not None and margin < 0
+    }
+    result["not_in_margins"] = {
+        f"{task}.{setting}": names for (task, setting), each in found.items() if (names := incomplete(each))
     }
     failed = {record["method"]: record["failed"] for record in records if "failed" in record}
     return result | {"failed": failed}

@@ -292,9 +292,26 @@ def test_margins_are_paired_points_averaged_over_tasks() -> None:
     }
     told = summary(records)
     assert told["worst"] == {"b.all": -3.0}
+    assert told["by_setting"]["ours"]["all"] == {
+        "best_peer": -1.0,
+        "svm": 1.0,
+        "genes_lr": 3.5,
+        "scanvi": None,
+        "scbert": None,
+    }
+    assert told["by_setting"]["ours"]["5"]["scbert"] == 30.0
     assert told["a.all.ours"]["interval"] == [pytest.approx(0.85 - 0.6353, abs=1e-3), pytest.approx(1.4853, abs=1e-3)]
     assert margins(table(records), "ours_frozen")["margin_best_peer"] == pytest.approx(15)
     assert margins(table(records), "ours_start")["margin_lr"] is None
+
+
+def test_a_peer_that_lacks_cases_is_named_and_counts_in_no_margin() -> None:
+    records = [made("a", "5", f"seed {seed}", "ours", 0.7) for seed in (0, 1)]
+    records += [made("a", "5", f"seed {seed}", "svm", 0.6) for seed in (0, 1)]
+    records += [made("a", "5", "seed 0", "xgboost", 0.9), made("b", "5", "seed 0", "svm", 0.5)]
+    told = summary(records)
+    assert told["not_in_margins"] == {"a.5": ["xgboost"]}
+    assert told["margin_best_peer_fewshot"] == pytest.approx(10)
 
 
 def test_intervals_over_donors_are_of_the_means_over_draws() -> None:

@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import typer.main
+from docutils import nodes
 from rich.text import Text
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from typer.cli import get_docs_for_click
@@ -112,7 +114,15 @@ def skip_internals(app: Sphinx, kind: str, name: str, member: object, skip: bool
     return True if ROUTING.fullmatch(name) or name in OF_SUBCLASSES else None
 
 
+def unlink_plain_words(app: Sphinx, doctree: nodes.document) -> None:
+    """Take the words of a type or shape, such as ``cells`` in ``int32 [cells]``, for words, and not for attributes so named."""
+    for link in list(doctree.findall(pending_xref)):
+        if link.get("refdomain") == "py" and link.get("refspecific") and re.fullmatch("[a-z]+", link["reftarget"]):
+            link.replace_self(link.children)
+
+
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-skip-member", skip_internals)
     app.connect("builder-inited", write_commands)
     app.connect("source-read", link_to_repository)
+    app.connect("doctree-read", unlink_plain_words)

@@ -115,7 +115,7 @@ def skip_internals(app: Sphinx, kind: str, name: str, member: object, skip: bool
 
 
 def unlink_plain_words(app: Sphinx, doctree: nodes.document) -> None:
-    """Take the words of a type or shape, such as ``cells`` in ``int32 [cells]``, for words, and not for attributes so named."""
+    """Take words of a type or shape, such as ``cells`` in ``int32 [cells]``, for words, not for attributes so named."""
     for link in list(doctree.findall(pending_xref)):
         if link.get("refdomain") == "py" and link.get("refspecific") and re.fullmatch("[a-z]+", link["reftarget"]):
             link.replace_self(link.children)

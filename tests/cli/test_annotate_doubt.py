@@ -75,7 +75,7 @@ def test_what_fine_tuning_did_is_told(
         looks = (Look(0, 1.0, 0.5), Look(10, 0.5, 0.9))
         return FineTuned(found, head, step, looks, np.ones(len(labels), bool), "cell")
 
-    monkeypatch.setattr("cell_lm.tasks.annotation.classifier.fine_tune", tuned)
+    monkeypatch.setattr("cell_lm.tasks.finetuning.tunable.fine_tune", tuned)
     words = ["annotate", "fit", make_file(cells=40), "--label=cell_type", "--model", model, "--out", tmp_path / "ann"]
     said = cli(*words, "--fine-tune=refinement")
     assert said.code == 0, said.err

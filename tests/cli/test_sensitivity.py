@@ -11,6 +11,7 @@ import pytest
 from typed import Cli
 
 from sensitive_cells import bulk_lines, sensitive_adata, z_scored
+from typed_cells import tiny_model
 
 KEY = "cell_lm_sensitivity"
 
@@ -69,6 +70,20 @@ def test_every_repeated_file_of_unlabelled_cells_is_called_on(cli: Cli, cells: P
     said = cli("sensitivity", "fit", cells, "--label=response", f"--out={tmp_path / 'b'}", "--unlabelled", cells)
     assert said.error.endswith("Leave it out of --unlabelled: its cells without a label are learned from anyway.")
     assert not (tmp_path / "b").exists()
+
+
+def test_the_encoder_can_be_fine_tuned(cli: Cli, tmp_path: Path) -> None:
+    sensitive_adata(80, labelled=16, strength=2.0).write_h5ad(tmp_path / "cells.h5ad")
+    tiny_model().save_pretrained(tmp_path / "model")
+    words = ["sensitivity", "fit", tmp_path / "cells.h5ad", "--label=response", "--out", tmp_path / "sens"]
+    said = cli(*words, "--fine-tune=refinement")
+    assert said.code == 1
+    assert "fine_tune is 'refinement', but there is no model" in said.error
+    assert not (tmp_path / "sens").exists()
+    said = cli(*words, "--fine-tune=refinement", "--model", tmp_path / "model")
+    assert said.code == 0, said.err
+    assert "fine-tuned for " in said.out
+    assert "of 80 cells called sensitive" in cli("sensitivity", "predict", words[2], "--model", tmp_path / "sens").out
 
 
 def test_labels_may_be_a_table(cli: Cli, cells: Path, tmp_path: Path) -> None:

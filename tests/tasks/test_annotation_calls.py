@@ -14,8 +14,7 @@ from cell_lm.errors import ConfigError, GeneError, InputError
 from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier
-from cell_lm.tasks.annotation import classifier as of_classifier
-from cell_lm.tasks.finetuning import FineTuned
+from cell_lm.tasks.finetuning import FineTuned, tunable
 from cell_lm.tasks.finetuning.tuning import Look
 
 VIEWS = ("genes", "model")
@@ -111,7 +110,7 @@ def test_a_fine_tuned_encoder_is_used_and_saved_only_where_it_helped(
     model, reference_cells, query_cells, tmp_path, monkeypatch, step
 ):
     monkeypatch.setattr(
-        of_classifier,
+        tunable,
         "fine_tune",
         lambda given, cells, labels, groups, config, **how: tuned(given, reference_cells, labels, groups, step),
     )

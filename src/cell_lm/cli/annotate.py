@@ -14,7 +14,6 @@ from cell_lm.cli.annotate_explain import EXAMPLES, explain
 from cell_lm.cli.annotate_list import list_ready
 from cell_lm.cli.annotate_options import (
     Annotator,
-    FineTune,
     GenesOf,
     Key,
     MajorityVoting,
@@ -33,6 +32,7 @@ from cell_lm.cli.options import (
     CellsOrStore,
     ClassifierFolder,
     Device,
+    FineTune,
     Force,
     Model,
     NoVerify,

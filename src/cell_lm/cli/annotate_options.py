@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from cell_lm.cli.console import Messages
-from cell_lm.cli.options import COMPUTING, column, source
+from cell_lm.cli.options import column, source
 
 READY = "blood, pancreas or ovarian-cancer"
 
@@ -76,16 +76,6 @@ MajorityVoting = Annotated[
 OverClustering = Annotated[
     str | None,
     column("Column of obs with the clusters that vote. \\[default: small clusters of the embedding]"),
-]
-FineTune = Annotated[
-    Literal["refinement", "last", "lora", "all"] | None,
-    typer.Option(
-        metavar="PART",
-        help="Train a part of the encoder first, kept where it predicts left-out donors better: refinement (seconds), "
-        "last, lora or all (minutes; docs/fine_tuning.md). \\[default: the encoder is frozen]",
-        show_default=False,
-        rich_help_panel=COMPUTING,
-    ),
 ]
 Truth = Annotated[str, column("Column of obs with the true cell types.")]
 Key = Annotated[

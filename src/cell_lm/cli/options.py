@@ -62,6 +62,17 @@ Precision = Annotated[
     ),
 ]
 
+FineTune = Annotated[
+    Literal["refinement", "last", "lora", "all"] | None,
+    typer.Option(
+        metavar="PART",
+        help="Train a part of the encoder first, kept where it predicts left-out donors better: refinement (seconds), "
+        "last, lora or all (minutes; docs/fine_tuning.md). \\[default: the encoder is frozen]",
+        show_default=False,
+        rich_help_panel=COMPUTING,
+    ),
+]
+
 Samples = Annotated[
     Path | None,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.cli.console import Messages, messages
-from cell_lm.cli.options import COMPUTING, Cells, CellsOrStore, ClassifierFolder, Device, Force, Seed
+from cell_lm.cli.options import COMPUTING, Cells, CellsOrStore, ClassifierFolder, Device, FineTune, Force, Seed
 from cell_lm.cli.read_options import reads_cells
 from cell_lm.cli.sensitivity_options import (
     Copy,
@@ -76,6 +76,7 @@ def fit(
     groups: Groups = None,
     self_training: SelfTraining = True,
     model: Encoder = None,
+    fine_tune: FineTune = None,
     seed: Seed = 0,
     *,
     read: ReadOptions,
@@ -97,7 +98,13 @@ def fit(
     choose_device(device)
     encoder = None if model is None else CellLM.from_pretrained(model)
     classifier = DrugSensitivityClassifier(
-        encoder, sensitive=sensitive, prior=prior, self_training=self_training, seed=seed, device=device
+        encoder,
+        sensitive=sensitive,
+        prior=prior,
+        self_training=self_training,
+        fine_tune=fine_tune,
+        seed=seed,
+        device=device,
     )
     says.note(f"reading {cells}")
     adata = read_cells_file(cells, classifier.vocabulary, read)
@@ -118,6 +125,8 @@ def _show_fit(classifier: DrugSensitivityClassifier, says: Messages) -> None:
     says.result(f"fitted on {sizes}, and {classifier.learned_from_:,} cells without a label")
     how = "estimated" if classifier.prior is None else "as stated"
     apart = f"the two groups are {classifier.separation_:.1f} standard deviations apart"
+    if classifier.fine_tuned_:
+        says.result(classifier.fine_tuned_)
     says.result(f"prevalence: {classifier.prevalence_:.1%} sensitive ({how}); {apart}")
     if classifier.genes_ is not None:
         show_genes(classifier.gene_weights(), says)

@@ -40,7 +40,8 @@ from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, refuse_other_genes
 from cell_lm.tasks.features import CACHE, Device, embed_cells
-from cell_lm.tasks.finetuning import FineTuned, FineTuning, fine_tune, fine_tuning
+from cell_lm.tasks.finetuning import FineTuning
+from cell_lm.tasks.finetuning.tunable import WithFineTuning
 from cell_lm.tasks.given_model import GivenModel, WithModel
 from cell_lm.terminal import refuse_uncallable
 
@@ -50,7 +51,7 @@ LEAST_UNLABELLED = 50
 """Labels are not spread over fewer unlabelled cells."""
 
 
-class CellTypeClassifier(WithModel, Classifier):
+class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
     """Annotates cells by logistic regression on genes and on CLS of an encoder, pooled.
 
     The views of a cell, their weights and their pool are described in :mod:`cell_lm.tasks.annotation.views` and
@@ -112,7 +113,6 @@ class CellTypeClassifier(WithModel, Classifier):
     evidence_: Evidence | None
     adapted_: CellLM | None
     encoder_: CellLM
-    fine_tuned_: str
     learned_from_: str
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
 
@@ -289,21 +289,11 @@ class CellTypeClassifier(WithModel, Classifier):
         evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
         self.adapted_, self.evidence_ = adapted, evidence
-        self.encoder_ = self.resolved_model if tuned is None else tuned.model
-        self.fine_tuned_ = "" if tuned is None else str(tuned)
+        self._use(tuned)
         seen = [f"{len(labelled):,} labelled cells of {cells.name}"]
         self.learned_from_ = ", ".join(seen + [f"{len(view):,} unlabelled of {view.name}" for view in further])
         self.cross_validation_ = CrossValidation.of(pool.left_out, codes, classes, groups)
         self._set_classes(labels)
-
-    def _fine_tuned(
-        self, cells: CellView, labels: NDArray[np.object_], groups: NDArray[np.object_] | None
-    ) -> FineTuned | None:
-        config = fine_tuning(self.fine_tune, seed=self.seed, where=type(self).__name__)
-        if config is None:
-            return None
-        cache = CACHE if self.cache else None
-        return fine_tune(self.resolved_model, cells, labels, groups, config, device=self.device, cache=cache)
 
     def _evidence(
         self,
@@ -320,9 +310,6 @@ class CellTypeClassifier(WithModel, Classifier):
             else:
                 embedding = self._embed(self.resolved_model, cells)
         return Evidence.of(pool.left_out, codes, groups, cells, embedding, rate=self.unknown, seed=self.seed)
-
-    def _saved_model(self) -> CellLM:
-        return self.encoder_
 
     def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
         enough = sum(map(len, views)) >= LEAST_CELLS and self.resolved_model.reference is not None

@@ -66,6 +66,9 @@ class FineTuned:
         bool [cells]: which cells were left out to choose the number of steps.
     unit : {"donor", "cell"}
         What was left out.
+    trial : CellLM or None
+        The model that was trained without the cells left out: what it makes of them is what to expect of new cells.
+        None if ``best_step`` is 0.
     """
 
     model: CellLM
@@ -74,9 +77,12 @@ class FineTuned:
     looks: tuple[Look, ...]
     left_out: NDArray[np.bool_]
     unit: str
+    trial: CellLM | None = None
 
     def __str__(self) -> str:
         """Return a description in one line."""
+        if not self.looks and self.left_out.any():
+            return f"not fine-tuned: the left-out {self.unit}s lack cells of a label, and cannot tell what it brings"
         if not self.looks:
             return "not fine-tuned: there are too few cells to leave any out"
         first, best = (next(look for look in self.looks if look.step == step) for step in (0, self.best_step))
@@ -96,6 +102,7 @@ def fine_tune(
     groups: Labels | None = None,
     config: FineTuneConfig | None = None,
     *,
+    every_label: bool = False,
     device: Device = None,
     cache: EmbeddingCache | None = CACHE,
     progress: Told = None,
@@ -114,6 +121,8 @@ def fine_tune(
         str objects [cells]: the donors. Whole donors are then left out.
     config
         Settings.
+    every_label
+        Train only where the cells left out are of every label.
     device
         Device; None: CUDA where there is a device, else the CPU.
     cache
@@ -141,7 +150,7 @@ def fine_tune(
         raise InputError(found, where=cells.name, fix="Give one label a cell (and one donor), of two kinds at least")
     place(model, device)
     prepared(model, config)  # refuses settings that do not fit before the slow steps
-    run = _Run(model, cells, np.asarray(labels, object), codes, groups, config, device, cache, progress)
+    run = _Run(model, cells, np.asarray(labels, object), codes, groups, config, every_label, device, cache, progress)
     return run.tune()
 
 
@@ -182,6 +191,7 @@ class _Run:
     codes: NDArray[np.int64]
     groups: Labels | None
     config: FineTuneConfig
+    every_label: bool
     device: Device
     cache: EmbeddingCache | None
     progress: Told
@@ -192,17 +202,17 @@ class _Run:
         rest = ~left_out
         judged = left_out & np.isin(self.codes, np.unique(self.codes[rest]))
         frozen = self._embed(self.model)
-        if not judged.any():
+        if not judged.any() or (self.every_label and len(np.unique(self.codes[judged])) <= self.codes.max()):
             return FineTuned(self.model, self._head(frozen), 0, (), left_out, unit)
         head, looks = self._head(frozen, rest), _Looks()
         tuned, best = self._train(head, rest, judged, looks)
         scores = tuple(looks.all)
         if not best:
             return FineTuned(self.model, self._head(frozen), 0, scores, left_out, unit)
-        hotter = self._temperature(tuned, rest, judged)
+        hotter, trial = self._temperature(tuned, rest, judged), tuned
         if config.repeat:
             tuned, _ = self._train(self._head(frozen), np.ones_like(rest), None, SilentLog(), stop=best)
-        return FineTuned(tuned, _divided(self._head(self._embed(tuned)), hotter), best, scores, left_out, unit)
+        return FineTuned(tuned, _divided(self._head(self._embed(tuned)), hotter), best, scores, left_out, unit, trial)
 
     def _train(
         self,

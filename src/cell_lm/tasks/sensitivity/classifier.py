@@ -18,12 +18,17 @@ from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import CellView
 from cell_lm.errors import ConfigError, CountsError, InputError
 from cell_lm.evaluation.sensitivity_metrics import SensitivityScores, sensitivity_scores
+from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
+from cell_lm.model import CellLM
+from cell_lm.remedies import option
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress
 from cell_lm.tasks.features import CACHE, Device, embed_cells
-from cell_lm.tasks.given_model import GivenModel, WithOptionalModel
+from cell_lm.tasks.finetuning import FineTuning
+from cell_lm.tasks.finetuning.tunable import WithFineTuning
+from cell_lm.tasks.given_model import GivenModel
 from cell_lm.tasks.sensitivity.calls import call_table
 from cell_lm.tasks.sensitivity.checks import check_certainty, check_labels, check_prior, common_genes
 from cell_lm.tasks.sensitivity.components import Components
@@ -41,7 +46,7 @@ class SeparationWarning(UserWarning):
     """The scores of the cells do not form two groups: prevalence and probabilities may be wrong."""
 
 
-class DrugSensitivityClassifier(WithOptionalModel, Classifier):
+class DrugSensitivityClassifier(WithFineTuning, Classifier):
     """Separates sensitive from resistant cells, with calibrated probabilities.
 
     Cells without a label are learned from, too (:mod:`cell_lm.tasks.sensitivity.self_training`): blank rows of the
@@ -52,6 +57,13 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
     model
         The encoder, or its name or path (``"small"``, a model or run folder), which is read when it is first needed;
         None: the genes alone. Its weights are not changed; it is moved to the device, and stays there.
+    fine_tune
+        None: the encoder is frozen. ``"refinement"``, ``"last"``, ``"lora"`` or ``"all"``, or settings by name
+        (:class:`cell_lm.config.FineTuneConfig`): this part of it is trained on the labelled cells first, and kept where
+        that predicts left-out donors (without ``groups``: left-out cells) better; they have to be of both kinds. The
+        components of all cells are then those of the trained encoder. It shows labelled cells as better separated than
+        new ones, so they do not calibrate it: a second fit does, on the labelled cells that an encoder was trained
+        without, or the cells without a label (:mod:`cell_lm.tasks.sensitivity.fitting`).
     sensitive
         The label of sensitive cells; the other label is that of resistant ones.
     prior
@@ -80,6 +92,10 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         Distance of the two groups of cells, in standard deviations of the score.
     learned_from_ : int
         Number of unlabelled cells that were learned from.
+    encoder_ : CellLM or None
+        The encoder of ``model``, fine-tuned where that helped; None without a model.
+    fine_tuned_ : str
+        What fine-tuning did; empty if it was not asked for.
 
     Examples
     --------
@@ -89,7 +105,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
 
     fit_: Fit
     genes_: Components | None
-    encoder_: Components | None
+    embedding_: Components | None
     spreads_: NDArray[np.float64]
     z_scored_: bool
     learned_from_: int
@@ -105,6 +121,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         components: int | None = None,
         parts: Parts = "both",
         self_training: bool = True,
+        fine_tune: FineTuning = None,
         certainty: float = 0.9,
         seed: int = 0,
         device: Device = None,
@@ -117,6 +134,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         self.components = components
         self.parts = parts
         self.self_training = self_training
+        self.fine_tune = fine_tune
         self.certainty = certainty
         self.seed = seed
         self.device = device
@@ -271,6 +289,14 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
             raise ConfigError(f"parts is {self.parts!r}", where=where, fix="Choose both, genes or encoder")
         if self.parts == "encoder" and self.model is None:
             raise ConfigError("parts is 'encoder', but there is no model", where=where, fix="Give a model")
+        if self._fine_tuning() is not None and not self._with_encoder:
+            why = "there is no model" if self.model is None else "parts is 'genes'"
+            fix = f"Give a model: {option('model')}" if self.model is None else "Choose parts='both' or 'encoder'"
+            raise ConfigError(f"fine_tune is {self.fine_tune!r}, but {why}", where=where, fix=fix)
+
+    @property
+    def _with_encoder(self) -> bool:
+        return self.model is not None and self.parts != "genes"
 
     def _read_target(
         self, obs: pd.DataFrame, label: str, *, where: str, training: bool, rules: LabelRules | None = None
@@ -299,25 +325,30 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
         kept = cells if self.self_training else cells[target.known]
         labelled = np.flatnonzero(target.known) if self.self_training else np.arange(len(kept))
         parts = [kept, *others]
-        genes, with_encoder = common_genes(parts), self.model is not None and self.parts != "genes"
+        genes, labels = common_genes(parts), target.values[target.known]
+        tuned = self._fine_tuned(for_encoder(cells[target.known]), labels, groups, every_label=True)
+        trial = None if tuned is None else tuned.trial
+        encoder = self.resolved_model if tuned is None else tuned.model
         learned = learn(
             parts,
             labelled,
-            (target.values[target.known] == self.sensitive).astype(np.int64),
+            (labels == self.sensitive).astype(np.int64),
             genes=genes if self.parts != "encoder" else None,
-            embed=partial(self._embed, progress=run) if with_encoder else None,
+            embed=partial(self._embed, encoder, progress=run) if self._with_encoder else None,
+            trial=(partial(self._embed, trial), tuned.left_out) if tuned is not None and trial is not None else None,
             groups=groups,
             prior=self.prior,
             components=self.components,
             self_training=self.self_training,
             seed=self.seed,
         )
-        if not with_encoder and run is not None:
+        if not self._with_encoder and run is not None:
             run(sum(map(len, parts)))
-        self.fit_, self.genes_, self.encoder_, self.spreads_ = learned
+        self.fit_, self.genes_, self.embedding_, self.spreads_ = learned
+        self._use(tuned)
         self.z_scored_ = cells.z_scored
         self.learned_from_ = sum(map(len, parts)) - len(labelled)
-        self._set_classes(target.values[target.known])
+        self._set_classes(labels)
         if self.fit_.calibrated != "regression" and self.separation_ < SEPARATED:
             advice = "Give more labels, or state the prior; believe the ranking more than the calls"
             warnings.warn(
@@ -327,8 +358,7 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
                 stacklevel=5,
             )
 
-    def _embed(self, cells: CellView, *, progress: Progress) -> NDArray[np.float32]:
-        model = self.resolved_model
+    def _embed(self, model: CellLM | None, cells: CellView, *, progress: Progress = None) -> NDArray[np.float32]:
         assert model is not None
         cache = CACHE if self.cache else None
         how: dict[str, Any] = {"device": self.device, "precision": self.precision, "cache": cache}
@@ -339,13 +369,13 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
             kinds = {True: "z-scores", False: "expression"}
             found = f"it was read as {kinds[cells.z_scored]}, but the classifier learned {kinds[self.z_scored_]}"
             raise CountsError(found, where=cells.name, fix="Read both on the same kind of scale")
-        learned, embed = self._all_learned, partial(self._embed, progress=progress)
+        learned, embed = self._all_learned, partial(self._embed, self.encoder_, progress=progress)
         measured, found_here = cells.genes, np.empty(len(cells))
         for start in range(0, len(cells), 2048):
             places = slice(start, start + 2048)
             some = cells[places]
             found_here[places] = learned.probabilities(some, measured, embed, z_scored=self.z_scored_)
-            if self.encoder_ is None and progress is not None:
+            if self.embedding_ is None and progress is not None:
                 progress(len(some))
         sensitive = list(self.classes_).index(self.sensitive)
         columns = [1 - found_here, found_here] if sensitive else [found_here, 1 - found_here]
@@ -353,14 +383,20 @@ class DrugSensitivityClassifier(WithOptionalModel, Classifier):
 
     def _learned(self) -> Fitted:
         values, arrays = pack(self._all_learned)
-        return Fitted({**values, "z_scored": self.z_scored_, "learned_from": self.learned_from_}, arrays)
+        own: dict[str, JSON] = {
+            "z_scored": self.z_scored_,
+            "learned_from": self.learned_from_,
+            "fine_tuned": self.fine_tuned_,
+        }
+        return Fitted({**values, **own}, arrays)
 
     def _restore_learned(self, values: Mapping[str, Any], arrays: Arrays) -> None:
         if len(self.classes_) != 2 or self.sensitive not in self.classes_:
             raise ValueError("its labels are not those of a sensitivity classifier")
-        self.fit_, self.genes_, self.encoder_, self.spreads_ = unpack(values, arrays)
+        self.fit_, self.genes_, self.embedding_, self.spreads_ = unpack(values, arrays)
+        self.encoder_, self.fine_tuned_ = self.resolved_model, str(values.get("fine_tuned", ""))
         self.z_scored_, self.learned_from_ = bool(values["z_scored"]), int(values["learned_from"])
 
     @property
     def _all_learned(self) -> Learned:
-        return Learned(self.fit_, self.genes_, self.encoder_, self.spreads_)
+        return Learned(self.fit_, self.genes_, self.embedding_, self.spreads_)

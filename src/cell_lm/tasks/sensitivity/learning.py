@@ -12,11 +12,13 @@ from scipy import sparse
 
 from cell_lm.data.view import CellView
 from cell_lm.tasks.sensitivity.components import Components, spreads_of
-from cell_lm.tasks.sensitivity.fitting import TRIED, Fit, fit
+from cell_lm.tasks.sensitivity.fitting import TRIED, Fit, Trial, fit
 from cell_lm.tasks.sensitivity.values import gene_values
 
 ENCODER_COMPONENTS = 10
 Embed = Callable[[CellView], NDArray[np.float32]]
+EmbedOfTrial = tuple[Embed, NDArray[np.bool_]]
+"""The embedding by an encoder that was trained without some of the labelled cells; and which, bool [labelled]."""
 
 
 class Learned(NamedTuple):
@@ -68,6 +70,7 @@ def learn(
     *,
     genes: NDArray[np.int64] | None,
     embed: Embed | None,
+    trial: EmbedOfTrial | None,
     groups: NDArray[np.object_] | None,
     prior: float | None,
     components: int | None,
@@ -86,6 +89,9 @@ def learn(
         Genes that all parts have; None: genes are not used.
     embed
         Returns the embedding of cells; None: there is no encoder to use.
+    trial
+        The same by the encoder that was trained without some of the labelled cells, and which; None: that of ``embed``
+        has seen no label.
     """
     own, deep, spreads = None, None, np.empty(0)
     points = list[NDArray[np.float64]]()
@@ -95,9 +101,8 @@ def learn(
         points.append(own(values, genes))
         spreads = spreads_of(values[:, genes])
     if embed is not None:
-        embedding, everything = _as_values(np.concatenate([embed(part) for part in parts]))
-        deep = Components.of(embedding, everything, ENCODER_COMPONENTS, seed)
-        points.append(deep(embedding, everything))
+        deep, shown = _embedded(parts, embed, seed)
+        points.append(shown)
     found = fit(
         np.concatenate(points, axis=1),
         points[-1].shape[1] if deep is not None and own is not None else 0,
@@ -107,12 +112,26 @@ def learn(
         prior=prior,
         components=components,
         self_training=self_training,
+        trial=None if trial is None else _trial(points[:-1], parts, trial, seed),
         seed=seed,
     )
     if own is not None:  # those that are not used need not be saved
         used = own.directions[: len(found.columns) - (0 if deep is None else len(deep.directions))]
         own, found = replace(own, directions=used), replace(found, columns=np.arange(len(found.columns)))
     return Learned(found, own, deep, spreads)
+
+
+def _embedded(parts: Sequence[CellView], embed: Embed, seed: int) -> tuple[Components, NDArray[np.float64]]:
+    """Return the components of the embedding, and those of all cells [cells, components]."""
+    embedding, everything = _as_values(np.concatenate([embed(part) for part in parts]))
+    deep = Components.of(embedding, everything, ENCODER_COMPONENTS, seed)
+    return deep, deep(embedding, everything)
+
+
+def _trial(genes: list[NDArray[np.float64]], parts: Sequence[CellView], trial: EmbedOfTrial, seed: int) -> Trial:
+    """Return all cells as the encoder shows them that was trained without some of the labels."""
+    embed, left_out = trial
+    return Trial(np.concatenate([*genes, _embedded(parts, embed, seed)[1]], axis=1), left_out)
 
 
 def _as_values(embedding: NDArray[np.float32]) -> tuple[sparse.csr_matrix[np.float32], NDArray[np.int64]]:

@@ -4,6 +4,9 @@ The scores of sensitive and of resistant cells are taken as normal with one comm
 being sensitive is a logistic function of the score and keeps its order. Mixture and prevalence are estimated by
 expectation-maximisation (Dempster, Laird & Rubin 1977) over all cells, in which labelled cells keep their label; the
 prevalence has a prior of one further cell of each kind.
+
+Where an encoder was trained on the labels, the scores of the labelled cells are too far apart: these cells then count
+for the prevalence alone, and means and variance are those of the others.
 """
 
 from __future__ import annotations
@@ -50,7 +53,12 @@ def share_of(codes: NDArray[np.int64]) -> float:
 
 
 def fit_mixture(
-    scores: Floats, labelled: NDArray[np.int64], codes: NDArray[np.int64], prior: float | None = None
+    scores: Floats,
+    labelled: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    prior: float | None = None,
+    *,
+    trained: bool = False,
 ) -> Mixture:
     """Fit the mixture.
 
@@ -64,11 +72,15 @@ def fit_mixture(
         Their labels: 1 sensitive, 0 resistant.
     prior
         The prevalence; None: it is estimated.
+    trained
+        An encoder was trained on the labels. There must be cells without one.
     """
     prevalence = share_of(codes) if prior is None else float(np.clip(prior, _EDGE, 1 - _EDGE))
     chance = (scores > np.quantile(scores, 1 - prevalence)).astype(np.float64)
     chance[labelled] = codes
-    means, variance = _moments(scores, chance)
+    counted = np.ones(len(scores))
+    counted[labelled] = 0.0 if trained else 1.0
+    means, variance = _moments(scores, chance, counted)
     for _ in range(_STEPS):
         if prior is None:
             prevalence = float(np.clip((chance.sum() + 1) / (len(scores) + 2), _EDGE, 1 - _EDGE))
@@ -77,7 +89,7 @@ def fit_mixture(
         again[labelled] = codes
         settled = float(np.abs(again - chance).max()) < _TOLERANCE
         chance = again
-        means, variance = _moments(scores, chance)
+        means, variance = _moments(scores, chance, counted)
         if settled:
             break
     slope, intercept = _line(means, variance, prevalence)
@@ -102,12 +114,12 @@ def _gain(
     return float(each.mean() - 0.5 * np.log(variance) - single)
 
 
-def _moments(scores: Floats, chance: Floats) -> tuple[tuple[float, float], float]:
-    """Return the means of resistant and sensitive cells, and the common variance."""
-    weights = np.stack([1 - chance, chance])
+def _moments(scores: Floats, chance: Floats, counted: Floats) -> tuple[tuple[float, float], float]:
+    """Return the means of resistant and sensitive cells, and the common variance, of the cells that count."""
+    weights = np.stack([1 - chance, chance]) * counted
     sizes = np.maximum(weights.sum(axis=1), _TINY)
     means = weights @ scores / sizes
-    variance = float((weights * (scores - means[:, None]) ** 2).sum() / len(scores)) + _TINY
+    variance = float((weights * (scores - means[:, None]) ** 2).sum() / counted.sum()) + _TINY
     return (float(means[0]), float(means[1])), variance
 
 

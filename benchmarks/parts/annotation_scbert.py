@@ -25,7 +25,7 @@ from cell_lm.config import resolve_config
 from cell_lm.data import CellBatch, CellData, Tokeniser, read_cells
 from cell_lm.errors import ConfigError
 from cell_lm.evaluation.calibration import best_temperature, log_softmax
-from cell_lm.evaluation.folds import training_folds
+from cell_lm.evaluation.folds import Fold, training_folds
 from cell_lm.model import CellLM
 from cell_lm.pretraining import pretrain
 from cell_lm.pretraining.folder import run_folder
@@ -55,6 +55,7 @@ def scbert(data: Path | None, folder: Path) -> Method:
 
 
 def pretrained(data: Path, folder: Path) -> CellLM:
+    """Pretrain on :data:`CORPUS`, or read what an earlier run left in the folder."""
     objectives = {name: {"weight": 0.0} for name in ("contrastive", "discrimination", "reconstruction")}
     overrides = {"encoder": ENCODER, "objectives": objectives, "training": {**SIZE, "gene_vectors": "network"}}
     config = resolve_config("small", overrides=overrides)
@@ -71,17 +72,33 @@ def fine_tuned(case: Case, encoder: CellLM) -> dict[str, Answer]:
     start = time.process_time()
     classes, codes = np.unique(case.labels.astype(str), return_inverse=True)
     fold = next(training_folds(codes, case.groups, case.seed), None)
-    epochs, temperature = max(3, -(-FEWEST_STEPS * BATCH // len(codes))), 1.0
-    if fold is not None:
-        tuned = Tuned(encoder, case.reference, codes, fold[0], case.seed)
-        epochs, temperature = tuned.early_stopping(fold[1])
-    tuned = Tuned(encoder, case.reference, codes, np.arange(len(codes)), case.seed)
-    for _ in range(epochs):
-        tuned.epoch()
+    tuned, epochs, temperature = trained(encoder, case.reference, codes, np.arange(len(codes)), fold, case.seed)
     fitted = time.process_time()
     chances = np.exp(log_softmax(tuned.logits(case.query, np.arange(len(case.query))) / temperature))
     seconds = fitted - start, time.process_time() - fitted
     return {"scbert": Answer.of(chances, classes.astype(object), *seconds, epochs=epochs)}
+
+
+def trained(
+    encoder: CellLM,
+    cells: CellData,
+    codes: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    fold: Fold | None,
+    seed: int,
+) -> tuple[Tuned, int, float]:
+    """Train on some cells (``rows``); return the encoder with its head, the number of epochs, and the temperature.
+
+    Epochs and temperature are chosen on cells that are left out (``fold``, int64 rows of the cells); without any, a
+    fixed number of steps is taken.
+    """
+    epochs, temperature = max(3, -(-FEWEST_STEPS * BATCH // len(rows))), 1.0
+    if fold is not None:
+        epochs, temperature = Tuned(encoder, cells, codes, fold[0], seed).early_stopping(fold[1])
+    tuned = Tuned(encoder, cells, codes, rows, seed)
+    for _ in range(epochs):
+        tuned.epoch()
+    return tuned, epochs, temperature
 
 
 class Tuned:

@@ -158,7 +158,7 @@ def _only_drugs(task: Task, *, graphs: bool) -> Result:
     profiles = (filled - filled.mean(axis=1, keepdims=True)).T
     model = DrugModel(task.data.structures[columns], scale.mean, scale.spread, profiles)
     if graphs:
-        model.learn_graphs()
+        model.correction = model.graph_correction()
     found = np.array(drug_line_mean(task).mean)
     found[np.ix_(rows, new)] = cold_prediction(model, filled, np.arange(len(columns)), task.data.structures[new])[0]
     return Result(found)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
-from typed import Cli
+from typed import Cli, Said
 
+from cell_lm.tasks.response import core
 from planted_response import lines, responses
 
 
@@ -91,6 +92,51 @@ def test_a_ranking_is_shown_for_a_line_and_for_a_drug(cli: Cli, fitted: Files) -
     said = cli(*words, fitted.other, "--for-line", "line1_003", "--min-overlap=100")
     assert sum(line.startswith("drug") for line in said.out.splitlines()[1:]) == 20
     assert "Give one of --for-line and --for-drug" in cli(*words).error
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_files(
+    cli: Cli, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def fit(name: str, *words: str) -> Said:
+        given = ["--responses", table, *FIT[:-1], "--out", tmp_path / name]
+        return cli("response", "fit", files.lines, *given, *words)
+
+    table, parts = tmp_path / "t.csv", tmp_path / "m.unfinished"
+    pd.read_csv(files.table).drop(columns="smiles").to_csv(table, index=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(core, "_calibrated", stop)
+        said = fit("m")
+    assert (said.code, said.error) == (130, "interrupted")
+    assert "go on with the same command and --resume" in said.out
+    assert {item.name for item in tmp_path.iterdir()} == {table.name, parts.name}
+    assert "not finished (3 parts are done). Go on with it by resume=True (--resume), or begin anew" in fit("m").error
+    assert "was begun with confidence=0.9, not 0.8" in fit("m", "--resume", "--confidence=.8").error
+    said = fit("m", "--resume")
+    assert said.code == 0, said.err
+    assert f"3 parts of {parts} are done" in said.err
+    assert not parts.exists()
+    assert "already exists" in fit("m", "--resume").error
+    said = fit("anew", "--resume")
+    assert "nothing to go on with" in said.err
+    for item in (tmp_path / "m").iterdir():
+        assert item.read_bytes() == (tmp_path / "anew" / item.name).read_bytes()
+
+
+def test_force_begins_an_unfinished_fit_anew(
+    cli: Cli, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tmp_path / "m.unfinished"
+    parts.mkdir()
+    (parts / "notes.txt").touch()
+    words = ["response", "fit", files.lines, "--responses", files.table, *FIT, "--out", tmp_path / "m", "--force"]
+    assert "holds something else than an unfinished fit" in cli(*words).error
+    (parts / "notes.txt").rename(parts / "unfinished.json")
+    monkeypatch.setattr(core, "left_out_predictions", lambda *_, **__: 1 / 0)
+    cli(*words)
+    assert '"parts": {}' in (parts / "unfinished.json").read_text()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +28,7 @@ from cell_lm.cli.response_options import (
     Regressor,
     RegressorFolder,
     Responses,
+    Resume,
     TableReader,
     reads_lines,
     reads_responses,
@@ -43,7 +46,9 @@ _FIT = """[bold]Examples[/bold]
 
   cell-lm response fit lines.h5ad --responses GDSC2_fitted_dose_response.csv --expression rma --out gdsc2
   cell-lm response fit lines.h5ad --responses mine.csv --line cell --drug compound --response ic50 --scale ic50 \\
-      --smiles smiles --expression log2_tpm --out mine"""
+      --smiles smiles --expression log2_tpm --out mine
+
+[dim]Parts that are done are kept in FOLDER.unfinished until FOLDER is written; after Ctrl-C --resume goes on.[/dim]"""
 _PREDICT = """[bold]Examples[/bold]
 
   cell-lm response predict new.h5ad --model gdsc2                            [dim]# every drug, with intervals[/dim]
@@ -87,6 +92,7 @@ def fit(
     folds: Folds = 5,
     confidence: Confidence = 0.9,
     seed: Seed = 0,
+    resume: Resume = False,
     *,
     table: TableReader,
     how: LineReader,
@@ -99,9 +105,11 @@ def fit(
     from cell_lm.cli.outputs import refuse_estimator_folder
     from cell_lm.model import CellLM
     from cell_lm.tasks.response import DrugResponseRegressor
+    from cell_lm.tasks.response.unfinished import discard
 
     says, inputs = messages(context), (lines, responses, encoder)
     refuse_estimator_folder(out, force=force, inputs=inputs)
+    unfinished = _unfinished(out, says, resume=resume, force=force)
     if (cells == "genes") != (encoder is None):
         fix = "Name an encoder for --cells cell_lm or both, and none for genes"
         raise ConfigError(f"--cells {cells} with {'no' if encoder is None else 'an'} --encoder", fix=fix)
@@ -119,9 +127,19 @@ def fit(
         device=None if device == "auto" else device,
         precision=precision,
     )
+    if force and not resume:
+        discard(unfinished)
     says.note(f"reading {lines}")
-    with says.progress("fitting", regressor.parts) as done:
-        regressor.fit(lines, measured, line_column=how.line_column, progress=done, read=how.read)
+    with says.progress("fitting", regressor.parts) as done, _telling_how_to_go_on(unfinished, says):
+        regressor.fit(
+            lines,
+            measured,
+            line_column=how.line_column,
+            checkpoint=unfinished,
+            resume=resume,
+            progress=done,
+            read=how.read,
+        )
     refuse_estimator_folder(out, force=force, inputs=inputs)  # another program may have made it meanwhile
     regressor.save(out)
     show_fit(regressor, measured, says)
@@ -129,6 +147,29 @@ def fit(
     says.note("next:")
     says.note(f"cell-lm response predict my.h5ad --model {out}", indent=2)
     return 0
+
+
+def _unfinished(out: Path, says: Messages, *, resume: bool, force: bool) -> Path:
+    """Return the folder for the parts of a fit, after refusing one that holds those of another."""
+    from cell_lm.tasks.response.unfinished import parts_done, refuse_unfinished
+
+    folder = out.with_name(f"{out.name}.unfinished")
+    refuse_unfinished(folder, resume=resume or force)
+    if resume:
+        number = parts_done(folder)
+        says.note(f"{number} parts of {folder} are done" if number else f"nothing to go on with in {folder}")
+    return folder
+
+
+@contextmanager
+def _telling_how_to_go_on(folder: Path, says: Messages) -> Iterator[None]:
+    """Say after an interruption how the fit goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if folder.exists():
+            says.result("stopped; go on with the same command and --resume")
+        raise
 
 
 @reads_responses()

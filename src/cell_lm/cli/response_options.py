@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
-from cell_lm.cli.options import READING, column, output, source
+from cell_lm.cli.options import READING, WRITING, column, output, source
 from cell_lm.cli.read_options import GeneColumn, Layer, MinOverlap, as_one
 
 if TYPE_CHECKING:
@@ -62,6 +62,15 @@ Expression = Annotated[
     ),
 ]
 RegressorFolder = Annotated[Path, output("FOLDER", "Folder to write.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Go on with a fit into --out that was interrupted, with the same files and settings; the result is the "
+        "same to the last bit.",
+        rich_help_panel=WRITING,
+    ),
+]
 LineVectors = Annotated[
     Literal["genes", "cell_lm", "both"],
     typer.Option(help="Vector of a line: its genes, the embedding of an encoder (--encoder), or both."),

@@ -141,12 +141,11 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
             It could not be written; the previous content is intact.
         """
         reference, fitted = self.reference_, self._fitted()
-        params = {name: value for name, value in self.get_params(deep=False).items() if name not in self.unsaved}
         folder.write(
             Path(path),
             folder.Content(
                 estimator=type(self).__name__,
-                params=params,
+                params=self._saved_params(),
                 reference=reference,
                 values=fitted.values,
                 arrays=fitted.arrays,
@@ -154,6 +153,10 @@ class Estimator(BaseEstimator, ABC):  # type: ignore[misc]
                 packaged=packaged_model,
             ),
         )
+
+    def _saved_params(self) -> dict[str, JSON]:
+        """Return the parameters of the constructor that are saved."""
+        return {name: value for name, value in self.get_params(deep=False).items() if name not in self.unsaved}
 
     def _saved_model(self) -> CellLM | None:
         """Return the encoder that is saved."""

@@ -8,16 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cell_lm.tasks.estimator import Fitted
 from cell_lm.tasks.response.conformal import REVEALED, calibrate, conformal_factor, factor_for
 from cell_lm.tasks.response.drugs import LEAST_DRUGS, TREES, DrugModel, Structures
 from cell_lm.tasks.response.gaussian import condition, fit_covariance
 from cell_lm.tasks.response.impute import DrugScale, drug_scale, soft_impute
 from cell_lm.tasks.response.lines import RIDGES, LineModel, fit_lines, left_out_predictions, line_folds
+from cell_lm.tasks.response.packing import (
+    pack_factors,
+    pack_graphs,
+    pack_lines,
+    unpack_factors,
+    unpack_graphs,
+    unpack_lines,
+)
+from cell_lm.tasks.response.unfinished import Parts
 
 Floats = NDArray[np.float64]
 Progress = Callable[[int], None] | None
@@ -25,6 +36,7 @@ Progress = Callable[[int], None] | None
 DRUG_FOLDS = 5
 LEAST_LINES = 10
 """Fewest lines for a fit."""
+_KINDS = ("known_line", "new_line")
 
 
 class Predicted(NamedTuple):
@@ -187,6 +199,7 @@ def fit_response_model(
     graphs: bool = False,
     seed: int = 0,
     progress: Progress = None,
+    done: Parts | None = None,
 ) -> ResponseModel:
     """Fit all parts.
 
@@ -214,34 +227,42 @@ def fit_response_model(
         Seed of folds, networks and forests.
     progress
         Called with 1 after every part: ``folds`` + 3 in all.
+    done
+        Where parts that are done are kept, so that they are not computed again; None: nowhere.
     """
+    done = done or Parts()
     scale = drug_scale(responses)
     left_out = scale.standardise(
-        left_out_predictions(features, responses, folds=folds, seed=seed, parts=parts, progress=progress)
+        left_out_predictions(features, responses, folds=folds, seed=seed, parts=parts, progress=progress, done=done)
     )
     standardised = scale.standardise(responses)
     residuals = standardised - left_out
-    lines = fit_lines(features, standardised, members=members, seed=seed, parts=parts)
+    found = done.part(
+        "lines", lambda: pack_lines(fit_lines(features, standardised, members=members, seed=seed, parts=parts))
+    )
+    lines = unpack_lines(*found, responses.shape[1])
     _tell(progress)
-    covariance, factors = _calibrated(residuals, confidence, seed)
+    values, arrays = done.part("intervals", partial(_calibrated, residuals, confidence, seed))
     _tell(progress)
     cold = None
     if structures is not None and with_structure is not None and len(structures) >= LEAST_DRUGS:
-        cold = _fit_cold(
-            responses, left_out, scale, structures, np.flatnonzero(with_structure), confidence, trees, seed
-        )
-        if graphs:
-            cold.model.learn_graphs()
+        columns = np.flatnonzero(with_structure)
+        cold = _fit_cold(responses, left_out, scale, structures, columns, confidence, trees, seed, done)
+        if graphs and structures.graphs:
+            packed = done.part("graphs", lambda: pack_graphs(cold.model.graph_correction()))
+            cold.model.correction = unpack_graphs(*packed)
     _tell(progress)
-    return ResponseModel(scale, lines, left_out, residuals, covariance, factors, cold)
+    return ResponseModel(
+        scale, lines, left_out, residuals, arrays["covariance"], unpack_factors(values["factors"]), cold
+    )
 
 
-def _calibrated(residuals: Floats, confidence: float, seed: int) -> tuple[Floats, dict[int, float]]:
+def _calibrated(residuals: Floats, confidence: float, seed: int) -> Fitted:
     """Return the covariance of all lines, and factors from two halves, each scored by the covariance of the other."""
     half = line_folds(len(residuals), 2, seed + 1)
     covariances = [(half == side, fit_covariance(residuals[half != side])) for side in (0, 1)]
     factors = calibrate(residuals, covariances, confidence=confidence, seed=seed, revealed=REVEALED)
-    return fit_covariance(residuals), factors or {0: 1.96}
+    return Fitted({"factors": pack_factors(factors or {0: 1.96})}, {"covariance": fit_covariance(residuals)})
 
 
 def _fit_cold(
@@ -253,20 +274,26 @@ def _fit_cold(
     confidence: float,
     trees: int,
     seed: int,
+    done: Parts,
 ) -> ColdDrugs:
     """Fit the model of new drugs; its factors come from drugs left out in folds."""
+    standardised = scale.standardise(responses)
     number = line_folds(len(columns), min(DRUG_FOLDS, len(columns) // 2), seed)
-    scores: dict[bool, list[Floats]] = {False: [], True: []}
-    for fold in range(int(number.max()) + 1):
+
+    def scores(fold: int) -> Fitted:
         rest, test = np.flatnonzero(number != fold), np.flatnonzero(number == fold)
-        filled = soft_impute(scale.standardise(responses)[:, columns[rest]])
+        filled = soft_impute(standardised[:, columns[rest]])
         model = _drug_model(structures[rest], scale, columns[rest], filled, trees, seed)
-        for new_line, known in ((False, filled), (True, left_out[:, columns[rest]])):
+        found = dict[str, Floats]()
+        for lines, known in zip(_KINDS, (filled, left_out[:, columns[rest]]), strict=True):
             mean, spread = cold_prediction(model, known, np.arange(len(rest)), structures[test])
-            scores[new_line].append(np.abs(responses[:, columns[test]] - mean) / spread)
-    filled = soft_impute(scale.standardise(responses))
+            found[lines] = np.abs(responses[:, columns[test]] - mean) / spread
+        return Fitted({}, found)
+
+    folds = [done.part(f"drug-fold-{fold}", partial(scores, fold)).arrays for fold in range(int(number.max()) + 1)]
+    filled = soft_impute(standardised)
     whole = _drug_model(structures, scale, columns, filled[:, columns], trees, seed)
-    factors = [_over_drugs(np.hstack(scores[new_line]), confidence) for new_line in (False, True)]
+    factors = [_over_drugs(np.hstack([fold[lines] for fold in folds]), confidence) for lines in _KINDS]
     return ColdDrugs(whole, columns, *factors)
 
 

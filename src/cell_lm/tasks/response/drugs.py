@@ -119,13 +119,14 @@ class DrugModel:
             found = found + self.correction.predict(new.graphs)
         return np.asarray(found)
 
-    def learn_graphs(self) -> None:
-        """Train the graph encoder on what the ridge misses of each drug's mean when the drug is left out."""
-        if not self.structures.graphs:
-            return
+    def graph_correction(self) -> GraphCorrection:
+        """Train the graph encoder on what the ridge misses of each drug's mean when the drug is left out.
+
+        The result is to be set as :attr:`correction`.
+        """
         centred = self.means - self.means.mean()
         left_out = self._mean_inverse @ centred / np.diag(self._mean_inverse)
-        self.correction = fit_graph_correction(self.structures.graphs, left_out, seed=self.seed)
+        return fit_graph_correction(self.structures.graphs, left_out, seed=self.seed)
 
     def spread(self, new: Structures) -> Floats:
         """Return the predicted standard deviation over lines, float64 [new]: a mean weighted by similarity."""

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cell_lm.tasks.estimator import Fitted
 from cell_lm.tasks.response.impute import drug_scale, soft_impute
 from cell_lm.tasks.response.network import Network, fit_network
 from cell_lm.tasks.response.ridge import fit_gene_weighted, fit_low_rank
+from cell_lm.tasks.response.unfinished import Parts
 
 Floats = NDArray[np.float64]
 
@@ -120,20 +123,30 @@ def left_out_predictions(
     seed: int = 0,
     parts: tuple[str, ...] = RIDGES,
     progress: Callable[[int], None] | None = None,
+    done: Parts | None = None,
 ) -> Floats:
     """Return what the ridges predict for every line when it is left out, in units of the responses [lines, drugs].
 
     Means and deviations of drugs and genes, imputation, and strengths are computed anew without the lines of the fold.
-    A drug that only lines of the fold have gets the mean of all responses.
+    A drug that only lines of the fold have gets the mean of all responses. Folds that are kept in ``done`` are not
+    computed.
     """
-    number, found = line_folds(len(features), folds, seed), np.full(responses.shape, np.nan)
+    done, number = done or Parts(), line_folds(len(features), folds, seed)
+    found = np.full(responses.shape, np.nan)
     for fold in range(folds):
-        rest, rows = number != fold, number == fold
-        known = np.isfinite(responses[rest]).any(axis=0)
-        scale = drug_scale(responses[rest][:, known])
-        model = fit_lines(features[rest], scale.standardise(responses[rest][:, known]), parts=parts)
-        found[np.ix_(rows, known)] = scale.restore(model.predict(features[rows]))
-        found[np.ix_(rows, ~known)] = np.nanmean(responses[rest])
+        left_out = partial(_left_out, features, responses, number == fold, parts)
+        found[number == fold] = done.part(f"fold-{fold}", left_out).arrays["predicted"]
         if progress is not None:
             progress(1)
     return found
+
+
+def _left_out(features: Floats, responses: Floats, rows: NDArray[np.bool_], parts: tuple[str, ...]) -> Fitted:
+    """Return what the ridges predict for some lines when these are left out [rows, drugs]."""
+    rest = responses[~rows]
+    known = np.isfinite(rest).any(axis=0)
+    scale = drug_scale(rest[:, known])
+    model = fit_lines(features[~rows], scale.standardise(rest[:, known]), parts=parts)
+    predicted = np.full((int(rows.sum()), responses.shape[1]), np.nanmean(rest))
+    predicted[:, known] = scale.restore(model.predict(features[rows]))
+    return Fitted({}, {"predicted": predicted})

@@ -8,6 +8,8 @@ and drugs that were never measured by their structure.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import ClassVar, Self, Unpack
 
 import numpy as np
@@ -35,6 +37,7 @@ from cell_lm.tasks.response.predicting import Asked, predict_lines
 from cell_lm.tasks.response.saved import pack, unpack
 from cell_lm.tasks.response.scoring import ScoredRegressor
 from cell_lm.tasks.response.tables import refuse_few, refuse_other_unit, refuse_strangers, structures_of
+from cell_lm.tasks.response.unfinished import begun_with, discard, keep_parts, refuse_unfinished
 
 Floats = NDArray[np.float64]
 
@@ -91,6 +94,8 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
 
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
     smiles_: dict[str, str]
+    _unfinished: Path | None = None
+    """Folder of the parts of a fit that has not been saved."""
 
     def __init__(
         self,
@@ -131,10 +136,14 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
         responses: ResponseTable,
         *,
         line_column: str | None = None,
+        checkpoint: str | Path | None = None,
+        resume: bool = False,
         progress: Progress = None,
         **how: Unpack[ReadKeywords],
     ) -> Self:
         """Learn from measured responses and the expression of the lines.
+
+        An interrupted fit with a ``checkpoint`` goes on with ``resume``, and gives the same bits.
 
         Parameters
         ----------
@@ -144,6 +153,10 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
             Of :func:`cell_lm.data.response.read_response`.
         line_column
             Column of ``obs`` with the names that the table uses; default: ``obs_names``.
+        checkpoint
+            Folder for the parts of the fit that are done; :meth:`save` removes it. None: nothing is kept.
+        resume
+            Go on with the parts that are in ``checkpoint``; if there are none, the fit is begun.
         progress
             Called with the number of parts completed since the last call; there are :attr:`parts`.
         **how
@@ -153,9 +166,15 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
         ------
         InputError
             Fewer than ten lines have both, there is one drug only, a name is twice in ``obs``, SMILES cannot be read;
-            or the expression cannot be read.
+            or the expression cannot be read; or ``checkpoint`` holds a fit that was begun with something else, or
+            ``resume`` is not set for it.
+        ModelError
+            ``checkpoint`` is damaged.
+        OutputError
+            ``checkpoint`` cannot be written.
         """
         self._check_parameters()
+        folder = _checkpoint_folder(checkpoint, resume=resume)
         opened = self._opened(data, how)
         with vectors.explained():
             cells = opened.cells(self.vocabulary)
@@ -170,19 +189,24 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
         structures, with_structure = structures_of(smiles, list(matrix.columns), responses.name)
         chosen = cells[rows]
         features = self._features(chosen, chosen.genes)
-        fitted = fit_response_model(
-            features,
-            matrix.to_numpy(),
-            structures=structures,
-            with_structure=with_structure,
-            members=self.members,
-            folds=min(self.folds, len(found)),
-            confidence=self.confidence,
-            trees=self.trees,
-            graphs=self.graphs,
-            seed=self.seed,
-            progress=progress,
-        )
+        names, values = {"lines": found, "drugs": list(map(str, matrix.columns))}, matrix.to_numpy()
+        begun = {} if folder is None else begun_with(self._saved_params(), names, features, values, structures)
+        with nullcontext() if folder is None else keep_parts(folder, begun, resume=resume) as done:
+            fitted = fit_response_model(
+                features,
+                values,
+                structures=structures,
+                with_structure=with_structure,
+                members=self.members,
+                folds=min(self.folds, len(found)),
+                confidence=self.confidence,
+                trees=self.trees,
+                graphs=self.graphs,
+                seed=self.seed,
+                progress=progress,
+                done=done,
+            )
+        self._unfinished = folder
         self.lines_, self.drugs_ = np.array(found, object), matrix.columns.to_numpy(object)
         self.smiles_, self.unit_, self.model_ = smiles, responses.unit, fitted
         self.reference_ = Reference(
@@ -195,6 +219,13 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
             vocabulary=cells.vocabulary.hash,
         )
         return self
+
+    def save(self, path: str | Path, *, packaged_model: str | None = None) -> None:
+        """Write the folder, as :meth:`cell_lm.tasks.Estimator.save`, and remove the checkpoint of the fit."""
+        super().save(path, packaged_model=packaged_model)
+        if self._unfinished is not None:
+            discard(self._unfinished)
+            self._unfinished = None
 
     @property
     def parts(self) -> int:
@@ -343,3 +374,13 @@ class DrugResponseRegressor(WithOptionalModel, ScoredRegressor):
         self.lines_, self.drugs_ = np.array(lines, object), np.array(drugs, object)
         self.smiles_, self.unit_ = {str(k): str(v) for k, v in smiles.items()}, str(values["unit"])
         self.model_ = unpack(values["model"], fitted.arrays, len(lines), len(drugs), self.trees, self.seed)
+
+
+def _checkpoint_folder(checkpoint: str | Path | None, *, resume: bool) -> Path | None:
+    """Return the folder of an unfinished fit, after refusing one that cannot be used."""
+    if checkpoint is None:
+        if resume:
+            raise ConfigError("resume=True without a checkpoint", fix="Name the folder of the fit by checkpoint=")
+        return None
+    refuse_unfinished(Path(checkpoint), resume=resume)
+    return Path(checkpoint)

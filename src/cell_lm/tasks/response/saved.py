@@ -11,36 +11,30 @@ from cell_lm.files import JSON
 from cell_lm.tasks.estimator import Arrays, checked
 from cell_lm.tasks.response.core import ColdDrugs, ResponseModel
 from cell_lm.tasks.response.drugs import DrugModel, Structures
-from cell_lm.tasks.response.graphs import GraphCorrection
 from cell_lm.tasks.response.impute import DrugScale
-from cell_lm.tasks.response.lines import LineModel
-from cell_lm.tasks.response.network import Network
-
-_NETWORK = ("first", "bias", "last", "offset")
-_NOTHING = 1e300
-"""Stands for an infinite spread of a gene, which the file does not take."""
+from cell_lm.tasks.response.packing import (
+    pack_factors,
+    pack_graphs,
+    pack_lines,
+    unpack_factors,
+    unpack_graphs,
+    unpack_lines,
+)
 
 
 def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]]:
     """Return the model as values and arrays."""
-    lines, measured = model.lines, np.isfinite(model.residuals)
+    lines, measured = pack_lines(model.lines), np.isfinite(model.residuals)
     arrays: dict[str, NDArray[Any]] = {
         "drug_mean": model.scale.mean,
         "drug_spread": model.scale.spread,
-        "gene_centre": lines.centre,
-        "gene_spread": np.where(np.isinf(lines.spread), _NOTHING, lines.spread),
-        "weights": lines.weights,
-        "intercept": lines.intercept,
+        **lines.arrays,
         "left_out": model.left_out,
         "residuals": np.where(measured, model.residuals, 0.0),
         "measured": measured.astype(np.float64),
         "covariance": model.covariance,
     }
-    values: dict[str, JSON] = {"factors": {str(k): float(v) for k, v in model.factors.items()}}
-    if lines.network is not None:
-        values["slope"] = float(lines.network.slope)
-        arrays["basis"] = lines.network.basis
-        arrays |= {f"network.{name}": lines.network.tensors[name] for name in _NETWORK}
+    values: dict[str, JSON] = {"factors": pack_factors(dict(model.factors)), **lines.values}
     if model.cold is not None:
         cold, drugs = model.cold, model.cold.model
         values["cold"] = {"known_line": cold.known_line, "new_line": cold.new_line}
@@ -51,32 +45,24 @@ def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]
             "cold.profiles": drugs.profiles,
         }
         if drugs.correction is not None:
-            values["graphs"] = {"slope": drugs.correction.slope, "unit": drugs.correction.unit}
-            arrays |= {f"graphs.{name}": value for name, value in drugs.correction.tensors.items()}
+            graphs = pack_graphs(drugs.correction)
+            values["graphs"] = dict(graphs.values)
+            arrays |= graphs.arrays
     return values, arrays
 
 
 def unpack(values: Any, arrays: Arrays, lines: int, drugs: int, trees: int, seed: int) -> ResponseModel:
     """Return the model that :func:`pack` wrote; ValueError, KeyError or TypeError if it is inconsistent."""
     scale = DrugScale(checked(arrays, "drug_mean", (drugs,)), checked(arrays, "drug_spread", (drugs,)))
-    centre = checked(arrays, "gene_centre", (-1,))
-    spread = checked(arrays, "gene_spread", centre.shape)
-    spread = np.where(spread >= _NOTHING, np.inf, spread)
-    weights, intercept = checked(arrays, "weights", (len(centre), drugs)), checked(arrays, "intercept", (drugs,))
-    network = None
-    if "slope" in values:
-        tensors = {name: np.ascontiguousarray(arrays[f"network.{name}"], np.float32) for name in _NETWORK}
-        network = Network(checked(arrays, "basis", (len(centre), -1)), tensors, float(values["slope"]))
     residuals = checked(arrays, "residuals", (lines, drugs)).copy()
     residuals[checked(arrays, "measured", (lines, drugs)) == 0] = np.nan
-    factors = {int(number): float(factor) for number, factor in values["factors"].items()}
     return ResponseModel(
         scale,
-        LineModel(centre, spread, weights, intercept, network),
+        unpack_lines(values, arrays, drugs),
         checked(arrays, "left_out", (lines, drugs)),
         residuals,
         checked(arrays, "covariance", (drugs, drugs)),
-        factors,
+        unpack_factors(values["factors"]),
         _unpack_cold(values, arrays, scale, lines, trees, seed) if "cold" in values else None,
     )
 
@@ -89,9 +75,6 @@ def _unpack_cold(values: Any, arrays: Arrays, scale: DrugScale, lines: int, tree
     profiles = checked(arrays, "cold.profiles", (len(columns), lines))
     model = DrugModel(structures, scale.mean[columns], scale.spread[columns], profiles, trees=trees, seed=seed)
     if "graphs" in values:
-        prefix, about = "graphs.", values["graphs"]
-        named = {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-        tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in named.items()}
-        model.correction = GraphCorrection(tensors, float(about["slope"]), float(about["unit"]))
+        model.correction = unpack_graphs(values["graphs"], arrays)
     cold = values["cold"]
     return ColdDrugs(model, columns, float(cold["known_line"]), float(cold["new_line"]))

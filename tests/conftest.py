@@ -27,9 +27,9 @@ def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_wait_for_the_disk() -> Iterator[None]:
-    """Leave out ``fsync``, which protects from a loss of power only; whether it is called, tests/test_files.py checks."""
+    """Leave out ``fsync``, which protects from a loss of power only; tests/test_files.py checks that it is called."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda handle: None)  # noqa: ARG005
+        patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 

@@ -143,6 +143,7 @@ def test_a_value_that_no_cell_has_is_refused_with_the_values_that_there_are(
 def test_an_interrupt_while_modules_are_imported_is_one_line() -> None:
     code = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, the shell has it ignored
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == "typer":

@@ -32,17 +32,26 @@ def test_fingerprints_and_tanimoto_agree_with_rdkit() -> None:
     bits = m.fingerprints(read)
     assert bits.shape == (3, m.BITS)
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=m.RADIUS, fpSize=m.BITS)
-    own = [generator.GetFingerprint(each) for each in read]
+    own = [generator.GetCountFingerprint(each) for each in read]
     expected = np.array([[TanimotoSimilarity(x, y) for y in own] for x in own])
     assert m.tanimoto(bits, bits) == pytest.approx(expected)
     assert expected[0, 1] > expected[0, 2]
 
 
-def test_descriptors_are_finite_and_named() -> None:
+def test_descriptors_are_finite_and_those_of_rdkit() -> None:
+    from rdkit.Chem import Descriptors
+
     read = list(m.read_molecules({"a": ASPIRIN, "b": ETHANOL}, where="table").values())
-    values = m.descriptors(read)
-    assert values.shape == (2, len(m.DESCRIPTORS))
-    assert values[:, m.DESCRIPTORS.index("MolWt")] == pytest.approx([180.16, 46.07], abs=0.01)
+    values, names = m.descriptors(read), [name for name, _ in Descriptors.descList]
+    assert values.shape == (2, len(names))
+    assert np.isfinite(values).all()
+    assert values[:, names.index("MolWt")] == pytest.approx([180.16, 46.07], abs=0.01)
+
+
+def test_counts_tell_a_chain_from_a_longer_one() -> None:
+    short, long = m.fingerprints(list(m.read_molecules({"a": "CCCCCC", "b": "CCCCCCCC"}, where="table").values()))
+    assert long.max() > short.max() > 1
+    assert 0 < m.tanimoto(short[None], long[None])[0, 0] < 1
 
 
 def test_a_graph_has_every_bond_in_both_directions() -> None:

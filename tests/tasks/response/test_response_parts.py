@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from cell_lm.data.response.molecules import read_molecules
-from cell_lm.tasks.response.conformal import conformal_factor, factor_for
+from cell_lm.tasks.response.conformal import calibrate, conformal_factor, factor_for
 from cell_lm.tasks.response.drugs import DrugModel, Structures
 from cell_lm.tasks.response.gaussian import condition, fit_covariance
 from cell_lm.tasks.response.graphs import Batch, MoleculeEncoder, fit_graph_correction
@@ -119,6 +119,14 @@ def test_a_line_with_many_pairs_weighs_like_one_with_few() -> None:
     assert conformal_factor(scores, lines, 0.5) == pytest.approx(1.1)
     assert factor_for({0: 2.0, 10: 1.0}, 0) == 2.0
     assert 1.0 < factor_for({0: 2.0, 10: 1.0}, 3) < 2.0
+
+
+def test_numbers_of_drugs_that_few_lines_have_are_not_calibrated() -> None:
+    residuals = low_rank(lines=100, drugs=60)
+    residuals[12:, 30:] = np.nan  # 12 lines have more than 30
+    halves = np.arange(100) % 2 == 0
+    folds = [(mask, fit_covariance(residuals[~mask], steps=1)) for mask in (halves, ~halves)]
+    assert set(calibrate(residuals, folds, confidence=0.9, revealed=(0, 10, 40))) == {0, 10}
 
 
 def test_a_network_that_has_nothing_to_learn_says_nothing() -> None:

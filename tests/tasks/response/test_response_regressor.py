@@ -244,3 +244,14 @@ def test_vectors_of_the_encoder_without_a_model_are_refused() -> None:
     adata, latent = lines()
     with pytest.raises(ModelError, match="no model"):
         DrugResponseRegressor(cells="both").fit(adata, responses(adata, latent), **READ)
+
+
+def test_another_rdkit_is_refused(
+    fitted: DrugResponseRegressor, unseen: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cell_lm.tasks.response import drugs
+
+    whole = drugs.descriptors
+    monkeypatch.setattr(drugs, "descriptors", lambda molecules: whole(molecules)[:, 1:])
+    with pytest.raises(ConfigError, match="Install the version of RDKit it was fitted with"):
+        fitted.predict(unseen[0], new_drugs={"x": "CCO"}, **READ)

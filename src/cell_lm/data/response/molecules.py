@@ -4,8 +4,8 @@ RDKit is imported when the first molecule is read; without it :class:`~cell_lm.e
 install.
 
 =============  =========================================================================================================
-fingerprint    Morgan, radius 2, 2,048 bits, counts capped at 1 (Rogers & Hahn 2010)
-descriptors    20 of RDKit: weight, logP, TPSA, donors, acceptors, rings, charges ... (:data:`DESCRIPTORS`)
+fingerprint    Morgan, radius 2, 2,048 counts (Rogers & Hahn 2010)
+descriptors    all of RDKit's list: weight, logP, TPSA, donors, acceptors, rings, charges, fragments ...
 atoms          element (11 and other), degree, charge, hydrogens, aromatic, ring, hybridisation, chirality
 bonds          single, double, triple, aromatic; conjugated; in a ring; stereo
 =============  =========================================================================================================
@@ -18,15 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from cell_lm.errors import ConfigError, InputError
 
 BITS, RADIUS = 2048, 2
-DESCRIPTORS = (
-    *("MolWt", "MolLogP", "TPSA", "NumHDonors", "NumHAcceptors", "NumRotatableBonds", "RingCount", "NumAromaticRings"),
-    *("FractionCSP3", "HeavyAtomCount", "NumHeteroatoms", "NumAliphaticRings", "NumSaturatedRings", "MolMR"),
-    *("LabuteASA", "BalabanJ", "BertzCT", "Kappa2", "NHOHCount", "qed"),
-)
+LARGEST = 1e6
+"""Descriptors beyond this are cut: some have no bound."""
 _ELEMENTS = (5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53)
 _SHOWN = 3
 
@@ -86,31 +84,36 @@ def canonical(molecules: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fingerprints(molecules: Sequence[Any]) -> NDArray[np.uint8]:
-    """Return Morgan fingerprints, uint8 of 0 and 1 [molecules, BITS]."""
+    """Return Morgan fingerprints: how often a molecule has each surrounding of an atom, uint8 [molecules, BITS]."""
     _rdkit()
     from rdkit.Chem import rdFingerprintGenerator
 
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=RADIUS, fpSize=BITS)
-    rows = [generator.GetFingerprintAsNumPy(molecule) for molecule in molecules]
-    return np.array(rows, np.uint8).reshape(len(rows), BITS)
+    rows = [generator.GetCountFingerprintAsNumPy(molecule) for molecule in molecules]
+    return np.minimum(np.array(rows, np.int64).reshape(len(rows), BITS), 255).astype(np.uint8)
 
 
 def descriptors(molecules: Sequence[Any]) -> NDArray[np.float64]:
-    """Return :data:`DESCRIPTORS`, float64 [molecules, descriptors]; one that is not finite is 0."""
-    _rdkit()
-    from rdkit.Chem import Descriptors, rdMolDescriptors  # noqa: F401
+    """Return all descriptors of RDKit, float64 [molecules, descriptors]; one that is not a number is 0.
 
-    by_name = dict(Descriptors.descList)
-    values = np.array([[by_name[name](molecule) for name in DESCRIPTORS] for molecule in molecules], np.float64)
-    return np.nan_to_num(values.reshape(len(molecules), len(DESCRIPTORS)), nan=0.0, posinf=0.0, neginf=0.0)
+    Their number depends on RDKit's version.
+    """
+    _rdkit()
+    from rdkit.Chem import Descriptors
+
+    rows = [
+        list(Descriptors.CalcMolDescriptors(molecule, missingVal=0.0, silent=True).values()) for molecule in molecules
+    ]
+    values = np.array(rows, np.float64).reshape(len(rows), len(Descriptors.descList))
+    return np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -LARGEST, LARGEST)
 
 
 def tanimoto(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """Return Tanimoto similarities of binary fingerprints, float64 [first, second]: shared bits over bits of either."""
+    """Return Tanimoto similarities of counts, float64 [first, second]: sum of the minima over sum of the maxima."""
     a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    both = a @ b.T
-    either = a.sum(axis=1)[:, None] + b.sum(axis=1)[None] - both
-    return np.asarray(np.divide(both, either, out=np.zeros_like(both), where=either > 0))
+    apart = cdist(a, b, "cityblock")
+    total = a.sum(axis=1)[:, None] + b.sum(axis=1)[None]
+    return np.asarray(np.divide(total - apart, total + apart, out=np.zeros_like(total), where=total > 0))
 
 
 def graph(molecule: Any) -> Graph:

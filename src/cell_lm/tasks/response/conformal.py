@@ -21,6 +21,9 @@ Floats = NDArray[np.float64]
 REVEALED = (0, 1, 2, 5, 10, 20, 50, 100, 180)
 """Numbers of measured drugs for which factors are calibrated; others are interpolated."""
 
+FEWEST_LINES, FEWEST_SHARE = 10, 0.25
+"""Lines with so many measured drugs, and their share of all, below which no factor is calibrated for that number."""
+
 
 def conformal_factor(scores: Floats, lines: NDArray[np.int64], confidence: float) -> float:
     """Return the factor that covers a pair of a new line with this probability.
@@ -74,10 +77,11 @@ def calibrate(
     """
     factors, rng = dict[int, float](), np.random.default_rng(seed)
     for number in revealed:
-        scores, lines = list[Floats](), list[NDArray[np.int64]]()
+        scores, lines, tried = list[Floats](), list[NDArray[np.int64]](), 0
         for mask, covariance in covariances:
-            rows = np.flatnonzero(mask)
-            for row in rng.permutation(rows)[: max(1, most_lines // len(covariances))]:
+            rows = rng.permutation(np.flatnonzero(mask))[: max(1, most_lines // len(covariances))]
+            tried += len(rows)
+            for row in rows:
                 seen = np.flatnonzero(np.isfinite(residuals[row]))
                 if len(seen) < number + 2:
                     continue
@@ -88,7 +92,7 @@ def calibrate(
                 found = condition(covariance, given)
                 scores.append(np.abs(residuals[row, hidden] - found.mean[hidden]) / found.spread[hidden])
                 lines.append(np.full(len(hidden), row))
-        if len(scores) >= 10:
+        if len(scores) >= max(FEWEST_LINES, FEWEST_SHARE * tried):  # few lines of many drugs give a poor quantile
             factors[number] = conformal_factor(np.concatenate(scores), np.concatenate(lines), confidence)
     return factors
 

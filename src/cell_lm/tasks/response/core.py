@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cell_lm.errors import ConfigError
 from cell_lm.tasks.estimator import Fitted
 from cell_lm.tasks.response.conformal import REVEALED, calibrate, conformal_factor, factor_for
 from cell_lm.tasks.response.drugs import LEAST_DRUGS, TREES, DrugModel, Structures
@@ -33,7 +34,7 @@ from cell_lm.tasks.response.unfinished import Parts
 Floats = NDArray[np.float64]
 Progress = Callable[[int], None] | None
 
-DRUG_FOLDS = 5
+DRUG_FOLDS, CALIBRATION_FOLDS = 5, 5
 LEAST_LINES = 10
 """Fewest lines for a fit."""
 _KINDS = ("known_line", "new_line")
@@ -145,9 +146,20 @@ class ResponseModel:
             Structures of the new drugs.
         new_lines
             Whether the lines are not among those of the fit, for the width of the intervals.
+
+        Raises
+        ------
+        ConfigError
+            This version of RDKit has other descriptors than that of the fit.
         """
         if self.cold is None:
             raise ValueError("no structures were known in the fit")
+        have, need = (each.descriptors.shape[1] for each in (new, self.cold.model.structures))
+        if have != need:
+            found = f"RDKit has {have} descriptors here, and the model learned from {need}"
+            raise ConfigError(
+                found, where="new drugs", fix="Install the version of RDKit it was fitted with, or fit anew"
+            )
         standardised = self.scale.standardise(known.mean)
         mean, spread = cold_prediction(self.cold.model, standardised, self.cold.columns, new)
         factor = self.cold.new_line if new_lines else self.cold.known_line
@@ -258,9 +270,9 @@ def fit_response_model(
 
 
 def _calibrated(residuals: Floats, confidence: float, seed: int) -> Fitted:
-    """Return the covariance of all lines, and factors from two halves, each scored by the covariance of the other."""
-    half = line_folds(len(residuals), 2, seed + 1)
-    covariances = [(half == side, fit_covariance(residuals[half != side])) for side in (0, 1)]
+    """Return the covariance of all lines, and factors: each fold of lines is scored by the covariance of the others."""
+    number = line_folds(len(residuals), CALIBRATION_FOLDS, seed + 1)
+    covariances = [(number == fold, fit_covariance(residuals[number != fold])) for fold in range(CALIBRATION_FOLDS)]
     factors = calibrate(residuals, covariances, confidence=confidence, seed=seed, revealed=REVEALED)
     return Fitted({"factors": pack_factors(factors or {0: 1.96})}, {"covariance": fit_covariance(residuals)})
 

@@ -1,9 +1,10 @@
 """Drugs that were never measured, from their structure.
 
 The mean of a new drug is predicted apart from its profile over lines, because drugs differ in potency far more than
-lines differ in their response. *Mean*: a Tanimoto kernel ridge and a forest on fingerprints and descriptors, half each,
-and a graph network as a correction that begins at zero (:mod:`~cell_lm.tasks.response.graphs`). *Profile*: each of a
-Tanimoto kernel ridge and a forest expresses the new drug as weights over the measured drugs; the profile is that
+lines differ in their response. *Mean*: a kernel ridge and a forest on fingerprints and descriptors, half each, and on
+request a graph network as a correction that begins at zero (:mod:`~cell_lm.tasks.response.graphs`); the kernel is half
+Tanimoto's of the fingerprints, half a Gaussian of the descriptors. *Profile*: each of a Tanimoto kernel ridge and a
+forest expresses the new drug as weights over the measured drugs; the profile is that
 combination of their profiles, half each. To it comes the line's own mean over all drugs of the screen.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
+from scipy.spatial.distance import cdist
 from sklearn.ensemble import ExtraTreesRegressor
 
 from cell_lm.data.response.molecules import Graph, descriptors, fingerprints, graph, tanimoto
@@ -24,7 +26,9 @@ from cell_lm.tasks.response.graphs import GraphCorrection, fit_graph_correction
 Floats = NDArray[np.float64]
 
 STRENGTHS = np.geomspace(0.02, 20.0, 13)
-TREES, LEAF, PROFILE_RANK = 300, 3, 20
+TREES, MEAN_LEAF, LEAF, PROFILE_RANK = 300, 2, 3, 20
+CLIP = 3.0
+"""Standard deviations at which descriptors are cut in the Gaussian kernel."""
 LEAST_DRUGS = 10
 """Fewest drugs with a structure from which others are predicted."""
 
@@ -36,7 +40,7 @@ class Structures:
     Attributes
     ----------
     fingerprints : ndarray
-        uint8 [drugs, bits].
+        Counts, uint8 [drugs, bits].
     descriptors : ndarray
         float64 [drugs, descriptors].
     graphs : tuple of Graph
@@ -63,6 +67,28 @@ class Structures:
     def table(self) -> Floats:
         """Return fingerprints and descriptors side by side, for trees."""
         return np.hstack([self.fingerprints.astype(np.float64), self.descriptors])
+
+
+class DescriptorKernel:
+    """A Gaussian of the distance between descriptors, standardised over the measured drugs.
+
+    Its width is the median distance between measured drugs. Descriptors that are the same in all of them are left out.
+    """
+
+    def __init__(self, descriptors: Floats) -> None:
+        spread = descriptors.std(axis=0)
+        self.used = np.flatnonzero(spread > 0)
+        self.centre, self.spread = descriptors.mean(axis=0)[self.used], spread[self.used]
+        self.points = self._standardised(descriptors)
+        apart = cdist(self.points, self.points, "sqeuclidean")
+        self.width = float(np.median(apart[~np.eye(len(apart), dtype=bool)])) or 1.0
+
+    def __call__(self, descriptors: Floats) -> Floats:
+        """Return similarities, float64 [given, measured]."""
+        return np.asarray(np.exp(-cdist(self._standardised(descriptors), self.points, "sqeuclidean") / self.width))
+
+    def _standardised(self, descriptors: Floats) -> Floats:
+        return np.asarray(np.clip((descriptors[:, self.used] - self.centre) / self.spread, -CLIP, CLIP))
 
 
 class DrugModel:
@@ -97,11 +123,13 @@ class DrugModel:
         self.structures, self.means, self.spreads, self.profiles = structures, means, spreads, profiles
         self.seed = seed
         self.correction: GraphCorrection | None = None
+        self._descriptors = DescriptorKernel(structures.descriptors)
         kernel = tanimoto(structures.fingerprints, structures.fingerprints)
-        self._mean_inverse = _inverse(kernel, (means - means.mean())[:, None])
+        both = (kernel + self._descriptors(structures.descriptors)) / 2
+        self._mean_inverse = _inverse(both, (means - means.mean())[:, None])
         self._profile_inverse = _inverse(kernel, profiles)
         table, left_out = structures.table(), max(2, min(LEAF, len(means) // 4))
-        forest = ExtraTreesRegressor(trees, min_samples_leaf=left_out, max_features=0.3, random_state=seed)
+        forest = ExtraTreesRegressor(trees, min_samples_leaf=MEAN_LEAF, max_features=0.3, random_state=seed)
         self._mean_forest = forest.fit(table, means)
         centred = profiles - profiles.mean(axis=0)
         left, singular, _ = np.linalg.svd(centred, full_matrices=False)
@@ -112,7 +140,7 @@ class DrugModel:
 
     def mean(self, new: Structures) -> Floats:
         """Return the predicted mean response to each new drug, float64 [new]."""
-        kernel = tanimoto(new.fingerprints, self.structures.fingerprints)
+        kernel = (tanimoto(new.fingerprints, self.structures.fingerprints) + self._descriptors(new.descriptors)) / 2
         ridge = self.means.mean() + kernel @ self._mean_inverse @ (self.means - self.means.mean())
         found = 0.5 * ridge + 0.5 * self._mean_forest.predict(new.table())
         if self.correction is not None and new.graphs:

@@ -13,7 +13,7 @@ bonds          single, double, triple, aromatic; conjugated; in a ring; stereo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,9 +101,8 @@ def descriptors(molecules: Sequence[Any]) -> NDArray[np.float64]:
     _rdkit()
     from rdkit.Chem import Descriptors
 
-    rows = [
-        list(Descriptors.CalcMolDescriptors(molecule, missingVal=0.0, silent=True).values()) for molecule in molecules
-    ]
+    calculate: Callable[..., dict[str, float]] = Descriptors.CalcMolDescriptors
+    rows = [list(calculate(molecule, missingVal=0.0, silent=True).values()) for molecule in molecules]
     values = np.array(rows, np.float64).reshape(len(rows), len(Descriptors.descList))
     return np.clip(np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0), -LARGEST, LARGEST)
 

@@ -17,12 +17,6 @@ from cell_lm.genes.vocabulary import Vocabulary
 ATTENTIONS = ("full", "latent", "performer")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files with slow tests first, so that no process is left with one of them at the end."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep what is remembered of stores out of the cache folder of whoever runs the tests."""

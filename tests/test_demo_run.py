@@ -23,7 +23,6 @@ from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
 from cell_lm.tasks.classifier import Classifier
 
-pytestmark = pytest.mark.slow
 FOLDS = ({"human1", "OvC_patient_11"}, {"human2", "OvC_patient_12"}, {"human3", "OvC_patient_13"})
 
 

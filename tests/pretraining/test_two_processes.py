@@ -14,7 +14,6 @@ import pytest
 from cell_lm.pretraining import pretrain
 from toy_run import after, finish, rows, start, tensors, toy_cells, toy_config
 
-pytestmark = pytest.mark.slow
 SCRIPT = """
 import os, signal
 from cell_lm.errors import CellLMError

@@ -49,7 +49,7 @@ def test_a_signal_to_torchrun_saves_and_accelerate_goes_on(make_file: Callable[.
     try:
         wait_for_a_step(run / "log.jsonl", process)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode != 0
@@ -59,7 +59,7 @@ def test_a_signal_to_torchrun_saves_and_accelerate_goes_on(make_file: Callable[.
 
     process = launch(ACCELERATE, cells, "--out", run, "--resume")
     try:
-        out, err = process.communicate(timeout=180)
+        out, err = process.communicate(timeout=900)
     finally:
         process.kill()
     assert process.returncode == 0, err

@@ -86,7 +86,7 @@ def forest(task: Task) -> Result:
     rows = np.flatnonzero(~task.new_lines)
     X = _standardised(task.data.X, rows)
     cells = PCA(50, random_state=0).fit(X[rows]).transform(X)
-    bits = task.data.structures.fingerprints.astype(np.float64)
+    bits = (task.data.structures.fingerprints > 0).astype(np.float64)
     drugs = PCA(min(50, len(bits) - 1), random_state=0).fit(bits[~task.new_drugs]).transform(bits)
     line, drug = np.nonzero(np.isfinite(task.train))
     drawn = np.random.default_rng(0).permutation(len(line))[:MOST_ROWS]

@@ -8,11 +8,13 @@ from sklearn.linear_model import Ridge
 
 from cell_lm.data.response.molecules import read_molecules
 from cell_lm.tasks.response.conformal import calibrate, conformal_factor, factor_for
+from cell_lm.tasks.response.core import _calibrated
 from cell_lm.tasks.response.drugs import DrugModel, Structures
 from cell_lm.tasks.response.gaussian import condition, fit_covariance
 from cell_lm.tasks.response.graphs import Batch, MoleculeEncoder, fit_graph_correction
 from cell_lm.tasks.response.impute import drug_scale, soft_impute
 from cell_lm.tasks.response.network import fit_network
+from cell_lm.tasks.response.packing import unpack_factors
 from cell_lm.tasks.response.ridge import STRENGTHS, _leave_one_out_ridge, fit_gene_weighted, fit_low_rank
 from planted_response import molecules
 
@@ -127,6 +129,20 @@ def test_numbers_of_drugs_that_few_lines_have_are_not_calibrated() -> None:
     halves = np.arange(100) % 2 == 0
     folds = [(mask, fit_covariance(residuals[~mask], steps=1)) for mask in (halves, ~halves)]
     assert set(calibrate(residuals, folds, confidence=0.9, revealed=(0, 10, 40))) == {0, 10}
+
+
+def test_intervals_of_drugs_not_measured_in_known_lines_hold_what_they_promise() -> None:
+    inside = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(size=(100, 8)) @ rng.normal(size=(8, 60)) / np.sqrt(8) + 0.5 * rng.normal(size=(100, 60))
+        residuals = np.where(rng.random(truth.shape) < 0.1, np.nan, truth)
+        values, arrays = _calibrated(residuals, 0.9, seed)
+        for own, row in zip(truth, residuals, strict=True):
+            found, hidden = condition(arrays["covariance"], row), np.isnan(row)
+            factor = factor_for(unpack_factors(values["factors"]), int((~hidden).sum()))
+            inside.append((np.abs(own - found.mean) <= factor * found.spread)[hidden])
+    assert 0.88 <= np.concatenate(inside).mean() <= 0.92
 
 
 def test_a_network_that_has_nothing_to_learn_says_nothing() -> None:

@@ -16,19 +16,12 @@ from numpy.typing import NDArray
 
 from cell_lm.errors import ConfigError
 from cell_lm.tasks.estimator import Fitted
+from cell_lm.tasks.response import packing
 from cell_lm.tasks.response.conformal import REVEALED, calibrate, conformal_factor, factor_for
 from cell_lm.tasks.response.drugs import LEAST_DRUGS, TREES, DrugModel, Structures
 from cell_lm.tasks.response.gaussian import condition, fit_covariance
 from cell_lm.tasks.response.impute import DrugScale, drug_scale, soft_impute
 from cell_lm.tasks.response.lines import RIDGES, LineModel, fit_lines, left_out_predictions, line_folds
-from cell_lm.tasks.response.packing import (
-    pack_factors,
-    pack_graphs,
-    pack_lines,
-    unpack_factors,
-    unpack_graphs,
-    unpack_lines,
-)
 from cell_lm.tasks.response.unfinished import Parts
 
 Floats = NDArray[np.float64]
@@ -250,9 +243,9 @@ def fit_response_model(
     standardised = scale.standardise(responses)
     residuals = standardised - left_out
     found = done.part(
-        "lines", lambda: pack_lines(fit_lines(features, standardised, members=members, seed=seed, parts=parts))
+        "lines", lambda: packing.pack_lines(fit_lines(features, standardised, members=members, seed=seed, parts=parts))
     )
-    lines = unpack_lines(*found, responses.shape[1])
+    lines = packing.unpack_lines(*found, responses.shape[1])
     _tell(progress)
     values, arrays = done.part("intervals", partial(_calibrated, residuals, confidence, seed))
     _tell(progress)
@@ -261,11 +254,11 @@ def fit_response_model(
         columns = np.flatnonzero(with_structure)
         cold = _fit_cold(responses, left_out, scale, structures, columns, confidence, trees, seed, done)
         if graphs and structures.graphs:
-            packed = done.part("graphs", lambda: pack_graphs(cold.model.graph_correction()))
-            cold.model.correction = unpack_graphs(*packed)
+            packed = done.part("graphs", lambda: packing.pack_graphs(cold.model.graph_correction()))
+            cold.model.correction = packing.unpack_graphs(*packed)
     _tell(progress)
     return ResponseModel(
-        scale, lines, left_out, residuals, arrays["covariance"], unpack_factors(values["factors"]), cold
+        scale, lines, left_out, residuals, arrays["covariance"], packing.unpack_factors(values["factors"]), cold
     )
 
 
@@ -274,7 +267,7 @@ def _calibrated(residuals: Floats, confidence: float, seed: int) -> Fitted:
     number = line_folds(len(residuals), CALIBRATION_FOLDS, seed + 1)
     covariances = [(number == fold, fit_covariance(residuals[number != fold])) for fold in range(CALIBRATION_FOLDS)]
     factors = calibrate(residuals, covariances, confidence=confidence, seed=seed, revealed=REVEALED)
-    return Fitted({"factors": pack_factors(factors or {0: 1.96})}, {"covariance": fit_covariance(residuals)})
+    return Fitted({"factors": packing.pack_factors(factors or {0: 1.96})}, {"covariance": fit_covariance(residuals)})
 
 
 def _fit_cold(

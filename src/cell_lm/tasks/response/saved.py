@@ -9,22 +9,15 @@ from numpy.typing import NDArray
 
 from cell_lm.files import JSON
 from cell_lm.tasks.estimator import Arrays, checked
+from cell_lm.tasks.response import packing
 from cell_lm.tasks.response.core import ColdDrugs, ResponseModel
 from cell_lm.tasks.response.drugs import DrugModel, Structures
 from cell_lm.tasks.response.impute import DrugScale
-from cell_lm.tasks.response.packing import (
-    pack_factors,
-    pack_graphs,
-    pack_lines,
-    unpack_factors,
-    unpack_graphs,
-    unpack_lines,
-)
 
 
 def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]]:
     """Return the model as values and arrays."""
-    lines, measured = pack_lines(model.lines), np.isfinite(model.residuals)
+    lines, measured = packing.pack_lines(model.lines), np.isfinite(model.residuals)
     arrays: dict[str, NDArray[Any]] = {
         "drug_mean": model.scale.mean,
         "drug_spread": model.scale.spread,
@@ -34,7 +27,7 @@ def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]
         "measured": measured.astype(np.float64),
         "covariance": model.covariance,
     }
-    values: dict[str, JSON] = {"factors": pack_factors(dict(model.factors)), **lines.values}
+    values: dict[str, JSON] = {"factors": packing.pack_factors(dict(model.factors)), **lines.values}
     if model.cold is not None:
         cold, drugs = model.cold, model.cold.model
         values["cold"] = {"known_line": cold.known_line, "new_line": cold.new_line}
@@ -45,7 +38,7 @@ def pack(model: ResponseModel) -> tuple[dict[str, JSON], dict[str, NDArray[Any]]
             "cold.profiles": drugs.profiles,
         }
         if drugs.correction is not None:
-            graphs = pack_graphs(drugs.correction)
+            graphs = packing.pack_graphs(drugs.correction)
             values["graphs"] = dict(graphs.values)
             arrays |= graphs.arrays
     return values, arrays
@@ -58,11 +51,11 @@ def unpack(values: Any, arrays: Arrays, lines: int, drugs: int, trees: int, seed
     residuals[checked(arrays, "measured", (lines, drugs)) == 0] = np.nan
     return ResponseModel(
         scale,
-        unpack_lines(values, arrays, drugs),
+        packing.unpack_lines(values, arrays, drugs),
         checked(arrays, "left_out", (lines, drugs)),
         residuals,
         checked(arrays, "covariance", (drugs, drugs)),
-        unpack_factors(values["factors"]),
+        packing.unpack_factors(values["factors"]),
         _unpack_cold(values, arrays, scale, lines, trees, seed) if "cold" in values else None,
     )
 
@@ -75,6 +68,6 @@ def _unpack_cold(values: Any, arrays: Arrays, scale: DrugScale, lines: int, tree
     profiles = checked(arrays, "cold.profiles", (len(columns), lines))
     model = DrugModel(structures, scale.mean[columns], scale.spread[columns], profiles, trees=trees, seed=seed)
     if "graphs" in values:
-        model.correction = unpack_graphs(values["graphs"], arrays)
+        model.correction = packing.unpack_graphs(values["graphs"], arrays)
     cold = values["cold"]
     return ColdDrugs(model, columns, float(cold["known_line"]), float(cold["new_line"]))

@@ -110,7 +110,7 @@ def run_demo(
     preset
         Size of the model.
     quick
-        A fifth of the cells, and one fold with fewer methods: about a minute, to see that everything works.
+        A fifth of the cells, and one fold with fewer methods: one to two minutes, to see that everything works.
     force
         Replace an existing folder.
     """

@@ -152,7 +152,8 @@ def read_manifest(path: Path) -> Manifest:
             raise ModelError("it is a model of the package, not a classifier", where=str(path), fix=fix)
         found = f"it holds no estimator (no {MANIFEST})" if path.exists() else "it does not exist"
         packaged = ", ".join(ready_annotators())
-        fix = f"Name the folder that cell-lm annotate fit or save() wrote, or an annotator of the package: {packaged}"
+        wrote = "cell-lm annotate, malignancy, sensitivity or response fit, or save(),"
+        fix = f"Name the folder that {wrote} wrote, or an annotator of the package: {packaged}"
         raise ModelError(found, where=str(path), fix=fix)
     try:
         values = read_json_object(path / MANIFEST)

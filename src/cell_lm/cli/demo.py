@@ -36,7 +36,7 @@ def demo(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A fifth of the cells and one run: one to two minutes, to see that everything works."),
+        typer.Option("--quick", help="A fifth of the cells, one run: one to two minutes, to see that all works."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Random seed.")] = 0,
     force: Force = False,

@@ -17,8 +17,9 @@ Spearman, RMSE; 95 % intervals over folds (Student's t). ``coverage90``: share o
 With ``--keep`` every fold is saved when it is done, and a further run continues. ``--quick``: one fold of GDSC2, where
 ``--data`` is given, else of made data; floors, ridge and ours.
 
-``--vectors`` compares vectors of lines (genes, principal components, encoders) under the same low-rank ridge on
-``cold_line`` of the first set, alone and beside the genes, paired over folds, and with 50, 100 and 200 training lines.
+``--vectors`` compares vectors of lines (genes, principal components, encoders) under the same low-rank ridge on the
+first set, alone and beside the genes (:mod:`benchmarks.parts.response_cells`): unseen lines, few training lines, few
+genes measured, unseen tissues.
 
 The last line is JSON: ``<set>.<split>.<method>.{pearson,per_drug,normalised,rmse}`` with ``coverage90`` and ``fit_s``.
 """
@@ -34,7 +35,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.options import data_folder, data_if_given, parser, run
-from benchmarks.parts.response_cells import ablation, few_lines, vectors
+from benchmarks.parts.response_cells import ablation
 from benchmarks.parts.response_made import made
 from benchmarks.parts.response_methods import METHODS, Result, fit_ours, predict_ours
 from benchmarks.parts.response_peers import PEERS
@@ -160,13 +161,7 @@ def summary(found) -> dict[str, JSON]:
         row: dict[str, JSON] = {}
         for method, each in by_method.items():
             means: dict[str, JSON] = {}
-            for key, short in {
-                **SHOWN,
-                "spearman": "spearman",
-                "pearson_per_line": "per_line",
-                "coverage90": "coverage90",
-                "fit_s": "fit_s",
-            }.items():
+            for key, short in WRITTEN.items():
                 values = [one[key] for one in each if key in one]
                 if values:
                     interval = mean_interval(values)
@@ -185,8 +180,8 @@ def main() -> None:
     options.add_argument("--methods", nargs="+", default=list(DEFAULT), choices=[*METHODS, *PEERS])
     options.add_argument("--folds", type=int, help="at most so many folds, or draws of warm [default: all, 1 of warm]")
     options.add_argument("--keep", type=Path, metavar="FOLDER", help="save splits and the scores of every fold here")
-    options.add_argument("--vectors", action="store_true", help="compare vectors of lines under one ridge instead")
-    options.add_argument("--encoder", nargs="*", default=[], metavar="NAME=FOLDER", help="models for --vectors")
+    options.add_argument("--vectors", action="store_true", help="compare vectors of lines of the first set instead")
+    options.add_argument("--encoder", nargs="*", default=[], metavar="NAME=FOLDER", help="further models for --vectors")
     given = options.parse_args()
     folder = data_if_given(given.data, FILES)
     if folder is None and not given.quick:
@@ -200,11 +195,8 @@ def main() -> None:
         return
     if given.vectors:
         encoders = dict(each.split("=", 1) for each in given.encoder)
-        for name in given.sets[:1]:
-            data = read(folder, name)
-            found = vectors(folder, data, encoders)
-            table = ablation(data, found, given.keep, given.folds)
-            print(json.dumps({name: {"vectors": table, "few_lines": few_lines(data, found)}}))
+        data = read(folder, given.sets[0])
+        print(json.dumps({data.name: ablation(folder, data, encoders, given.folds, given.keep)}))
         return
     sets: dict[str, JSON] = {}
     for name in given.sets:

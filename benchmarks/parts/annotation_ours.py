@@ -11,10 +11,10 @@ import numpy as np
 from benchmarks.parts.annotation_peers import Answer, Method
 from benchmarks.parts.annotation_tasks import Case
 from cell_lm.data import CellData
-from cell_lm.errors import ConfigError
 from cell_lm.evaluation.linear_head import fit_head
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation import CellTypeClassifier
+from cell_lm.tasks.finetuning import FineTuning
 
 LABEL, DONOR = "label", "donor_of_the_fit"
 
@@ -43,10 +43,12 @@ def with_labels(case: Case) -> CellData:
     return replace(case.reference, obs=case.reference.obs.assign(**columns))
 
 
-def classified(case: Case, model: CellLM, name: str, *, unlabelled: bool = False) -> dict[str, Answer]:
+def classified(
+    case: Case, model: CellLM, name: str, *, unlabelled: bool = False, fine_tune: FineTuning = None
+) -> dict[str, Answer]:
     """Fit the classifier as it is by default, and name the query, whose cells it may see without their labels."""
     start = time.process_time()
-    classifier = CellTypeClassifier(model, seed=case.seed, cache=False)
+    classifier = CellTypeClassifier(model, seed=case.seed, cache=False, fine_tune=fine_tune)
     groups, query = None if case.groups is None else DONOR, case.query if unlabelled else None
     classifier.fit(with_labels(case), LABEL, groups=groups, min_cells=1, unlabelled=query)
     fitted = time.process_time()
@@ -66,15 +68,6 @@ def frozen(case: Case, model: CellLM) -> dict[str, Answer]:
     return {"ours_frozen": Answer.of(chances, np.array(head.classes, object), *seconds)}
 
 
-def fine_tuned(case: Case) -> dict[str, Answer]:  # noqa: ARG001
-    """The place of the fine-tuned classifier."""
-    raise ConfigError("not built yet", where="ours_finetuned", fix="Leave it out of --methods")
-
-
-NOT_BUILT = ("ours_finetuned",)
-"""Methods with a name and no code yet: they are left out unless asked for, and then refused."""
-
-
 def ours(encoders: Callable[[], Encoders]) -> Mapping[str, Method]:
     """Return the methods of ours by name; the encoders are read when one of them first runs."""
     return {
@@ -82,5 +75,5 @@ def ours(encoders: Callable[[], Encoders]) -> Mapping[str, Method]:
         "ours_frozen": lambda case: frozen(case, encoders().model),
         "ours_unlabelled": lambda case: classified(case, encoders().model, "ours_unlabelled", unlabelled=True),
         "ours_start": lambda case: classified(case, encoders().start, "ours_start"),
-        "ours_finetuned": fine_tuned,
+        "ours_finetuned": lambda case: classified(case, encoders().model, "ours_finetuned", fine_tune="refinement"),
     }

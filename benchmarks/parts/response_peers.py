@@ -59,7 +59,7 @@ class DeepCDR(nn.Module):
             around = hidden.new_zeros(hidden.shape).index_add(0, target, hidden[source]) + hidden
             hidden = torch.relu(layer(around / degree))
         least = hidden.new_zeros(batch.count, hidden.shape[1])
-        return least.index_reduce(0, batch.molecule, hidden, "amax")
+        return least.scatter_reduce(0, batch.molecule[:, None].expand_as(hidden), hidden, "amax")
 
     def cells(self, genes: Tensor) -> Tensor:
         hidden = self.norm(torch.tanh(self.first(genes)))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ from typed_cells import tiny_model, typed_adata
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of a source distribution")
 from benchmarks import annotation
-from benchmarks.parts import annotation_environments, annotation_scbert
+from benchmarks.parts import annotation_environments, annotation_ours, annotation_scbert
 from benchmarks.parts.annotation_ours import Encoders, ours
 from benchmarks.parts.annotation_peers import PEERS, Answer
 from benchmarks.parts.annotation_results import Results, margins, scores, summary, table
@@ -156,13 +157,30 @@ def encoders() -> Encoders:
     return Encoders(tiny_model())
 
 
-@pytest.mark.parametrize("name", ["ours", "ours_frozen", "ours_unlabelled", "ours_start"])
+@pytest.mark.parametrize("name", ["ours", "ours_frozen", "ours_unlabelled", "ours_start", "ours_finetuned"])
 def test_each_of_ours_answers_under_its_name(name: str, made_cases: list[Case], encoders: Encoders) -> None:
     case = made_cases[0]
     ((row, answer),) = ours(lambda: encoders)[name](case).items()
     assert row == name
     assert annotation.record(case, row, answer)["macro_f1"] > 0.6
     assert set(case.reference.obs) == {"donor"}, "the labels are not written into the cells of the case"
+
+
+def test_only_the_fine_tuned_row_asks_for_fine_tuning(
+    made_cases: list[Case], encoders: Encoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    class Classifier(CellTypeClassifier):
+        def __init__(self, model: CellLM, **options: Any) -> None:
+            asked.append(options["fine_tune"])
+            super().__init__(model, **options)
+
+    monkeypatch.setattr(annotation_ours, "CellTypeClassifier", Classifier)
+    for name in ("ours", "ours_finetuned"):
+        ours(lambda: encoders)[name](made_cases[0])
+    assert asked == [None, "refinement"]
+    assert "ours_finetuned" not in (*annotation.DEFAULT, *annotation.QUICK), "slow: only where it is named"
 
 
 def test_only_the_one_that_may_see_the_query_learns_from_it(
@@ -394,14 +412,6 @@ def test_every_environment_is_pinned() -> None:
         lines = (annotation_environments.SCRIPTS / f"{name}.txt").read_text().splitlines()
         assert all(line.count("==") == 1 for line in lines)
         assert (annotation_environments.SCRIPTS / f"run_{name}.py").is_file()
-
-
-def test_what_is_not_built_is_refused_by_name_and_left_out_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["annotation", "--quick", "--methods", "ours_finetuned"])
-    with pytest.raises(CellLMError, match="ours_finetuned: not built yet"):
-        annotation.main()
-    assert "ours_finetuned" not in (*annotation.DEFAULT, *annotation.QUICK)
-    assert set(annotation.NAMES) >= {*annotation.DEFAULT, *annotation.QUICK}
 
 
 def test_quick_prints_the_figures_and_the_margins_as_the_last_line(

@@ -17,7 +17,7 @@ demo: install  ## pretrain on the packaged cells, embed, annotate, report
 	$(BIN)/cell-lm demo --out demo --force
 
 test: install  ## the whole suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=40 --durations-min=5
 
 lint: install  ## style, formatting, types
 	$(BIN)/ruff check .

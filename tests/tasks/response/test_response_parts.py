@@ -84,7 +84,7 @@ def test_the_covariance_of_rows_with_gaps_is_found_and_conditioning_is_exact() -
     truth = root @ root.T
     rows = rng.multivariate_normal(np.zeros(6), truth, size=600)
     rows[rng.random(rows.shape) < 0.2] = np.nan
-    found = fit_covariance(rows, steps=8, shrinkage=0.0)
+    found = fit_covariance(rows, steps=8, prior=0.0)
     assert np.abs(found - truth).max() < 0.2 * truth.max()
     given = np.array([1.0, np.nan, -2.0, np.nan, np.nan, np.nan])
     result, known, rest = condition(truth, given), [0, 2], [1, 3, 4, 5]
@@ -96,12 +96,34 @@ def test_the_covariance_of_rows_with_gaps_is_found_and_conditioning_is_exact() -
     assert result.mean[known] == pytest.approx([1.0, -2.0])
 
 
-def test_shrinkage_takes_from_covariances_and_not_from_variances() -> None:
-    rows = low_rank(200, 5, noise=1.0)
-    plain, shrunk = (fit_covariance(rows, shrinkage=each) for each in (0.0, 0.2))
-    off = ~np.eye(5, dtype=bool)
-    assert shrunk[off] == pytest.approx(0.8 * plain[off])
-    assert np.diag(shrunk) == pytest.approx(np.diag(plain))
+def test_the_prior_draws_covariances_to_a_factor_model_and_leaves_variances() -> None:
+    rows = low_rank(200, 12, noise=1.0)
+    plain, without, with_two = (fit_covariance(rows, factors=k, prior=w) for k, w in ((0, 0.0), (0, 5.0), (2, 5.0)))
+    off = ~np.eye(12, dtype=bool)
+    share = 200 / (200 + 5.0 * 12)  # of the lines; a model without factors has no covariances
+    assert without[off] == pytest.approx(share * plain[off])
+    for drawn in (without, with_two):
+        assert np.diag(drawn) == pytest.approx(np.diag(plain))
+    spread = np.sqrt(np.diag(plain))
+    values, vectors = np.linalg.eigh(plain / np.outer(spread, spread))
+    model = (vectors[:, -2:] * values[-2:]) @ vectors[:, -2:].T * np.outer(spread, spread)
+    assert with_two[off] == pytest.approx((share * plain + (1 - share) * model)[off], rel=1e-3)
+    assert np.linalg.eigvalsh(with_two).min() > 0
+
+
+def test_the_prior_helps_where_lines_are_hardly_more_than_drugs() -> None:
+    rng, errors = np.random.default_rng(1), {0.0: 0.0, 2.0: 0.0}
+    loadings = rng.normal(size=(4, 60))
+    made = rng.normal(size=(160, 4)) @ loadings + 1.5 * rng.normal(size=(160, 60))
+    rows, new = made[:80].copy(), made[80:]
+    rows[rng.random(rows.shape) < 0.3] = np.nan
+    given = np.where(rng.random(new.shape) < 0.5, new, np.nan)
+    for prior in errors:
+        covariance = fit_covariance(rows, factors=5, prior=prior)
+        for known, truth in zip(given, new, strict=True):
+            hidden = np.isnan(known)
+            errors[prior] += float(((condition(covariance, known).mean - truth)[hidden] ** 2).sum())
+    assert errors[2.0] < 0.9 * errors[0.0]
 
 
 def test_the_conformal_factor_covers_new_lines_whatever_the_number_of_pairs_of_a_line() -> None:

@@ -29,7 +29,7 @@ from cell_lm.tasks.annotation.saved import in_half_precision
 from cell_lm.tasks.ready import ABOUT, About, DataRecord, ScoreRecord
 
 MODEL = "small"
-VIEWS = ("genes", "components", "model")
+VIEWS = ("genes", "components", "trees", "model")
 """Without the adapted encoder, whose reference alone takes three megabytes."""
 LABEL, DONOR, SET = "cell_type", "donor", "set"
 
@@ -281,8 +281,8 @@ def make(recipe: Recipe, folder: Path, out: Path, model: CellLM) -> About:
             for name, (source, licence) in recipe.sources.items()
         ),
         harmonised={name: dict(labels) for name, labels in recipe.harmonised.items()},
-        recipe=f"CellTypeClassifier on the packaged model `{MODEL}` (views genes, components and model), fitted on "
-        f"{fitted:,} labelled cells{capped}; "
+        recipe=f"CellTypeClassifier on the packaged model `{MODEL}` (views genes, components, trees and model), fitted "
+        f"on {fitted:,} labelled cells{capped}; "
         f"whole {unit}s were left out to tune and calibrate it.",
         tested=f"Every {unit} left out in turn: a classifier fitted in the same way on the others was scored on its "
         "cells, those of types that the others have.",

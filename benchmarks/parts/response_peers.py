@@ -31,7 +31,7 @@ from cell_lm.data.response.molecules import ATOM_WIDTH
 from cell_lm.genes.graphmae import quietly
 from cell_lm.tasks.response.graphs import Batch
 
-GENES, BATCH, PATIENCE = 1000, 1024, 4
+GENES, BATCH, PATIENCE = 1000, 1024, 10
 EPOCHS = int(os.environ.get("CELL_LM_PEER_EPOCHS", "60"))
 SECONDS = float(os.environ.get("CELL_LM_PEER_SECONDS", "inf"))
 """Limits of a training; the line that is printed says where they were met."""

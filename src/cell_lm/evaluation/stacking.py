@@ -7,12 +7,16 @@ same weight, plus a penalty on their distance from equal weights that matters fo
 .. math:: \mathrm{loss}(w) + \frac{\kappa}{n} \sum_v (w_v - 1/V)^2
 
 Their sum is free, and acts as the inverse of a temperature, so the pool is calibrated, too.
+
+A method can be given a fixed *share*: left-out cells of the same experiment cannot show what it is worth on cells of
+another one. The others are pooled without it, its own temperature is fitted, the log-probabilities of both are mixed in
+this proportion, and the temperature of the mixture is fitted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +32,18 @@ PULL = 20.0
 _LARGEST = 3.0
 
 
-def fit_weights(views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: float = PULL) -> Floats:
+class Fixed(NamedTuple):
+    """A method whose share of the pool is given, not fitted."""
+
+    view: int
+    """Its place among the methods."""
+    share: float
+    """From 0 to 1."""
+
+
+def fit_weights(
+    views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: float = PULL, fixed: Fixed | None = None
+) -> Floats:
     """Return the weights of predictions.
 
     Parameters
@@ -39,6 +54,8 @@ def fit_weights(views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: flo
         int64: the class of every training cell, of which :attr:`LeftOut.cells` are indices.
     pull
         The strength of the penalty; see the module.
+    fixed
+        A method whose share is given; None: none.
 
     Returns
     -------
@@ -47,10 +64,12 @@ def fit_weights(views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: flo
     """
     logs = np.stack([view.log_probabilities for view in views])
     truth = codes[views[0].cells]
-    return _weights(logs, truth, pull)
+    return _weights(logs, truth, pull, fixed)
 
 
-def left_out_of_pool(views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: float = PULL) -> LeftOut:
+def left_out_of_pool(
+    views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull: float = PULL, fixed: Fixed | None = None
+) -> LeftOut:
     """Return the predictions of the pool for the left-out cells of each fold, its weights from the other folds."""
     first, truth = views[0], codes[views[0].cells]
     logs = np.stack([view.log_probabilities for view in views])
@@ -59,7 +78,7 @@ def left_out_of_pool(views: Sequence[LeftOut], codes: NDArray[np.int64], *, pull
     for fold in folds:
         here = first.folds == fold
         others = ~here if len(folds) > 1 else here
-        pooled[here] = pool(logs[:, here], _weights(logs[:, others], truth[others], pull))
+        pooled[here] = pool(logs[:, here], _weights(logs[:, others], truth[others], pull, fixed))
     return LeftOut(first.cells, first.folds, pooled)
 
 
@@ -68,7 +87,17 @@ def pool(log_probabilities: Floats, weights: Floats) -> Floats:
     return log_softmax(np.tensordot(weights, log_probabilities, 1))
 
 
-def _weights(logs: Floats, truth: NDArray[np.int64], pull: float) -> Floats:
+def _weights(logs: Floats, truth: NDArray[np.int64], pull: float, fixed: Fixed | None) -> Floats:
+    if fixed is None or len(logs) == 1:
+        return _fitted(logs, truth, pull)
+    alone = np.arange(len(logs)) == fixed.view
+    weights = np.empty(len(logs))
+    for chosen, share in ((alone, fixed.share), (~alone, 1.0 - fixed.share)):
+        weights[chosen] = share * _fitted(logs[chosen], truth, pull)
+    return np.asarray(weights * _fitted(pool(logs, weights)[None], truth, pull))
+
+
+def _fitted(logs: Floats, truth: NDArray[np.int64], pull: float) -> Floats:
     views, cells = logs.shape[:2]
     _, places, sizes = np.unique(truth, return_inverse=True, return_counts=True)
     share = 1.0 / sizes[places] / len(sizes)

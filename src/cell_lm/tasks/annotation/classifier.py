@@ -285,6 +285,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         features = self._features([labelled, *further], views, (self.resolved_model, adapted), run)
         if next(training_folds(codes, None, self.seed), None) is None:
             views = self._without_foreign_encoder(views, features, len(labelled))
+            views = [name for name in views if name != "trees"] or views
         pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
         evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
@@ -342,7 +343,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
     ) -> dict[str, Matrix]:
         found: dict[str, Matrix] = {}
         encoder, adapted = encoders
-        if "genes" in views or "components" in views:
+        if {"genes", "components", "trees"} & set(views):
             each = [log_expression(part) for part in parts]
             found["genes"] = each[0] if len(each) == 1 else sparse.csr_matrix(sparse.vstack(each, format="csr"))
         if adapted is not None and ("adapted" in views or "graph" in views):
@@ -368,10 +369,10 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
     def _probabilities(self, cells: CellView, progress: Progress) -> NDArray[np.float64]:
         found = np.empty((len(cells), len(self.classes_)))
         views = [name.split()[0] for name in self.pool_.weights]
-        encoders = self.encoder_, self.adapted_
+        encoders, pool = (self.encoder_, self.adapted_), self.pool_.measuring(cells.genes)
         for start in range(0, len(cells), BLOCK):
             features = self._features([cells[start : start + BLOCK]], views, encoders, progress)
-            found[start : start + BLOCK] = np.exp(self.pool_.log_probabilities(features))
+            found[start : start + BLOCK] = np.exp(pool.log_probabilities(features))
         return found
 
     def _learned(self) -> Fitted:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cell_lm.genes.reference import Reference
 from cell_lm.model import CellLM
 from cell_lm.tasks.annotation.propagation import LabelGraph
+from cell_lm.tasks.annotation.trees import Trees
 from cell_lm.tasks.annotation.views import Linear, Pool, graph_of
 from cell_lm.tasks.estimator import Arrays
 
@@ -26,7 +27,9 @@ def pool_arrays(pool: Pool) -> dict[str, NDArray[Any]]:
         found[f"{name}.intercept"] = linear.intercept.astype(np.float32)
     for name, graph in pool.graphs.items():
         found |= {f"{graph_of(name)}.{part}": getattr(graph, part) for part in ("mean", "rotation", "points", "shares")}
-    return found
+    if pool.trees is not None:
+        found |= {f"trees.{field.name}": getattr(pool.trees, field.name) for field in fields(pool.trees)}
+    return found if pool.centre is None else found | {"genes.centre": pool.centre}
 
 
 def read_pool(weights: Mapping[str, Any], arrays: Arrays, classes: int, width: int, genes: int) -> Pool:
@@ -41,12 +44,16 @@ def read_pool(weights: Mapping[str, Any], arrays: Arrays, classes: int, width: i
             linear[name] = Linear(coefficients.astype(np.float64), intercept.astype(np.float64))
         if f"{graph_of(name)}.points" in arrays:
             graphs[name] = _graph(graph_of(name), arrays, classes, width)
-    if not linear and not graphs:
+    trees = _trees(arrays, classes, genes) if "trees.genes" in arrays else None
+    if not linear and not graphs and trees is None:
         raise ValueError("it has no view")
     numbers = {str(name): float(weight) for name, weight in weights.items()}
     if any(graph_of(name) not in numbers for name in graphs):
         raise ValueError("a graph has no weight")
-    return Pool(linear, graphs, numbers)
+    if (trees is not None) != ("trees" in numbers):
+        raise ValueError("the trees have no weight, or a weight has no trees")
+    centre = _read(arrays, "genes.centre", (genes,), np.float32) if "genes" in linear else None
+    return Pool(linear, graphs, numbers, None, trees, centre)
 
 
 def reference_arrays(adapted: CellLM | None) -> dict[str, NDArray[Any]]:
@@ -96,6 +103,26 @@ def _graph(name: str, arrays: Arrays, classes: int, width: int) -> LabelGraph:
         _read(arrays, f"{name}.points", (cells, directions), np.float32),
         _read(arrays, f"{name}.shares", (cells, classes), np.float32),
     )
+
+
+def _trees(arrays: Arrays, classes: int, genes: int) -> Trees:
+    """Read trees whose every path stays among their nodes and ends: a damaged file must not be walked for ever."""
+    chosen, roots, feature, right = (arrays[f"trees.{name}"] for name in ("genes", "roots", "feature", "right"))
+    kinds = {"genes": np.int64, "roots": np.int32, "feature": np.int16, "right": np.int32}
+    if any(arrays[f"trees.{name}"].dtype != kind or arrays[f"trees.{name}"].ndim != 1 for name, kind in kinds.items()):
+        raise ValueError("the trees are not in the types they are saved in")
+    nodes, leaf = np.arange(len(feature)), feature < 0
+    leaves = int(leaf.sum())
+    if not len(roots) or not leaves or not len(chosen) or chosen.min() < 0 or chosen.max() >= genes:
+        raise ValueError("the trees have no root, no leaf or no gene, or genes outside the vocabulary")
+    inner = ~leaf
+    ends = len(feature) > 0 and leaf[-1] and (right[inner] > nodes[inner]).all() and (right[inner] < len(feature)).all()
+    if not ends or (feature >= len(chosen)).any() or roots.min() < 0 or roots.max() >= len(feature):
+        raise ValueError("a node of the trees leads nowhere")
+    if (right[leaf] < 0).any() or (right[leaf] >= leaves).any():
+        raise ValueError("a leaf of the trees has no shares")
+    threshold = _read(arrays, "trees.threshold", (len(feature),), np.float32)
+    return Trees(chosen, roots, feature, threshold, right, _read(arrays, "trees.leaves", (leaves, classes), np.float16))
 
 
 def _read(arrays: Arrays, name: str, shape: tuple[int, ...], kind: type[np.floating[Any]]) -> NDArray[Any]:

@@ -5,6 +5,8 @@
 ``components``  the same on the leading principal components of these, of all cells of the fit, labelled or not
 ``model``       the linear head on CLS of the encoder (:mod:`cell_lm.evaluation.linear_head`)
 ``adapted``     the same on CLS of the encoder adapted to the cells of the fit (:mod:`cell_lm.pretraining.adapt`)
+``trees``       randomised trees on the genes that vary most (:mod:`cell_lm.tasks.annotation.trees`), at a fixed share
+                of the pool; left out where no cell can be left out
 ``graph``       labels spread over the nearest neighbours in both embeddings; only if there are unlabelled cells
 ==============  =======================================================================================================
 """
@@ -17,18 +19,23 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cell_lm.evaluation.baselines import COMPONENTS, GRID, UNTRIED, GeneLogisticRegression
 from cell_lm.evaluation.calibration import log_softmax
 from cell_lm.evaluation.folds import training_folds
 from cell_lm.evaluation.linear_head import LeftOut, LinearHead, fit_head_and_left_out
 from cell_lm.evaluation.span import Matrix, leading_components
-from cell_lm.evaluation.stacking import fit_weights, left_out_of_pool
+from cell_lm.evaluation.stacking import Fixed, fit_weights, left_out_of_pool
 from cell_lm.tasks.annotation.propagation import LabelGraph, spread_labels
+from cell_lm.tasks.annotation.trees import Trees, fit_trees
 
 Floats: TypeAlias = NDArray[np.float64]
-View: TypeAlias = Literal["genes", "components", "model", "adapted", "graph"]
+View: TypeAlias = Literal["genes", "components", "trees", "model", "adapted", "graph"]
 VIEWS: tuple[View, ...] = get_args(View)
+TREES_SHARE = 1 / 3
+"""Share of the trees in the pool. Left-out cells of the same experiment would give them less: it is on the cells of
+another platform that they are better (docs/decisions/0020)."""
 GRAPHS = 2.0
 """Weight of each graph relative to other views where no cell can be left out: with one label a type a graph was the
 best view of three data sets (pbmc_scminer638, qian2020_ovarian, baron_human)."""
@@ -74,18 +81,37 @@ class Pool:
         Weight of each view and, as ``graph of model`` and ``graph of adapted``, of each graph.
     left_out : LeftOut or None
         Predictions of the pool for left-out cells, with weights from the other folds.
+    trees : Trees or None
+        The trees.
+    centre : ndarray or None
+        float32 [vocabulary]: mean log expression over the cells of the fit, which stands for a gene that is not
+        measured in the linear function of genes; None without one.
     """
 
     linear: Mapping[str, Linear]
     graphs: Mapping[str, LabelGraph]
     weights: Mapping[str, float]
     left_out: LeftOut | None = None
+    trees: Trees | None = None
+    centre: NDArray[np.float32] | None = None
+
+    def measuring(self, genes: NDArray[np.int64]) -> Pool:
+        """Return the pool for cells in which only these genes were measured: each other one counts as its mean."""
+        linear = self.linear.get("genes")
+        if linear is None or self.centre is None:
+            return self
+        absent = self.centre.astype(np.float64)
+        absent[genes] = 0.0
+        moved = Linear(linear.coefficients, linear.intercept + linear.coefficients @ absent)
+        return replace(self, linear={**self.linear, "genes": moved})
 
     def logits(self, features: Features) -> Floats:
         """Return the logits of cells, float64 [cells, classes]; up to a constant of each cell."""
         parts = [linear.logits(features[name]) for name, linear in self.linear.items()]
         for name, graph in self.graphs.items():
             parts.append(self.weights[graph_of(name)] * graph.log_shares(np.asarray(features[name])))
+        if self.trees is not None:
+            parts.append(self.weights["trees"] * self.trees.log_shares(features["genes"]))
         return np.asarray(sum(parts), np.float64)
 
     def log_probabilities(self, features: Features) -> Floats:
@@ -114,13 +140,15 @@ def graph_of(name: str) -> str:
 @dataclass(frozen=True, eq=False)
 class _Fitted:
     reads: str
-    predict: Linear | LabelGraph
+    predict: Linear | LabelGraph | Trees
     left_out: LeftOut | None
 
     def log_probabilities(self, features: Features) -> Floats:
         x = features[self.reads]
         if isinstance(self.predict, LabelGraph):
             return self.predict.log_shares(np.asarray(x))
+        if isinstance(self.predict, Trees):
+            return self.predict.log_shares(x)
         return log_softmax(self.predict.logits(x))
 
 
@@ -153,15 +181,20 @@ def fit_pool(
     weights = _weights(fitted, features, codes)
     held = [view.left_out for view in fitted.values()]
     known = [each for each in held if each is not None]
-    left_out = left_out_of_pool(known, codes) if len(known) == len(held) else None
-    return _pooled(fitted, weights, left_out)
+    left_out = left_out_of_pool(known, codes, fixed=_fixed(fitted)) if len(known) == len(held) else None
+    centre = np.asarray(features["genes"].mean(axis=0), np.float32).ravel() if "genes" in features else None
+    return _pooled(fitted, weights, left_out, centre)
+
+
+def _fixed(fitted: Mapping[str, _Fitted]) -> Fixed | None:
+    return Fixed(list(fitted).index("trees"), TREES_SHARE) if "trees" in fitted else None
 
 
 def _weights(fitted: Mapping[str, _Fitted], features: Features, codes: NDArray[np.int64]) -> Floats:
     held = [view.left_out for view in fitted.values()]
     known = [each for each in held if each is not None]
     if len(known) == len(held):
-        return fit_weights(known, codes)
+        return fit_weights(known, codes, fixed=_fixed(fitted))
     logs = np.stack([view.log_probabilities(features) for view in fitted.values()])
     return _scaled(
         logs, np.array([GRAPHS if isinstance(view.predict, LabelGraph) else 1.0 for view in fitted.values()])
@@ -183,12 +216,18 @@ def _centred(logs: Floats) -> Floats:
     return np.asarray(logs - logs.mean(axis=-1, keepdims=True))
 
 
-def _pooled(fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | None) -> Pool:
+def _pooled(
+    fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | None, centre: NDArray[np.float32] | None
+) -> Pool:
     linear: dict[str, Linear] = {}
     graphs: dict[str, LabelGraph] = {}
+    trees: Trees | None = None
     for view, weight in zip(fitted.values(), weights, strict=True):
         if isinstance(view.predict, LabelGraph):
             graphs[view.reads] = view.predict
+            continue
+        if isinstance(view.predict, Trees):
+            trees = view.predict
             continue
         before = linear.get(view.reads)
         coefficients, intercept = weight * view.predict.coefficients, weight * view.predict.intercept
@@ -196,7 +235,8 @@ def _pooled(fitted: Mapping[str, _Fitted], weights: Floats, left_out: LeftOut | 
             coefficients, intercept = coefficients + before.coefficients, intercept + before.intercept
         linear[view.reads] = Linear(coefficients, intercept)
     linear = {name: in_single_precision(each) for name, each in linear.items()}
-    return Pool(linear, graphs, dict(zip(fitted, map(float, weights), strict=True)), left_out)
+    centre = centre if "genes" in linear else None
+    return Pool(linear, graphs, dict(zip(fitted, map(float, weights), strict=True)), left_out, trees, centre)
 
 
 def _labels(codes: NDArray[np.int64]) -> NDArray[np.object_]:
@@ -221,6 +261,12 @@ def _fit_components(features: Features, codes: NDArray[np.int64], groups: Any, s
     return {"components": _Fitted("genes", Linear(coefficients, intercept), left_out)}
 
 
+def _fit_trees(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
+    labelled = sparse.csr_matrix(features["genes"])[: len(codes)]
+    trees, left_out = fit_trees(labelled, codes, list(training_folds(codes, groups, seed)), seed)
+    return {"trees": _Fitted("genes", trees, left_out)}
+
+
 def _fit_cls(name: str, features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
     embedding = np.asarray(features[name])[: len(codes)]
     head, left_out = fit_head_and_left_out(embedding, _labels(codes), groups=groups, seed=seed)
@@ -241,6 +287,7 @@ def _fit_graph(features: Features, codes: NDArray[np.int64], groups: Any, seed: 
 _FIT: Mapping[str, Any] = {
     "genes": _fit_genes,
     "components": _fit_components,
+    "trees": _fit_trees,
     "model": lambda *given: _fit_cls("model", *given),
     "adapted": lambda *given: _fit_cls("adapted", *given),
     "graph": _fit_graph,

@@ -52,7 +52,7 @@ LEAST_UNLABELLED = 50
 
 
 class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
-    """Annotates cells by logistic regression on genes and on CLS of an encoder, pooled.
+    """Annotates cells by logistic regression on genes and on CLS of an encoder, and by trees, pooled.
 
     The views of a cell, their weights and their pool are described in :mod:`cell_lm.tasks.annotation.views` and
     :mod:`cell_lm.evaluation.stacking`.
@@ -64,15 +64,15 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         Its weights are not changed; it is moved to the device, and stays there.
     views
         Names of the views to use. ``adapted`` is left out if the encoder has no linear path or there are fewer than 200
-        cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells.
+        cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells; ``trees`` if no cell can be left out.
     unknown
         Fraction of the cells of known types that may be called ``unknown`` (:mod:`cell_lm.tasks.annotation.unknown`);
         None: novelty is not computed.
     fine_tune
         None: the encoder is frozen. ``"refinement"``, ``"last"``, ``"lora"`` or ``"all"``, or settings by name
         (:class:`cell_lm.config.FineTuneConfig`): this part of it is trained first. Where that predicts left-out donors
-        better, the views are then ``genes``, ``components`` and ``model``, there is no novelty and there are no label
-        sets, since every cell has trained the encoder; where not, nothing is changed.
+        better, the views are then ``genes``, ``components``, ``trees`` and ``model``, there is no novelty and there are
+        no label sets, since every cell has trained the encoder; where not, nothing is changed.
     seed
         Seed of the folds of the training cells, of the decomposition and of the choice of unlabelled cells.
     device

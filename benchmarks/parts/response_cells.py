@@ -69,8 +69,10 @@ class Encoders:
 
     def cells(self, model: CellLM, genes: NDArray[np.int64] | None) -> CellData:
         """Return the lines as a model reads them; ``genes``: only these columns were measured."""
-        own = self.expression if genes is None else self.expression[:, genes].copy()
-        return from_anndata(own, vocabulary=model.vocabulary, scale="log2")
+        if genes is None:
+            return from_anndata(self.expression, vocabulary=model.vocabulary, scale="log2")
+        own = self.expression[:, genes].copy()
+        return from_anndata(own, vocabulary=model.vocabulary, scale="log2", min_overlap=len(genes) // 2)
 
     def vectors(self, genes: NDArray[np.int64] | None = None) -> dict[str, Floats]:
         """Return the vectors of all lines that no response enters."""

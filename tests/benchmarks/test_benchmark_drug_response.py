@@ -47,7 +47,7 @@ def test_no_test_pair_is_trained_on_and_what_is_unseen_is_unseen(data: Data, kin
 
 @pytest.mark.parametrize("name", ["deepcdr", "gin_mlp"])
 def test_peers_learn_from_the_training_pairs_alone(name: str, unseen: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response_peers, "EPOCHS", 4)
+    monkeypatch.setattr(response_peers, "EPOCHS", 3)
     monkeypatch.setattr(response_peers, "BATCH", 64)
     found = PEERS[name](unseen).mean
     assert np.isfinite(found[unseen.test]).all()
@@ -55,7 +55,8 @@ def test_peers_learn_from_the_training_pairs_alone(name: str, unseen: Task, monk
     truth = unseen.data.Y[unseen.test]
     assert np.corrcoef(found[unseen.test], truth)[0, 1] > 0.3, "the kinds of molecules differ in their means"
     blind = replace(unseen, data=replace(unseen.data, Y=np.where(unseen.test, 99.0, unseen.data.Y)))
-    np.testing.assert_array_equal(PEERS[name](blind).mean[unseen.test], found[unseen.test])
+    # sums of torch may differ in their last bits; a leak of 99 would not
+    np.testing.assert_allclose(PEERS[name](blind).mean[unseen.test], found[unseen.test], atol=0.05)
 
 
 @pytest.mark.parametrize("name", ["ridge", "low_rank", "tissue_mean"])

@@ -9,10 +9,18 @@ from scipy import sparse
 
 from cell_lm.data import CellData
 from cell_lm.errors import InputError
+from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.attribution import Attributions, attribute, choose_cells, deletion_curves, gene_table
 from cell_lm.tasks.attribution.curves import EQUAL, RANDOM, DeletionCurves, _presences
 from cell_lm.tasks.attribution.explained import Explained
+
+
+@pytest.fixture(scope="module")
+def fitted(model: CellLM, reference_cells: CellData) -> CellTypeClassifier:
+    """Without trees, which attribution leaves out."""
+    views = ("genes", "components", "model")
+    return CellTypeClassifier(model, views=views, seed=3).fit(reference_cells, "cell_type", groups="donor")
 
 
 @pytest.fixture(scope="module")

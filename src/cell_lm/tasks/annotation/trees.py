@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.ensemble import ExtraTreesClassifier
 
-from cell_lm.data.compiled import compiled
 from cell_lm.evaluation.folds import Codes, Fold
 from cell_lm.evaluation.linear_head import LEAST, LeftOut
 from cell_lm.evaluation.span import Matrix
@@ -30,7 +29,7 @@ LEAF, FEW_LEAF, MANY = 5, 2, 50
 """Fewest cells of a leaf; the second where there are fewer than :data:`MANY` labelled cells a type."""
 MOST_A_TYPE = 1000
 """Cells of a type that the trees grow on; of more, so many are drawn."""
-_BLOCK = 2048
+_BLOCK = 512
 _LEAF = -1
 
 
@@ -63,12 +62,23 @@ class Trees:
 
     def shares(self, x: Matrix) -> Floats:
         """Return the mean share of each class over the trees, float64 [cells, classes]; x is log expression."""
-        total = np.zeros((x.shape[0], self.leaves.shape[1]))
-        leaves = self.leaves.astype(np.float64)
+        total, leaves = np.zeros((x.shape[0], self.leaves.shape[1])), self.leaves.astype(np.float64)
         for start in range(0, len(total), _BLOCK):
-            own = _dense(x[start : start + _BLOCK], self.genes)
-            _walk(own, self.roots, self.feature, self.threshold, self.right, leaves, total[start : start + _BLOCK])
+            reached = self.right[self._reached(_dense(x[start : start + _BLOCK], self.genes))]
+            total[start : start + _BLOCK] = leaves[reached].sum(axis=1)
         return np.asarray(total / total.sum(axis=1, keepdims=True))
+
+    def _reached(self, own: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Return the leaf that each cell reaches in each tree, int64 [cells, trees], at the expression of the genes."""
+        node = np.broadcast_to(self.roots.astype(np.int64), (len(own), len(self.roots))).copy()
+        cell, tree = np.nonzero(self.feature[node] >= 0)
+        while len(cell):
+            at = node[cell, tree]
+            left = own[cell, self.feature[at]] <= self.threshold[at]
+            node[cell, tree] = np.where(left, at + 1, self.right[at])
+            inner = self.feature[node[cell, tree]] >= 0
+            cell, tree = cell[inner], tree[inner]
+        return node
 
     def log_shares(self, x: Matrix) -> Floats:
         """Return the log of the shares; one of 0 counts as a millionth."""
@@ -162,23 +172,3 @@ def _dense(x: Any, genes: NDArray[np.int64]) -> NDArray[np.float32]:
     own = x[:, genes]
     dense = own.toarray() if isinstance(own, sparse.csr_matrix) else own
     return np.ascontiguousarray(dense, np.float32)
-
-
-@compiled
-def _walk(
-    x: NDArray[np.float32],
-    roots: NDArray[np.int32],
-    feature: NDArray[np.int16],
-    threshold: NDArray[np.float32],
-    right: NDArray[np.int32],
-    leaves: Floats,
-    total: Floats,
-) -> None:
-    """Add the shares of the leaves that each cell reaches to ``total`` [cells, classes]."""
-    for cell in range(x.shape[0]):
-        for root in roots:
-            node = root
-            while feature[node] >= 0:
-                node = node + 1 if x[cell, feature[node]] <= threshold[node] else right[node]
-            for code in range(leaves.shape[1]):
-                total[cell, code] += leaves[right[node], code]

@@ -1,9 +1,10 @@
 """The explained function: from the presence of each gene of a cell to the logits of the classifier.
 
 The score is the logit of one class minus the mean of the others, summed over the linear views of the classifier with
-their weights: on CLS of the encoder, on CLS of the adapted encoder, and on the expression of the genes. Labels spread
-over a graph of cells (:mod:`cell_lm.tasks.annotation.propagation`) have no gradient and are left out. Everything is
-frozen; nothing is changed, not even ``requires_grad`` of the parameters.
+their weights: on CLS of the encoder, on CLS of the adapted encoder, and on the expression of the genes. Trees
+(:mod:`cell_lm.tasks.annotation.trees`) and labels spread over a graph of cells
+(:mod:`cell_lm.tasks.annotation.propagation`) have no gradient and are left out. Everything is frozen; nothing is
+changed, not even ``requires_grad`` of the parameters.
 
 Shapes: C cells, T genes over all of them, V variants of their presence.
 """

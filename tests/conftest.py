@@ -33,6 +33,14 @@ def _no_wait_for_the_disk() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_trees() -> Iterator[None]:
+    """Let the annotators of the tests grow 20 trees, not 100: hundreds of them are fitted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cell_lm.tasks.annotation.trees.TREES", 20)
+        yield
+
+
 @pytest.fixture
 def make_batch() -> Callable[..., CellBatch]:
     """Cells of unequal length with random genes, bins and malignancy (some unknown)."""

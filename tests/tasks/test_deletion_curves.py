@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import sparse
 
-from cell_lm.data import CellData
+from cell_lm.data import CellData, from_anndata
 from cell_lm.errors import InputError
 from cell_lm.model import CellLM
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.attribution import Attributions, attribute, choose_cells, deletion_curves, gene_table
 from cell_lm.tasks.attribution.curves import EQUAL, RANDOM, DeletionCurves, _presences
 from cell_lm.tasks.attribution.explained import Explained
+from typed_cells import GENES, typed_adata
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,20 @@ def test_deleting_by_attribution_beats_random_genes_even_equally_expressed_ones(
     assert list(curves.probability) == ["ours", "reversed", RANDOM, EQUAL]
     assert curves.area("ours") < 0.7 * curves.area(EQUAL)
     assert curves.area("ours") < 0.7 * curves.area(RANDOM) < curves.area("reversed")
+
+
+def test_curves_of_cells_that_lack_genes_begin_with_what_is_predicted_for_them(fitted):
+    lacking = from_anndata(typed_adata(12, seed=5)[:, np.arange(GENES) % 4 > 0])
+    assert fitted.pool_.centre[np.setdiff1d(np.arange(len(fitted.pool_.centre)), lacking.audit.found)].sum() > 1
+    predicted = np.log(fitted.predict_proba(lacking).to_numpy())
+    attributions = attribute(fitted, lacking, predicted.argmax(axis=1))
+    curves = deletion_curves(fitted, lacking, {"ours": attributions.values})
+    np.testing.assert_allclose(curves.probability["ours"][:, 0], np.exp(predicted.max(axis=1)), atol=1e-4)
+    of_cells, of_all = Explained.of(fitted, lacking.audit.found), Explained.of(fitted)
+    _, batch = next(iter(of_cells.blocks(lacking)))
+    logs = [np.log(each.probabilities(batch, torch.ones(1, batch.tokens))[0]) for each in (of_cells, of_all)]
+    np.testing.assert_allclose(logs[0], predicted, atol=0.01)
+    assert np.abs(logs[1] - predicted).max() > 0.1, "the genes that are lacking make no difference: a weak test"
 
 
 def test_curves_begin_with_the_whole_cell_and_end_without_genes(curves, fitted, cells):

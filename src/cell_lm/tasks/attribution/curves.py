@@ -115,7 +115,7 @@ def deletion_curves(
     InputError
         No order, an order of a wrong shape or a reserved name, ``shares`` that do not increase from 0 to 1, or no seed.
     """
-    explained = Explained.of(classifier)
+    explained = Explained.of(classifier, cells.audit.found)
     grid = np.asarray(shares, np.float64)
     _refuse(cells, orders, grid, seeds)
     names = [*orders, RANDOM, EQUAL]

@@ -58,8 +58,16 @@ class Explained:
     classes: int
 
     @classmethod
-    def of(cls, classifier: CellTypeClassifier) -> Explained:
+    def of(cls, classifier: CellTypeClassifier, measured: NDArray[np.int64] | None = None) -> Explained:
         """Return the function of a classifier.
+
+        Parameters
+        ----------
+        classifier
+            The classifier.
+        measured
+            Genes of the vocabulary that the cells measured, as :meth:`~cell_lm.tasks.annotation.views.Pool.measuring`
+            takes them; None: all.
 
         Raises
         ------
@@ -68,7 +76,8 @@ class Explained:
         ConfigError
             It has no linear view.
         """
-        linear = classifier.pool_.linear
+        pool = classifier.pool_
+        linear = pool.linear if measured is None else pool.measuring(measured).linear
         if not linear:
             found = "it has no view that is linear in genes or CLS"
             raise ConfigError(found, where="attribution", fix="Fit it with views=('genes', 'model')")

@@ -123,7 +123,7 @@ def attribute(
     ModelError
         The classifier has not been fitted.
     """
-    explained = Explained.of(classifier)
+    explained = Explained.of(classifier, cells.audit.found)
     check_method(method, classifier)
     targets = np.asarray(targets, np.int64)
     _refuse(classifier, cells, targets, steps, token_budget)

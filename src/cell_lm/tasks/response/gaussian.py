@@ -7,8 +7,9 @@ many lines as free parameters, so that every step draws the estimate :math:`E` o
 .. math:: \Sigma = \frac{n E + \nu P}{n + \nu}
 
 :math:`P` has the variances of :math:`E`, and of its correlations only what the :data:`FACTORS` leading eigenvectors
-explain (the mode under an inverse Wishart prior around :math:`P`); :math:`\nu` is twice the number of drugs. Given the
-drugs that were measured in a line, the rest follows exactly (conditional Gaussian).
+explain; :math:`\nu` is twice the number of drugs. This is the form of an estimate under an inverse Wishart prior,
+but for :math:`P`, which comes from the same lines. Given the drugs that were measured in a line, the rest follows
+exactly (conditional Gaussian).
 """
 
 from __future__ import annotations

@@ -18,14 +18,13 @@ from cell_lm.genes import resolve_genes
 
 def feature_counts(cells: AnnData, path: Path) -> Path:
     """As featureCounts writes it: a comment, five columns of annotation, then the samples; one gene has one exon."""
-    table = frame(cells).T
+    table = frame(cells).T.rename_axis("Geneid")
     places = [str(1_000 * (place + 1)) for place in range(len(table))]
     table.insert(0, "Chr", ["chr1", *["chr1;chr1"] * (len(table) - 1)])
     table.insert(1, "Start", [places[0], *[f"{place};{place}9" for place in places[1:]]])
     table.insert(2, "End", table["Start"])
     table.insert(3, "Strand", ["+", *["+;+"] * (len(table) - 1)])
     table.insert(4, "Length", range(900, 900 + len(table)))
-    table.index.name = "Geneid"
     with path.open("w") as file:
         file.write('# Program:featureCounts v2.0.1; Command:"featureCounts" "-a" "x.gtf"\n')
         table.to_csv(file, sep="\t")
@@ -91,7 +90,7 @@ def test_the_layout_of_a_very_wide_table_is_found() -> None:
 
 def test_a_table_of_pandas_with_one_cell_called_one_is_read(real: AnnData, tmp_path: Path) -> None:
     table = pd.DataFrame({"1": np.asarray(real.X[0].todense(), int).ravel()}, index=real.var_names)
-    table.index.name = "gene"
+    table = table.rename_axis("gene")
     table.to_csv(tmp_path / "x.csv")
     with open_cells(tmp_path / "x.csv") as cells:
         assert cells.obs.index.tolist() == ["1"]

@@ -7,12 +7,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from cell_lm.errors import InputError
 from cell_lm.plots.projection import FEW_CELLS, Method, method_for, project
 
 METHODS: tuple[Method, ...] = ("t-SNE", "UMAP")
+THREADS = 3
+"""A number that no machine of one or two cores has by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,19 @@ def cells() -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def maps(cells: NDArray[np.float32]) -> dict[Method, NDArray[np.float32]]:
-    return {method: project(cells, seed=3, method=method).coordinates for method in METHODS}
+def first_umap(cells: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    """The map of the first UMAP, for which numba starts its threads, and how many threads torch had after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    try:
+        return project(cells, seed=3, method="UMAP").coordinates, torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def maps(cells: NDArray[np.float32], first_umap: tuple[NDArray[np.float32], int]) -> dict[Method, NDArray[np.float32]]:
+    return {"t-SNE": project(cells, seed=3, method="t-SNE").coordinates, "UMAP": first_umap[0]}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -65,6 +79,10 @@ def test_the_number_of_cells_chooses_the_method(cells: NDArray[np.float32]) -> N
 )
 def test_few_and_equal_cells_have_a_map(embedding: NDArray[np.float64]) -> None:
     assert np.isfinite(project(embedding).coordinates).all()
+
+
+def test_umap_leaves_torch_its_number_of_threads(first_umap: tuple[NDArray[np.float32], int]) -> None:
+    assert first_umap[1] == THREADS
 
 
 def test_few_cells_do_not_wait_for_umap() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -101,9 +104,24 @@ def _umap(unit: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
 
     cells = anndata.AnnData(shape=(len(unit), 0), obsm={"embedding": unit})
     neighbours = min(NEIGHBOURS, len(unit) - 1)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _threads_as_they_are():
         warnings.simplefilter("ignore")
         # "sklearn" is exact; the approximate search, scanpy's default for many cells, fails with pynndescent 0.7.
         scanpy.pp.neighbors(cells, neighbours, use_rep="embedding", transformer="sklearn", random_state=seed)
         scanpy.tl.umap(cells, random_state=seed)
     return np.asarray(cells.obsm["X_umap"], dtype=np.float32)
+
+
+@contextmanager
+def _threads_as_they_are() -> Iterator[None]:
+    """Give torch back its number of threads: numba sets that of the OpenMP library, which torch and scikit-learn share.
+
+    Sums of another number of threads have other last bits, and threads that share a core wait for each other busily.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(threads)

@@ -36,6 +36,12 @@ Batches = Callable[..., CellBatch]
 Configs = Callable[..., EncoderConfig]
 
 
+@pytest.fixture(scope="module")
+def vocabulary() -> Vocabulary:
+    """The genes of the batches, and some that no cell expresses: a table of all human genes is most of the time."""
+    return Vocabulary(tuple(f"GENE{i:03d}" for i in range(400)), ("",) * 400)
+
+
 def build(
     config: EncoderConfig, vocabulary: Vocabulary, dtype: torch.dtype = torch.float64, **objectives: Any
 ) -> CellLM:

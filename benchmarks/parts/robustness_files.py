@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -62,8 +63,14 @@ def read_model(path: Path) -> Any:
     return read.config, read.objectives, read.vocabulary, _bytes(read.state_dict())
 
 
+@cache
+def classifier() -> CellTypeClassifier:
+    """Return a classifier that was fitted on the cells, once: writing it is what is looked at."""
+    return CellTypeClassifier(model()).fit(cells(), "cell_type")
+
+
 def write_classifier(path: Path) -> None:
-    CellTypeClassifier(model()).fit(cells(), "cell_type").save(path)
+    classifier().save(path)
 
 
 def read_classifier(path: Path) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -11,11 +12,6 @@ PUBLIC = [
     *("CellLM", "CellTypeClassifier", "DrugResponseRegressor", "DrugSensitivityClassifier", "MalignancyClassifier"),
     *("Vocabulary", "__version__", "errors", "genes", "pl", "pp", "tl"),
 ]
-
-
-def run(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout
 
 
 def test_the_public_names_are_these():
@@ -44,24 +40,43 @@ def test_another_name_is_an_attribute_error():
         _ = cell_lm.embed  # type: ignore[attr-defined]
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    heavy = ("torch", "anndata", "scanpy", "pandas", "numpy", "matplotlib", "sklearn", "numba")
-    use = "import sys, cell_lm, cell_lm.genes; dir(cell_lm), dir(cell_lm.genes)"
-    code = f"{use}; print([name for name in {heavy} if name in sys.modules])"
-    assert run(code).strip() == "[]"
+@pytest.fixture(scope="module")
+def fresh() -> dict[str, list[str]]:
+    """What a fresh interpreter says, and has loaded, after one use of the package after the other."""
+    code = """
+import json, sys
+def loaded(*names):
+    return [name for name in names if name in sys.modules]
+said = {}
+import cell_lm, cell_lm.genes
+dir(cell_lm), dir(cell_lm.genes)
+heavy = ("torch", "anndata", "scanpy", "pandas", "numpy", "matplotlib", "sklearn", "numba")
+said["imported"] = loaded(*heavy)
+cell_lm.tl, cell_lm.pp
+others = ("scanpy", "matplotlib", "umap", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy")
+said["tools"] = loaded(*others)
+said["names"] = [cell_lm.tl.embed.__name__, cell_lm.errors.InputError.__name__, cell_lm.CellLM.__name__]
+print(json.dumps(said))
+"""
+    said: dict[str, list[str]] = json.loads(run(code))
+    return said
 
 
-def test_names_work_in_a_fresh_interpreter_without_importing_their_modules():
-    code = (
-        "import cell_lm; print(cell_lm.tl.embed.__name__, cell_lm.errors.InputError.__name__, cell_lm.CellLM.__name__)"
-    )
-    assert run(code).split() == ["embed", "InputError", "CellLM"]
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout
 
 
-def test_the_tools_do_not_load_what_only_plots_or_sharded_runs_need():
-    others = ("scanpy", "matplotlib", "umap", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy")
-    code = f"import sys, cell_lm; cell_lm.tl, cell_lm.pp; print([name for name in {others} if name in sys.modules])"
-    assert run(code).strip() == "[]"
+def test_importing_the_package_loads_nothing_heavy(fresh):
+    assert fresh["imported"] == []
+
+
+def test_the_tools_do_not_load_what_only_plots_or_sharded_runs_need(fresh):
+    assert fresh["tools"] == []
+
+
+def test_names_work_in_a_fresh_interpreter_without_importing_their_modules(fresh):
+    assert fresh["names"] == ["embed", "InputError", "CellLM"]
 
 
 def test_the_plots_do_not_load_torch():

@@ -37,6 +37,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def whole(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run from this model that was not interrupted."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    run(path, trained)
+    return path
+
+
 @pytest.fixture
 def origin(trained: Path, tmp_path: Path) -> Path:
     """A copy that a test may take away."""
@@ -96,9 +104,8 @@ def test_a_model_in_memory_does_as_well_as_its_folder(tmp_path: Path, trained: P
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize("cut", [0, 5])
 def test_it_goes_on_to_the_same_bits_though_the_model_is_gone(
-    tmp_path: Path, origin: Path, cut: int, named: bool
+    tmp_path: Path, origin: Path, whole: Path, cut: int, named: bool
 ) -> None:
-    run(tmp_path / "whole", origin)
     if cut:
         run(tmp_path / "run", origin, stop=after(cut))
     else:  # killed in its first step: only the checkpoint of step 0 stands
@@ -107,22 +114,23 @@ def test_it_goes_on_to_the_same_bits_though_the_model_is_gone(
     shutil.rmtree(origin)
     result = run(tmp_path / "run", origin if named else None, resume=True)
     assert result.resumed_from == cut
-    assert same(tensors(tmp_path / "run", 12), tensors(tmp_path / "whole", 12))
-    assert rows(tmp_path / "run") == rows(tmp_path / "whole")
+    assert same(tensors(tmp_path / "run", 12), tensors(whole, 12))
+    assert rows(tmp_path / "run") == rows(whole)
 
 
 def _kill() -> bool:
     raise KeyboardInterrupt
 
 
-def test_without_any_checkpoint_it_begins_anew_from_the_recorded_model(tmp_path: Path, origin: Path) -> None:
+def test_without_any_checkpoint_it_begins_anew_from_the_recorded_model(
+    tmp_path: Path, origin: Path, whole: Path
+) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "run", origin, stop=_kill)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-00000000")
     shutil.copytree(tmp_path / "run", tmp_path / "lost")
-    run(tmp_path / "whole", origin)
     run(tmp_path / "run", resume=True)
-    assert same(tensors(tmp_path / "run", 12), tensors(tmp_path / "whole", 12))
+    assert same(tensors(tmp_path / "run", 12), tensors(whole, 12))
     shutil.rmtree(origin)
     with pytest.raises(ModelError, match="does not exist"):
         run(tmp_path / "lost", resume=True)

@@ -23,11 +23,18 @@ def settled(out: Path) -> dict[str, object]:
     return {name: training[name] for name in ("memory", "token_budget", "retain_graphs")}
 
 
-def test_a_run_writes_down_how_it_was_cut_and_says_so(tmp_path: Path) -> None:
-    pretrain([toy_cells()], open_config(memory="64GB"), tmp_path / "run", progress=False)
-    found = settled(tmp_path / "run")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An open run that was not interrupted."""
+    path = tmp_path_factory.mktemp("whole") / "run"
+    pretrain([toy_cells()], open_config(memory="64GB"), path, progress=False)
+    return path
+
+
+def test_a_run_writes_down_how_it_was_cut_and_says_so(whole: Path) -> None:
+    found = settled(whole)
     assert found == {"memory": 64_000_000_000, "token_budget": 65536, "retain_graphs": 1}
-    notes = [row["message"] for row in rows(tmp_path / "run", "note")]
+    notes = [row["message"] for row in rows(whole, "note")]
     assert any("chunks of at most 65,536 genes" in note for note in notes)
 
 
@@ -39,15 +46,14 @@ def test_an_open_run_gives_the_losses_of_a_settled_one(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_keeps_its_cut_to_the_bit_without_measuring(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = open_config(memory="64GB")
-    pretrain([toy_cells()], config, tmp_path / "whole", progress=False)
     pretrain([toy_cells()], config, tmp_path / "cut", progress=False, stop=after(5))
     monkeypatch.setattr(run, "plan", lambda *_: pytest.fail("measured again"))
     pretrain([toy_cells()], config, tmp_path / "cut", progress=False, resume=True)
-    whole, cut = tensors(tmp_path / "whole", 12), tensors(tmp_path / "cut", 12)
-    assert all((whole[name] == cut[name]).all() for name in whole)
+    expected, cut = tensors(whole, 12), tensors(tmp_path / "cut", 12)
+    assert all((expected[name] == cut[name]).all() for name in expected)
 
 
 def test_a_run_goes_on_with_other_memory(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,17 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {encoder: folder / encoder for encoder in ENCODERS}
 
 
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("begun") / "run"
+    run(path, stop=after(6))
+    return path
+
+
 @pytest.fixture
-def half(tmp_path: Path) -> Path:
-    run(tmp_path / "run", stop=after(6))
-    return tmp_path / "run"
+def half(begun: Path, tmp_path: Path) -> Path:
+    """A copy that a test may go on with."""
+    return Path(shutil.copytree(begun, tmp_path / "run"))
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -105,8 +113,8 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path, wh
     assert rows(tmp_path / "run") == rows(whole["full"])
 
 
-def test_a_finished_run_has_nothing_to_do(tmp_path: Path) -> None:
-    run(tmp_path / "run")
+def test_a_finished_run_has_nothing_to_do(tmp_path: Path, whole: dict[str, Path]) -> None:
+    shutil.copytree(whole["full"], tmp_path / "run")
     before = tensors(tmp_path / "run", 12)
     result = run(tmp_path / "run", resume=True)
     assert (result.steps, result.resumed_from, result.train) == (12, 12, None)

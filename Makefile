@@ -17,7 +17,7 @@ demo: install  ## pretrain on the packaged cells, embed, annotate, report
 	$(BIN)/cell-lm demo --out demo --force
 
 test: install  ## the whole suite
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=40 --durations-min=5
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations=40 --durations-min=5
 
 lint: install  ## style, formatting, types
 	$(BIN)/ruff check .
@@ -29,7 +29,7 @@ docs: install  ## the documentation site, in docs/_build/html; a warning is an e
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs docs/_build/html
 
 coverage: install  ## the suite with coverage: a table on the terminal, htmlcov/index.html (TESTS=tests/cli for a part)
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term:skip-covered --cov-report=html $(TESTS)
 
 package: install  ## sdist and wheel: built, looked into, installed in an empty environment, quick demo
 	$(BIN)/python scripts/check_package.py --demo

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+if "OMP_NUM_THREADS" in os.environ:
+    # Else the first use of numba, by scanpy say, gives torch and scikit-learn as many threads as there are cores for
+    # the rest of the process, and where other processes have the cores, threads wait for each other busily.
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+
 import numpy as np
 import pandas as pd
 import pytest

@@ -15,7 +15,7 @@ from cell_lm.plots.projection import FEW_CELLS, Method, method_for, project
 
 METHODS: tuple[Method, ...] = ("t-SNE", "UMAP")
 THREADS = 3
-"""A number that no machine of one or two cores has by itself."""
+"""A number of threads that numba would not choose: it takes as many as there are cores, or as it is told."""
 
 
 @pytest.fixture(scope="module")

@@ -78,7 +78,7 @@ PAPER = {"linear_path": False, "attended_genes": 4096, "max_genes": 4096, "laten
 """The paper's encoder reads all genes by attention; its three objectives compare views by the genes that they read."""
 SMALL = PRESETS["small"].model_copy(update=PAPER)
 VIEWS = {"thinning": False, "gene_fraction": 0.5, "temperature": 0.05}
-THREE = {"contrastive": VIEWS, "reconstruction": {"weight": 0.0}}
+THREE = {"contrastive": VIEWS, "reconstruction": {"weight": 0.0}, "masked": {"most": 2**30}}
 OBJECTIVES = ObjectivesConfig.model_validate(THREE)
 CONTRASTIVE = ObjectivesConfig.model_validate(THREE | {"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
 KINDS = ("full", "latent", "performer")

@@ -57,6 +57,7 @@ def scbert(data: Path | None, folder: Path) -> Method:
 def pretrained(data: Path, folder: Path) -> CellLM:
     """Pretrain on :data:`CORPUS`, or read what an earlier run left in the folder."""
     objectives = {name: {"weight": 0.0} for name in ("contrastive", "discrimination", "reconstruction")}
+    objectives["masked"] = {"most": 2**30}  # all masked genes are predicted, as in its own code
     overrides = {"encoder": ENCODER, "objectives": objectives, "training": {**SIZE, "gene_vectors": "network"}}
     config = resolve_config("small", overrides=overrides)
     if not (folder / "model").is_dir() or run_folder(folder).read_config() != config:

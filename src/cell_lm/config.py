@@ -112,6 +112,8 @@ class MaskedConfig(_Section):
     """Weight in the total loss; 0 turns the objective off."""
     rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Fraction of the expressed genes whose expression is masked."""
+    most: Positive = 64
+    """Masked genes of a cell that are predicted, at most, on average; of more a random part is. All stay masked."""
     per_view: bool = False
     """Mask different genes in the two views (in the paper the same genes; the views differ by dropout alone)."""
 

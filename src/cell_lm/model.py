@@ -36,7 +36,7 @@ from cell_lm.terminal import refuse_uncallable
 
 @dataclass(frozen=True)
 class Output:
-    """Output of a forward pass of pretraining, for C cells (or views of cells) with M hidden genes.
+    """Output of a forward pass of pretraining, for C cells (or views of cells) with M predicted genes.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Output:
     malignancy : Tensor
         [C]: logit of being a tumour cell.
     expression : Tensor
-        [M, bins]: logits of the expression of the hidden genes; [0, bins] with ``only_cls``.
+        [M, bins]: logits of the expression of the predicted genes; [0, bins] with ``only_cls``.
     residuals : Tensor
         [C, S]: predicted residuals of the reference genes; [0, S] unless ``reconstruct`` is set.
     """
@@ -130,6 +130,7 @@ class CellLM(nn.Module):
         counter: Counter | None,
         only_cls: bool = False,
         reconstruct: bool = False,
+        predicted: Tensor | None = None,
     ) -> Output:
         """Run encoder and heads.
 
@@ -138,15 +139,17 @@ class CellLM(nn.Module):
         batch
             The cells.
         hidden
-            bool [T]: genes whose expression is hidden and predicted; may be on the CPU when the batch is on a GPU.
+            bool [T]: genes whose expression is hidden; may be on the CPU when the batch is on a GPU.
         counter
             Source of the random numbers of dropout; None: no dropout.
         only_cls
             Do not compute ``expression``.
         reconstruct
             Compute ``residuals``.
+        predicted
+            bool [T], where ``hidden`` is: the hidden genes that are predicted; None: all of them.
         """
-        encoded = self.encoder(batch, hidden=hidden, counter=counter, only_cls=only_cls)
+        encoded = self.encoder(batch, hidden=hidden, counter=counter, only_cls=only_cls, predicted=predicted)
         states = encoded.cls.new_zeros(0, self.config.width) if encoded.hidden is None else encoded.hidden
         return Output(
             encoded.cls,

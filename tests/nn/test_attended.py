@@ -47,6 +47,19 @@ def test_the_highest_scores_are_chosen_ties_by_vocabulary_and_hidden_genes_besid
             assert among.mask.sum() == hidden.sum()
 
 
+def test_a_hidden_gene_that_is_not_predicted_competes_with_the_others(make_batch: Batches) -> None:
+    batch = make_batch()
+    score, hidden = random_scores(batch), torch.arange(batch.tokens) % 4 == 0
+    predicted = torch.arange(batch.tokens) % 8 == 0
+    masked = HiddenGenes.of(hidden, batch, predicted)
+    found = attended_genes(batch, score, masked, 5)
+    assert found is not None
+    assert found.index.tolist() == by_definition(batch, score, predicted, 5)
+    among = masked.among(found.index)
+    assert torch.equal(found.index[among.index], torch.nonzero(predicted).squeeze(1))
+    assert torch.equal(among.mask, hidden[found.index])
+
+
 def test_the_order_of_the_genes_of_a_cell_does_not_matter(make_batch: Batches) -> None:
     batch = make_batch()
     score = random_scores(batch)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cell_lm.nn import counter
-from cell_lm.nn.counter import Counter, _keep_anywhere, add_dropped, dropout, keep_mask, mix
+from cell_lm.nn.counter import Counter, _keep_anywhere, add_dropped, dropout, keep_mask, keep_rows, mix
 from cell_lm.pretraining.footprint import TensorMemory
 
 
@@ -35,6 +35,14 @@ def test_the_compiled_mask_and_the_tensor_expression_agree_bit_for_bit(
     assert torch.equal(_keep_anywhere(mix(k ^ 5), width, counter._threshold(rate)), expected)
     monkeypatch.setattr(counter, "_BLOCK", 1000)  # many blocks, the last one smaller
     assert torch.equal(_keep_anywhere(mix(k ^ 5), width, counter._threshold(rate)), expected)
+
+
+def test_a_row_survives_at_its_own_rate_as_under_one_rate_for_all() -> None:
+    k = keys(501)
+    rates = torch.tensor([0.0, 0.1, 0.5, 0.9999999999], dtype=torch.float64).repeat(126)[:501]
+    found = keep_rows(k, 5, rates)
+    for rate in rates.unique().tolist():
+        assert torch.equal(found[rates == rate], keep_mask(k, 5, 1, rate)[rates == rate, 0])
 
 
 def test_the_tensor_expression_takes_at_most_nine_bytes_a_number_in_a_block_and_little_more_than_the_mask_in_all(

@@ -113,6 +113,15 @@ def test_a_hidden_expression_is_seen_by_nobody_and_its_state_tells_its_gene(
     assert torch.equal(first.cls, second.cls)
     assert torch.equal(first.hidden, second.hidden)
     assert (first.hidden[0] - first.hidden[1]).abs().max() > 1e-3
+    predicted = hidden.clone()
+    predicted[1] = False  # the expression of a hidden gene that is not predicted is seen by nobody, either
+    with torch.no_grad():
+        fewer, fewer_other = (
+            model(b, hidden=hidden, predicted=predicted, counter=None, only_cls=False) for b in (batch, other_values)
+        )
+    assert torch.equal(fewer.cls, fewer_other.cls)
+    assert torch.equal(fewer.hidden, fewer_other.hidden)
+    assert len(fewer.hidden) == 2
     assert (embed(model, batch) - embed(model, other_values)).abs().max() > 1e-4  # shown, they would differ
 
 

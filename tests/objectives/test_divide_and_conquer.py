@@ -21,12 +21,12 @@ from cell_lm.model import CellLM
 from cell_lm.nn import counter as counter_module
 from cell_lm.nn import encoder as encoder_module
 from cell_lm.nn.attention import PerformerAttention
-from cell_lm.nn.counter import Counter, mix
+from cell_lm.nn.counter import Counter, keep_mask, mix
 from cell_lm.nn.layout import AttentionLayout, Segments, cell_of_gene
 from cell_lm.objectives import contrastive, reconstruction, thinning
 from cell_lm.objectives import divide_and_conquer as engine_module
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
-from cell_lm.objectives.masked import choose_hidden, choose_read
+from cell_lm.objectives.masked import MASK_SITE, choose_hidden, choose_read
 from cell_lm.objectives.thinning import THIN_SITE
 from made_reference import dense_residuals, made_reference
 
@@ -45,8 +45,11 @@ def vocabulary() -> Vocabulary:
 def build(
     config: EncoderConfig, vocabulary: Vocabulary, dtype: torch.dtype = torch.float64, **objectives: Any
 ) -> CellLM:
-    """A model with a reference, in which every part has its share: halves of the counts of half of the genes."""
-    settings = {"contrastive": {"gene_fraction": 0.5}} | objectives
+    """A model with a reference, in which every part has its share: halves of the counts of half of the genes.
+
+    Of the masked genes of a cell two are predicted, on average.
+    """
+    settings = {"contrastive": {"gene_fraction": 0.5}, "masked": {"most": 2}} | objectives
     model = CellLM(config, vocabulary, ObjectivesConfig.model_validate(settings), seed=1)
     if model.encoder.readout.path is not None:
         model.set_reference(made_reference(len(vocabulary), config.reference_genes, config.width))
@@ -110,6 +113,15 @@ def scramble(x: int) -> int:
     return x ^ (x >> 31)
 
 
+def predicted_genes(model: CellLM, whole: CellBatch, views: CellBatch) -> Tensor:
+    """Which genes of the views are predicted if they are masked, a gene at a time in Python."""
+    settings, cell = model.objectives.masked, cell_of_gene(views)
+    keys = Counter.of(SEED, STEP, views.slots, 0).rows(cell, views.genes)
+    lengths = dict(zip(whole.slots.tolist(), whole.lengths.tolist(), strict=True))
+    rates = [min(settings.rate, settings.most / lengths[slot]) for slot in views.slots[cell].tolist()]
+    return torch.cat([~keep_mask(key[None], MASK_SITE, 1, rate)[0] for key, rate in zip(keys, rates, strict=True)])
+
+
 def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     """All cells and views in one graph, the losses by their definitions, gradients by autograd."""
     objectives = model.objectives
@@ -123,8 +135,11 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     cells = len(batch)
     view = torch.arange(2).repeat_interleave(cells)
     hidden = choose_hidden(both, Counter.of(SEED, STEP, both.slots, 0), objectives.masked.rate)
-    output = model(both, hidden=hidden, counter=Counter.of(SEED, STEP, both.slots, view), reconstruct=True)
-    masked = F.cross_entropy(output.expression, both.bins[hidden])
+    predicted = hidden & predicted_genes(model, batch, both)
+    output = model(
+        both, hidden=hidden, predicted=predicted, counter=Counter.of(SEED, STEP, both.slots, view), reconstruct=True
+    )
+    masked = F.cross_entropy(output.expression, both.bins[predicted])
     known = both.malignancy >= 0
     malignancy = F.binary_cross_entropy_with_logits(
         output.malignancy[known], both.malignancy[known].to(output.malignancy.dtype)
@@ -135,8 +150,8 @@ def end_to_end(model: CellLM, batch: CellBatch) -> tuple[float, Tensor]:
     reference = model.reference
     assert reference is not None
     target = torch.from_numpy(dense_residuals(other, model.encoder.readout.path.profile.numpy(), reference.genes))
-    predicted = output.residuals[:, : len(reference.genes)]
-    reconstruction = F.mse_loss(predicted, target.to(predicted))
+    residuals = output.residuals[:, : len(reference.genes)]
+    reconstruction = F.mse_loss(residuals, target.to(residuals))
     loss = objectives.masked.weight * masked + objectives.discrimination.weight * malignancy
     loss = loss + objectives.contrastive.weight * nce + objectives.reconstruction.weight * reconstruction
     loss.backward()  # type: ignore[no-untyped-call]

@@ -35,7 +35,7 @@ class Attended:
 
 
 def attended_genes(batch: CellBatch, score: Tensor, masked: HiddenGenes | None, most: int) -> Attended | None:
-    """Choose at most ``most`` genes per cell, those of the highest score; hidden genes are chosen besides.
+    """Choose at most ``most`` genes per cell, those of the highest score; predicted genes are chosen besides.
 
     Parameters
     ----------
@@ -45,22 +45,22 @@ def attended_genes(batch: CellBatch, score: Tensor, masked: HiddenGenes | None, 
         [T]: a function of the cell alone, not negative, compared as float32. On ties the gene that comes first in the
         vocabulary is chosen, wherever it is in the cell.
     masked
-        The hidden genes, if any.
+        The hidden genes, if any, and those of them that are predicted.
     most
-        Most genes of a cell whose expression is known.
+        Most genes of a cell that are not predicted.
 
     Returns
     -------
     Attended or None
         None if all genes are chosen.
     """
-    hidden = np.zeros(len(batch), np.int64) if masked is None else masked.lengths
-    chosen = hidden + np.minimum(batch.lengths - hidden, most)
+    predicted = np.zeros(len(batch), np.int64) if masked is None else masked.lengths
+    chosen = predicted + np.minimum(batch.lengths - predicted, most)
     if (chosen == batch.lengths).all():
         return None
     device, cell = batch.genes.device, cell_of_gene(batch)
     if masked is not None:
-        score = score.masked_fill(masked.mask, torch.inf)
+        score = score.index_fill(0, masked.index, torch.inf)
     by_score = torch.argsort(_rank(score, batch.genes))
     order = by_score[torch.sort(cell[by_score], stable=True).indices]
     every, few = Segments.of(batch.lengths, device), Segments.of(chosen, device)

@@ -128,7 +128,7 @@ def _drop_and_add_cpu(keys: Any, threshold: Any, scale: Any, x: Any, base: Any, 
             out[row, column] = base[row, column] + x[row, column] * factor
 
 
-def _survive(keys: Tensor, columns: Tensor, threshold: int) -> Tensor:
+def _survive(keys: Tensor, columns: Tensor, threshold: int | Tensor) -> Tensor:
     """Return bool [R, width], given mixed keys int64 [R], the indices of the features int32 [width] and a threshold.
 
     The same bits as :func:`_survives`: products of int32 wrap around as those of uint32 do; a logical shift masks the
@@ -226,6 +226,21 @@ def keep_mask(keys: Tensor, site: int, width: int, rate: float) -> Tensor:
     out = torch.empty(len(keys), width, dtype=torch.bool)
     _keep_cpu(keys.numpy(), width, np.uint32(threshold), out.numpy())
     return out
+
+
+def keep_rows(keys: Tensor, site: int, rates: Tensor) -> Tensor:
+    """Return which rows survive, bool [R], each at a rate of its own: :func:`keep_mask` of one feature.
+
+    Parameters
+    ----------
+    keys, site
+        As for :func:`keep_mask`.
+    rates
+        float64 [R]: probability that a row is dropped, in [0, 1).
+    """
+    threshold = (rates * 2**32).round().clamp(max=_WORD).long() + _LOWEST
+    column = torch.zeros(1, dtype=torch.int32, device=keys.device)
+    return _survive(mix(keys ^ site), column, threshold.to(torch.int32)[:, None]).squeeze(1)
 
 
 def _drop(x: Tensor, keys: Tensor, site: int, rate: float, base: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ random features); in :class:`LatentEncoder` a few latents attend to the genes an
 latents. CLS is the sum of the linear path (:mod:`cell_lm.nn.linear_path`) and a correction that the transformer
 computes, 0 before the first step.
 
-Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M hidden genes.
+Shapes: C cells, T genes over all of them, R = T + C rows with CLS, L latents, M predicted genes (hidden ones).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Encoded:
     cls : Tensor
         [C, width]: the embedding of each cell.
     hidden : Tensor | None
-        [M, width]: the states of the hidden genes, in the order of the batch; None with ``only_cls``.
+        [M, width]: the states of the predicted genes, in the order of the batch; None with ``only_cls``.
     """
 
     cls: Tensor
@@ -60,6 +60,7 @@ class Encoder(Protocol):
         counter: Counter | None,
         only_cls: bool,
         presence: Tensor | None = None,
+        predicted: Tensor | None = None,
     ) -> Encoded:
         """Encode a batch.
 
@@ -78,6 +79,8 @@ class Encoder(Protocol):
             How much each gene is present, [V, T] in V variants: 0 for an absent gene, 1 for a present one, and
             differentiable in between (:mod:`cell_lm.nn.presence`). ``Encoded.cls`` is then [V, C, width]. Not allowed
             with dropout or hidden genes.
+        predicted
+            bool [T], where ``hidden`` is: the hidden genes whose states ``Encoded.hidden`` holds; None: all of them.
         """
 
 
@@ -170,11 +173,12 @@ class TokenEncoder(nn.Module):
         counter: Counter | None,
         only_cls: bool,
         presence: Tensor | None = None,
+        predicted: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
         if only_cls and counter is None and self.readout.is_all_of_cls:
             return Encoded(self.readout.without_transformer(batch, hidden, presence), None)
-        read = self.readout.read(batch, hidden, presence)
+        read = self.readout.read(batch, hidden, presence, predicted)
         batch, masked, presence = read.batch, read.masked, read.presence
         linear = None if read.linear is None else read.linear.flatten(0, -2)
         variants = None if presence is None else len(presence)
@@ -275,11 +279,12 @@ class LatentEncoder(nn.Module):
         counter: Counter | None,
         only_cls: bool,
         presence: Tensor | None = None,
+        predicted: Tensor | None = None,
     ) -> Encoded:
         """See :class:`Encoder`."""
         if only_cls and counter is None and self.readout.is_all_of_cls:
             return Encoded(self.readout.without_transformer(batch, hidden, presence), None)
-        read = self.readout.read(batch, hidden, presence)
+        read = self.readout.read(batch, hidden, presence, predicted)
         batch, masked, presence, linear = read.batch, read.masked, read.presence, read.linear
         cells, device, (count, width) = len(batch), batch.genes.device, self.latents.shape
         weights = None if presence is None else Presence.of(presence, batch.offsets)

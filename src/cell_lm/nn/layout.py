@@ -193,16 +193,16 @@ def cell_of_gene(batch: CellBatch) -> Tensor:
 
 @dataclass(frozen=True)
 class HiddenGenes:
-    """The genes of a batch whose expression is hidden.
+    """The genes of a batch whose expression is hidden, and those of them that are predicted.
 
     Attributes
     ----------
     mask : Tensor
-        bool [T], on the device of the batch.
+        bool [T], on the device of the batch: the hidden genes.
     index : Tensor
-        int64 [M]: indices of these genes, on that device.
+        int64 [M]: indices of the predicted genes, on that device.
     lengths : ndarray
-        int64 [C]: number of hidden genes of each cell.
+        int64 [C]: number of predicted genes of each cell.
     """
 
     mask: Tensor
@@ -210,14 +210,14 @@ class HiddenGenes:
     lengths: NDArray[np.int64]
 
     @classmethod
-    def of(cls, hidden: Tensor, batch: CellBatch) -> HiddenGenes:
-        """Return the hidden genes given bool [T]; if that is on a GPU, this waits for it."""
-        on_host = hidden.cpu().numpy()
-        index, device = np.flatnonzero(on_host), batch.genes.device
-        mask = hidden if hidden.device == device else to_device(on_host, device)
+    def of(cls, hidden: Tensor, batch: CellBatch, predicted: Tensor | None = None) -> HiddenGenes:
+        """Return the hidden genes given bool [T], all predicted by default; if that is on a GPU, this waits for it."""
+        device = batch.genes.device
+        index = np.flatnonzero((hidden if predicted is None else predicted).cpu().numpy())
+        mask = hidden if hidden.device == device else to_device(hidden.numpy(), device)
         lengths = np.diff(np.searchsorted(index, batch.offsets))
         return cls(mask, to_device(index, device), lengths)
 
     def among(self, genes: Tensor) -> HiddenGenes:
-        """Return them among some genes of the batch, given by index, ascending; all hidden ones are among those."""
+        """Return them among some genes of the batch, given by index, ascending; all predicted ones are among those."""
         return HiddenGenes(self.mask.index_select(0, genes), torch.searchsorted(genes, self.index), self.lengths)

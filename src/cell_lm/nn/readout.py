@@ -27,7 +27,7 @@ class ReadCells:
     batch : CellBatch
         The genes that attention reads.
     masked : HiddenGenes | None
-        The hidden genes among them: all hidden genes of the cells.
+        The hidden genes among them; all that are predicted are.
     presence : Tensor | None
         [V, T'] of these genes.
     linear : Tensor | None
@@ -59,9 +59,11 @@ class Readout(nn.Module):
             start_at_zero(self.correction)
             start_at_zero(self.refinement.out)
 
-    def read(self, batch: CellBatch, hidden: Tensor | None, presence: Tensor | None) -> ReadCells:
+    def read(
+        self, batch: CellBatch, hidden: Tensor | None, presence: Tensor | None, predicted: Tensor | None = None
+    ) -> ReadCells:
         """Compute the linear path, and choose the genes that attention reads."""
-        masked = None if hidden is None else HiddenGenes.of(hidden, batch)
+        masked = None if hidden is None else HiddenGenes.of(hidden, batch, predicted)
         linear, score = None, batch.values if masked is None else batch.values.masked_fill(masked.mask, 0.0)
         if self.path is not None:
             found = self.path.residuals(batch, None if masked is None else masked.mask)

@@ -42,7 +42,7 @@ from cell_lm.model import CellLM, Output
 from cell_lm.nn.counter import Counter
 from cell_lm.objectives.contrastive import info_nce
 from cell_lm.objectives.discrimination import discrimination_loss
-from cell_lm.objectives.masked import choose_hidden, choose_read, masked_loss
+from cell_lm.objectives.masked import choose_hidden, choose_predicted, choose_read, masked_loss
 from cell_lm.objectives.ranks import (
     all_reduce_gradients,
     cut_alike,
@@ -64,7 +64,7 @@ class Losses:
     total: float
     """Weighted sum, the optimised loss."""
     masked: float
-    """Mean cross-entropy per hidden gene."""
+    """Mean cross-entropy per predicted gene."""
     discrimination: float
     """Mean cross-entropy per cell of known malignancy."""
     contrastive: float
@@ -72,11 +72,11 @@ class Losses:
     reconstruction: float
     """Mean squared error per view and reference gene."""
     masked_accuracy: float
-    """Fraction of hidden genes whose bin was predicted correctly."""
+    """Fraction of predicted genes whose bin was right."""
     discrimination_accuracy: float
     """Fraction of cells of known malignancy that were predicted correctly."""
     masked_genes: int
-    """Number of hidden genes over both views."""
+    """Number of predicted genes over both views."""
     labelled_cells: int
     """Number of views of cells of known malignancy."""
     cells: int
@@ -91,18 +91,20 @@ class _Views:
     counter: Counter
     hidden: Tensor
     """bool [T], on the CPU: genes whose expression is hidden."""
+    predicted: Tensor
+    """bool [T], on the CPU: those of them that are predicted."""
 
     def targets(self) -> Tensor:
-        """Return the bins of the hidden genes, int64 [M]."""
+        """Return the bins of the predicted genes, int64 [M]."""
         bins = self.batch.bins
-        return bins.index_select(0, to_device(np.flatnonzero(self.hidden.numpy()), bins.device))
+        return bins.index_select(0, to_device(np.flatnonzero(self.predicted.numpy()), bins.device))
 
     def counts(self) -> Tensor:
-        """Return how many genes are hidden, how many views are of known malignancy, and how many views there are."""
+        """Return how many genes are predicted, how many views are of known malignancy, how many views there are."""
         known = (self.batch.malignancy != UNKNOWN).sum()
-        numbers = (int(self.hidden.sum()), len(self.batch))
-        hidden, views = (known.new_full((), number) for number in numbers)
-        return torch.stack([hidden, known, views])
+        numbers = (int(self.predicted.sum()), len(self.batch))
+        predicted, views = (known.new_full((), number) for number in numbers)
+        return torch.stack([predicted, known, views])
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ class DivideAndConquer:
             if is_sharded(self.model):
                 loss = loss + _zero(output)
                 reduce_with_this_pass(self.model, synchronise and not left)
-            if loss.requires_grad:  # a chunk can be without hidden genes and labelled cells
+            if loss.requires_grad:  # a chunk can be without predicted genes and labelled cells
                 (loss * loss_scale).backward()  # type: ignore[no-untyped-call]
             sums += parts
         if synchronise:
@@ -265,7 +267,7 @@ class DivideAndConquer:
     def _make_views(self, chunk: CellBatch, step: int) -> _Views:
         chunk = chunk.to(self.model.device)
         counts = self._divide_counts(chunk, step)
-        counted, kept_genes, hidden = self._choose(chunk, step, counts)
+        counted, kept_genes, hidden, predicted = self._choose(chunk, step, counts)
         tokens = [chunk.kept(row, among) for row, among in zip(kept_genes, counted, strict=True)]
         whole = [chunk] * self.views
         if counts is not None:
@@ -274,8 +276,10 @@ class DivideAndConquer:
         batch = concatenate([part if len(kept) == part.tokens else part.take(kept) for part, kept in parts])
         view = torch.arange(self.views, device=chunk.slots.device).repeat_interleave(len(chunk))
         counter = Counter.of(self.seed, step, batch.slots, view)
-        masks = np.concatenate([row[kept] for row, kept in zip(hidden, tokens, strict=True)])
-        return _Views(batch, counter, torch.from_numpy(masks))
+        masks = [
+            np.concatenate([row[kept] for row, kept in zip(rows, tokens, strict=True)]) for rows in (hidden, predicted)
+        ]
+        return _Views(batch, counter, *map(torch.from_numpy, masks))
 
     def _divide_counts(self, chunk: CellBatch, step: int) -> Tensor | None:
         """Return the counts of both views, [2, T]; None if both have all counts."""
@@ -284,7 +288,7 @@ class DivideAndConquer:
         return divide_counts(chunk, Counter.of(self.seed, step, chunk.slots, 0))
 
     def _choose(self, chunk: CellBatch, step: int, counts: Tensor | None) -> Iterator[NDArray[np.bool_]]:
-        """Return which genes each view has counts of, which it keeps, and which it hides, bool [views, T] on the CPU.
+        """Return which genes each view has counts of, keeps, hides, and predicts, each bool [views, T] on the CPU.
 
         All are copied from the device at once.
         """
@@ -294,10 +298,11 @@ class DivideAndConquer:
         read = [choose_read(chunk, each, fraction) for each in counters] if self.views == 2 and fraction < 1.0 else []
         hiding = (counters if masking.per_view else counters[:1]) if masking.weight else []
         hidden = [choose_hidden(chunk, each, masking.rate) for each in hiding]
-        masks = [*counted, *read, *hidden]
+        predicted = [choose_predicted(chunk, each, masking.rate, masking.most) for each in hiding]
+        masks = [*counted, *read, *hidden, *predicted]
         found = torch.stack(masks).cpu().numpy() if masks else np.zeros((0, chunk.tokens), bool)
-        parts = np.split(found, np.cumsum([len(counted), len(read)]))
-        for part, default in zip(parts, (True, True, False), strict=True):
+        parts = np.split(found, np.cumsum([len(counted), len(read), len(hidden)]))
+        for part, default in zip(parts, (True, True, False, False), strict=True):
             yield np.broadcast_to(part if len(part) else default, (self.views, chunk.tokens))
 
     def _forward(self, views: _Views, *, only_cls: bool, reconstruct: bool) -> Output:
@@ -305,6 +310,7 @@ class DivideAndConquer:
             output: Output = self.model(
                 views.batch,
                 hidden=views.hidden,
+                predicted=views.predicted,
                 counter=views.counter,
                 only_cls=only_cls,
                 reconstruct=reconstruct and self._reconstruct,

@@ -1,4 +1,8 @@
-"""Masked language modelling: hide the expression of some genes and predict its bin from the other genes."""
+"""Masked language modelling: hide the expression of some genes and predict its bin from the other genes.
+
+Predicting a gene costs as much as reading one. In a cell with many genes only some of the hidden ones are predicted,
+drawn at random: its loss has the same expectation, and such cells weigh less in the mean over genes.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cell_lm.data.loading.batch import CellBatch
-from cell_lm.nn.counter import Counter, keep_mask
+from cell_lm.data.loading.batch import CellBatch, to_device
+from cell_lm.nn.counter import Counter, keep_mask, keep_rows
 from cell_lm.nn.layout import cell_of_gene
 
 MASK_SITE, READ_SITE = -1, -2
@@ -22,6 +26,18 @@ def _draw(batch: CellBatch, counter: Counter, site: int, rate: float) -> Tensor:
 def choose_hidden(batch: CellBatch, counter: Counter, rate: float) -> Tensor:
     """Choose the genes whose expression is hidden, each with probability ``rate``, as bool [T]."""
     return _draw(batch, counter, MASK_SITE, rate)
+
+
+def choose_predicted(batch: CellBatch, counter: Counter, rate: float, most: int) -> Tensor:
+    """Choose which of the genes that :func:`choose_hidden` hides are predicted, as bool [T].
+
+    Each of them is, in a cell where ``rate`` hides no more than ``most`` genes on average; in a cell of n genes each is
+    with probability ``most / (rate n)``.
+    """
+    cell = cell_of_gene(batch)
+    lengths = to_device(batch.lengths, batch.genes.device)
+    rates = (most / lengths.double()).clamp(max=rate)
+    return ~keep_rows(counter.rows(cell, batch.genes), MASK_SITE, rates[cell])
 
 
 def choose_read(batch: CellBatch, counter: Counter, fraction: float) -> Tensor:

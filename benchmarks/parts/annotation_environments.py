@@ -17,10 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 
 from benchmarks.parts.annotation_peers import Answer
 from benchmarks.parts.annotation_tasks import Case
+from cell_lm.data import CellData
 from cell_lm.errors import CellLMError
 from cell_lm.evaluation.folds import training_folds
 from cell_lm.files import write_json
@@ -88,15 +90,25 @@ class Environment:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             write_case(case, folder)
-            code = f"import run_{self.name}; run_{self.name}.main({name!r})"
-            there = {"PYTHONPATH": str(SCRIPTS), "CELLTYPIST_FOLDER": name, "PYTHONWARNINGS": "ignore"}
-            command = [str(self.python), "-c", code]
-            done = subprocess.run(command, cwd=folder, env=os.environ | there, capture_output=True, text=True)
-            if done.returncode:
-                self.log.with_suffix(".run.log").write_text(done.stdout + done.stderr)
-                found = f"it ended with exit code {done.returncode}: {last_line(done.stderr)}"
-                raise CellLMError(found, where=self.name, fix=f"See {self.log.with_suffix('.run.log')}")
+            self.run(f"run_{self.name}", folder)
             return {method: read_answer(folder, method) for method in ANSWERS[self.name]}
+
+    def run(self, module: str, folder: Path) -> None:
+        """Run ``main(folder)`` of a module of the scripts in the environment, which is there.
+
+        Raises
+        ------
+        CellLMError
+            It ended with an error.
+        """
+        code = f"import {module}; {module}.main({str(folder)!r})"
+        there = {"PYTHONPATH": str(SCRIPTS), "CELLTYPIST_FOLDER": str(folder), "PYTHONWARNINGS": "ignore"}
+        command = [str(self.python), "-c", code]
+        done = subprocess.run(command, cwd=folder, env=os.environ | there, capture_output=True, text=True)
+        if done.returncode:
+            self.log.with_suffix(".run.log").write_text(done.stdout + done.stderr)
+            found = f"it ended with exit code {done.returncode}: {last_line(done.stderr)}"
+            raise CellLMError(found, where=self.name, fix=f"See {self.log.with_suffix('.run.log')}")
 
 
 def last_line(text: str) -> str:
@@ -107,15 +119,40 @@ def last_line(text: str) -> str:
 def write_case(case: Case, folder: Path) -> None:
     """Write the counts of both sides, and the labels of the reference alone."""
     both = [cells.X[:, case.genes] for cells in (case.reference, case.query)]
-    counts = sparse.csr_matrix(sparse.vstack(both))
-    expressed = np.asarray(counts.sum(axis=0)).ravel() > 0
-    sparse.save_npz(folder / "counts.npz", counts[:, expressed])
+    symbols = np.array(case.reference.vocabulary.symbols, object)[case.genes]
+    genes = write_counts(sparse.csr_matrix(sparse.vstack(both)), symbols, folder)
     codes = np.unique(case.labels.astype(str), return_inverse=True)[1]
-    genes = np.array(case.reference.vocabulary.symbols, object)[case.genes][expressed]
     folds = [[rest.tolist(), out.tolist()] for rest, out in training_folds(codes, case.groups, case.seed)]
     labels = [str(label) for label in case.labels]
-    told = {"labels": labels, "genes": list(genes), "batch": batches(case), "seed": case.seed, "folds": folds}
+    told = {"labels": labels, "genes": genes, "batch": batches(case), "seed": case.seed, "folds": folds}
     write_json(folder / "case.json", told)
+
+
+def write_counts(counts: sparse.csr_matrix[np.float32], symbols: NDArray[np.object_], folder: Path) -> list[str]:
+    """Write the counts of the genes that some cell expresses; return their symbols."""
+    expressed = np.asarray(counts.sum(axis=0)).ravel() > 0
+    sparse.save_npz(folder / "counts.npz", counts[:, expressed])
+    return list(symbols[expressed])
+
+
+def scvi_latents(cells: CellData, folder: Path) -> NDArray[np.float32]:
+    """Return the latents of scVI trained on cells, [cells, 30]; it runs in the environment of scANVI.
+
+    Raises
+    ------
+    CellLMError
+        The environment cannot be made, or scVI ended with an error.
+    """
+    environment = Environment("scanvi", folder)
+    environment.ready()
+    with tempfile.TemporaryDirectory() as name:
+        there = Path(name)
+        genes = write_counts(cells.X, np.array(cells.vocabulary.symbols, object), there)
+        donors = cells.obs["donor"].astype(str).tolist() if "donor" in cells.obs else ["one"] * len(cells)
+        write_json(there / "case.json", {"labels": [], "genes": genes, "batch": donors, "seed": 0, "folds": []})
+        environment.run("train_scvi", there)
+        latents: NDArray[np.float32] = np.load(there / "latents.npy")
+        return latents
 
 
 def batches(case: Case) -> list[str]:

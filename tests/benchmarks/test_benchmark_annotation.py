@@ -407,6 +407,28 @@ def test_an_environment_that_cannot_be_made_is_said_once_with_the_reason(
     assert counter.read_text().split() == ["try"], "it is not tried for every case"
 
 
+def test_scvi_gets_counts_and_donors_in_the_order_of_the_cells(
+    environment: annotation_environments.Environment, case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(annotation_environments.Environment, "ready", lambda _: None)
+    fake = """
+import numpy as np
+from case_files import Case
+def main(folder):
+    case = Case(folder)
+    donor = np.unique(case.batch, return_inverse=True)[1]
+    totals = np.asarray(case.counts.sum(axis=1)).ravel()
+    assert len(case.genes) == case.counts.shape[1]
+    np.save(folder + "/latents.npy", np.column_stack([totals, donor]).astype(np.float32))
+"""
+    (tmp_path / "scripts" / "train_scvi.py").write_text(fake)
+    cells = case.reference
+    latents = annotation_environments.scvi_latents(cells, tmp_path / "environments")
+    assert latents[:, 0].tolist() == np.asarray(cells.X.sum(axis=1)).ravel().tolist()
+    donors = np.unique(cells.obs["donor"].astype(str), return_inverse=True)[1]
+    assert latents[:, 1].tolist() == donors.tolist()
+
+
 def test_every_environment_is_pinned() -> None:
     for name in annotation_environments.ANSWERS:
         lines = (annotation_environments.SCRIPTS / f"{name}.txt").read_text().splitlines()

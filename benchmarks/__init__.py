@@ -24,6 +24,7 @@ COMMANDS = (
     "loading",
     "malignancy",
     "panels",
+    "pretraining",
     "representation",
     "rivals",
     "robustness",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+
 from cell_lm.data import CellData, MalignancyColumn, from_anndata, read_cells
 from cell_lm.data.demo import HELD_OUT, PANCREAS, demo_cells
 
@@ -17,6 +19,30 @@ PRETRAINING = (
     "numbat_atc2",
     "pc9_erlotinib",
 )
+NORMAL = (
+    "pbmc_10x_protein400",
+    "pbmc_6studies_2100",
+    "pbmc_eccite500",
+    "pbmc_hao2021_citeseq1000",
+    "pbmc_hao2021_ucell600",
+    "pbmc_pisces1000",
+    "pbmc_scminer638",
+    "ipsc_cardiac_scgps1090",
+    "ipsc_cm_gong315",
+    "placenta_cellxgene220",
+    "gut_scp1884_1020",
+)
+TUMOUR = ("pc9_erlotinib", "sc_mixology_celseq2")
+MIXED = (
+    "aml027_pre_bmmc1759",
+    "colon_crc_pelka624",
+    "copykat_tnbc",
+    "malt_lymphoma",
+    "npc_infercnvplus154",
+    "numbat_atc2",
+)
+CORPUS = NORMAL + TUMOUR + MIXED
+"""The files that the packaged model was made of: none is evaluated on by :mod:`benchmarks.representation`."""
 TARGETS = ("zheng_facs10", "pbmc3k", "pbmc_scminer638")
 NOT_A_TYPE = "unlabelled (failed QC)"
 RAREST = 10
@@ -26,6 +52,22 @@ MALIGNANCY = MalignancyColumn("malignant", {"putative": "tumour"})
 def read_pretraining(folder: Path) -> list[CellData]:
     """Read the cells to pretrain on from a data folder."""
     return [read_cells(folder / "cells" / f"{name}.h5ad", malignancy=MALIGNANCY, min_genes=200) for name in PRETRAINING]
+
+
+def read_corpus(folder: Path) -> list[CellData]:
+    """Read the cells that the packaged model knows, with what their files tell of malignancy."""
+    found = []
+    for name in CORPUS:
+        path = folder / "cells" / f"{name}.h5ad"
+        one = "normal" if name in NORMAL else "tumour" if name in TUMOUR else None
+        column = MALIGNANCY if one is None and "malignant" in _columns(path) else None
+        found.append(read_cells(path, malignancy=one or column, min_genes=200))
+    return found
+
+
+def _columns(path: Path) -> list[str]:
+    with h5py.File(path) as file:
+        return list(file["obs"])
 
 
 def read_target(folder: Path, name: str) -> CellData:

@@ -1,0 +1,194 @@
+"""What pretraining adds to the start of the packaged model: objectives, temperatures and batch sizes at equal cells.
+
+    python -m benchmarks.pretraining --data DIR --out DIR [--arms ...] [--views 61440] [--sets ...] [--seeds 10]
+    python -m benchmarks.pretraining --quick
+
+Every arm goes on from the packaged model, whose CLS is the linear path, on the cells of
+``benchmarks.parts.pretraining_cells.CORPUS``, none of which is evaluated on. ``--views`` are the views of cells that
+it trains on, two a cell and step. Its run folder in ``--out`` is kept: the same command with more views goes on.
+
+    all              the objectives by default: masked LM, discrimination, contrastive, reconstruction, weight 1 each
+    gentle           masked LM and reconstruction at weight 1, contrastive (temperature .5) and discrimination at .03
+    masked, discrimination, contrastive, reconstruction    one alone
+    tau_0.05, tau_0.1, tau_1                               contrastive alone at another temperature (.3 by default)
+    batch_32, batch_1024, batch_4096                       all, with other cells a step (256 by default)
+
+The sets are those of :mod:`benchmarks.representation`. Each row is an arm on a set: macro-F1 of a linear probe on CLS
+with 1, 5 and 20 labels a type and with 80 % of them, minus that of the start on the same draws of labels, in points,
+with 95 % intervals over the draws; the share of the 15 nearest cells of the same type, after and before; and the error
+of the residuals of one half of the counts predicted from the other, after and before. Masked LM alone leaves CLS as it
+is: its gradient reaches the other parts of the encoder only.
+
+The last line is JSON: by arm ``views``, ``cpu_s``, and by set ``differences`` (mean, low, high), ``neighbours``,
+``reconstruction``; and ``start``, the scores of the start.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.options import data_folder, data_if_given, parser, run
+from benchmarks.parts.pretraining_cells import CORPUS, packaged, read_corpus
+from benchmarks.representation import KANG_LABELS, RAREST, SETS, SHOTS, neighbours, read, scaled
+from cell_lm.config import ObjectivesConfig, PretrainConfig, resolve_config
+from cell_lm.data import CellData
+from cell_lm.data.loading.tokeniser import Tokeniser
+from cell_lm.errors import ConfigError
+from cell_lm.evaluation import compare, few_shot, stratified
+from cell_lm.evaluation.baselines import GeneLogisticRegression
+from cell_lm.evaluation.intervals import mean_interval
+from cell_lm.files import JSON
+from cell_lm.model import CellLM
+from cell_lm.objectives.divide_and_conquer import DivideAndConquer
+from cell_lm.pretraining import pretrain
+
+BATCH, RATE = 256, 5e-4
+NAMES = ("masked", "discrimination", "contrastive", "reconstruction")
+RECONSTRUCTED = 600
+"""Cells of a set whose other half is predicted."""
+
+
+def only(name: str, **settings: float) -> dict[str, Any]:
+    off: dict[str, Any] = {other: {"weight": 0.0} for other in NAMES if other != name}
+    return {"objectives": off | {name: settings}}
+
+
+ARMS: Mapping[str, dict[str, Any]] = {
+    "all": {},
+    "gentle": {"objectives": {"contrastive": {"weight": 0.03, "temperature": 0.5}, "discrimination": {"weight": 0.03}}},
+    **{name: only(name) for name in NAMES},
+    **{f"tau_{tau:g}": only("contrastive", temperature=tau) for tau in (0.05, 0.1, 1.0)},
+    **{f"batch_{cells}": {"training": {"batch_size": cells}} for cells in (32, 1024, 4096)},
+}
+DEFAULT = ("all", "gentle", *NAMES)
+QUICK = ("all", "reconstruction")
+
+
+def configuration(arm: str, views: int) -> PretrainConfig:
+    """Return the configuration of an arm: so many views of cells, whatever its batch size."""
+    given = ARMS[arm]
+    batch = int(given.get("training", {}).get("batch_size", BATCH))
+    training = {
+        "batch_size": batch,
+        "steps": max(1, round(views / 2 / batch)),
+        "learning_rate": RATE,
+        "token_budget": 262_144,
+        "validate_every": 200,
+    }
+    return resolve_config("small", overrides=given | {"training": training})
+
+
+def trained(cells: Sequence[CellData], arm: str, views: int, folder: Path) -> tuple[CellLM, float]:
+    """Return the model of an arm, and the CPU seconds of what was trained now."""
+    began = time.process_time()
+    given: dict[str, Any] = {"resume": True} if (folder / "checkpoints").is_dir() else {"initial": "small"}
+    if pretrain(cells, configuration(arm, views), folder, **given).interrupted:
+        raise SystemExit("interrupted; the same command goes on")
+    return CellLM.from_pretrained(folder).eval(), time.process_time() - began
+
+
+class Probe:
+    """A labelled set, and what is measured of a model on it."""
+
+    def __init__(self, cells: CellData, seeds: Sequence[int]) -> None:
+        self.cells = cells
+        self.known = (cells.obs["cell_type"] != "").to_numpy()
+        self.labels = cells.obs["cell_type"][self.known].astype(str)
+        self.splits = {key: few_shot(self.labels, count, seeds) for key, count in SHOTS.items()}
+        self.splits["80"] = stratified(self.labels, 0.2, seeds)
+        some = np.random.default_rng(0).permutation(len(cells))[:RECONSTRUCTED]
+        self.some = np.sort(some)
+
+    def scores(self, model: CellLM) -> dict[str, NDArray[np.float64]]:
+        """Return macro-F1 by setting, one number a draw; ``neighbours`` and ``reconstruction``, one number."""
+        features = scaled(model.encode(self.cells))[self.known]
+        found = {"neighbours": np.array([neighbours(features, self.labels.to_numpy(object))])}
+        for key, splits in self.splits.items():
+            head = compare({"head": lambda seed: GeneLogisticRegression(seed=seed)}, features, self.labels, splits)
+            found[key] = np.array([one.macro_f1 for one in head.results], np.float64)
+        return found | {"reconstruction": np.array([self.reconstruction(model)])}
+
+    def reconstruction(self, model: CellLM) -> float:
+        """Return the mean squared error of the residuals of one half of the counts, predicted from the other."""
+        objectives = ObjectivesConfig.model_validate(only("reconstruction")["objectives"])
+        copy = CellLM(model.config.model_copy(update={"dropout": 0.0}), model.vocabulary, model.objectives)
+        assert model.reference is not None
+        copy.set_reference(model.reference)
+        copy.load_state_dict(model.state_dict())
+        batch = Tokeniser(model.config.bins, model.config.max_genes)(self.cells, self.some)
+        return DivideAndConquer(copy, objectives, seed=0, token_budget=262_144).evaluate(batch, 0).reconstruction
+
+
+def difference(after: Mapping[str, NDArray[np.float64]], before: Mapping[str, NDArray[np.float64]]) -> dict[str, JSON]:
+    """Return after minus before: points of macro-F1 with their interval, and the other two side by side."""
+    points: dict[str, JSON] = {}
+    for key in (*SHOTS, "80"):
+        interval = mean_interval(100 * (after[key] - before[key]))
+        points[key] = [round(float(value), 2) for value in (interval.mean, *interval.bounds())]
+    pairs = {
+        name: [round(float(each[name][0]), 4) for each in (after, before)] for name in ("neighbours", "reconstruction")
+    }
+    return {"differences": points, **pairs}
+
+
+def show(arm: str, name: str, row: Mapping[str, Any]) -> None:
+    points = "  ".join(
+        f"{key}: {mean:+5.1f} [{low:+.1f}, {high:+.1f}]" for key, (mean, low, high) in row["differences"].items()
+    )
+    near, error = row["neighbours"], row["reconstruction"]
+    print(f"{arm:15s} {name:17s} {points}  neighbours {near[0]:.3f} ({near[1]:.3f})  ", end="")
+    print(f"error {error[0]:.4f} ({error[1]:.4f})", flush=True)
+
+
+def main() -> None:
+    options = parser(__doc__, quick="the packaged cells, two arms, 512 views, 3 draws")
+    options.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", help=f"of {', '.join(ARMS)}")
+    options.add_argument("--views", type=int, help="views of cells that each arm trains on; default 61,440")
+    options.add_argument("--sets", nargs="+", default=list(SETS[:1] + SETS[-1:]), choices=SETS)
+    options.add_argument("--seeds", type=int, help="draws of labels; default 10")
+    options.add_argument("--out", type=Path, help="folder of the runs; they are kept, and go on")
+    given = options.parse_args()
+    needs = [f"cells/{name}.h5ad" for name in (*CORPUS, *given.sets)] + [f"cells/{KANG_LABELS}"]
+    folder = data_if_given(given.data, needs) if given.quick else data_folder(given.data, needs)
+    if folder is not None and given.out is None:
+        raise ConfigError("no folder for the runs was given", fix="Give --out, a folder that is made if it is missing")
+    views, seeds = given.views or (512 if given.quick else 61_440), given.seeds or (3 if given.quick else 10)
+    arms = given.arms or (QUICK if given.quick else DEFAULT)
+    if folder is None:
+        corpus, left_out = packaged()
+        sets = {name: _common(cells) for name, cells in left_out.items()}
+    else:
+        corpus, sets = read_corpus(folder), {name: read(folder, name) for name in given.sets}
+    probes = {name: Probe(cells, range(seeds)) for name, cells in sets.items()}
+    start = CellLM.from_pretrained("small")
+    before = {name: probe.scores(start) for name, probe in probes.items()}
+    told: dict[str, JSON] = {
+        "start": {name: {key: round(float(v.mean()), 4) for key, v in of.items()} for name, of in before.items()}
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for arm in arms:
+            model, seconds = trained(corpus, arm, views, (given.out or Path(scratch)) / arm)
+            rows = {name: difference(probe.scores(model), before[name]) for name, probe in probes.items()}
+            for name, row in rows.items():
+                show(arm, name, row)
+            told[arm] = {"views": views, "cpu_s": round(seconds, 1), **rows}
+    print(json.dumps(told))
+
+
+def _common(cells: CellData) -> CellData:
+    """Leave the labels of common types; of fewer cells nobody can leave one in five out."""
+    labels = cells.obs["cell_type"].astype(str)
+    cells.obs["cell_type"] = labels.where(labels.map(labels.value_counts()) >= RAREST, "")
+    return cells
+
+
+if __name__ == "__main__":
+    run(main)

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from cell_lm.config import EncoderConfig
+from cell_lm.config import EncoderConfig, ObjectivesConfig
 from cell_lm.data.loading.batch import CellBatch
 from cell_lm.genes.vocabulary import Vocabulary
 from cell_lm.model import CellLM
@@ -40,7 +40,8 @@ def step(attention: str, batch: CellBatch) -> tuple[Any, torch.Tensor]:
         {"attention": attention, "width": 16, "layers": 2, "heads": 2, "head_width": 8, "feedforward": 32}
         | {"gene_width": 8, "latents": 4, "features": 16, "attended_genes": 12, "reference_genes": 64}
     )
-    model = CellLM(config, Vocabulary.human(), seed=1)
+    few = ObjectivesConfig.model_validate({"masked": {"most": 2}})  # of the masked genes of a cell two are predicted
+    model = CellLM(config, Vocabulary.human(), few, seed=1)
     model.set_reference(made_reference(len(model.vocabulary), 64, 16))
     model.double()
     with torch.no_grad():

@@ -63,6 +63,7 @@ from benchmarks.parts.peers import (
     local_losses,
     nt_xent,
 )
+from benchmarks.parts.pretraining_cells import ALL_MASKED
 from cell_lm.cli.allocator import keep_large_blocks
 from cell_lm.config import PRESETS, EncoderConfig, ObjectivesConfig
 from cell_lm.data import CellBatch, CellData, ConcatCells, MalignancyColumn, Tokeniser, from_anndata, read_cells
@@ -78,7 +79,7 @@ PAPER = {"linear_path": False, "attended_genes": 4096, "max_genes": 4096, "laten
 """The paper's encoder reads all genes by attention; its three objectives compare views by the genes that they read."""
 SMALL = PRESETS["small"].model_copy(update=PAPER)
 VIEWS = {"thinning": False, "gene_fraction": 0.5, "temperature": 0.05}
-THREE = {"contrastive": VIEWS, "reconstruction": {"weight": 0.0}, "masked": {"most": 2**30}}
+THREE = {"contrastive": VIEWS, "reconstruction": {"weight": 0.0}, "masked": {"most": ALL_MASKED}}
 OBJECTIVES = ObjectivesConfig.model_validate(THREE)
 CONTRASTIVE = ObjectivesConfig.model_validate(THREE | {"masked": {"weight": 0.0}, "discrimination": {"weight": 0.0}})
 KINDS = ("full", "latent", "performer")

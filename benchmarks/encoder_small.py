@@ -10,6 +10,7 @@ from statistics import median
 import torch
 from torch import nn
 
+from benchmarks.parts.pretraining_cells import ALL_MASKED
 from benchmarks.parts.turns import Precisions, cost, in_turn, our_forward, precision, random_cells
 from cell_lm.config import PRESETS, ContrastiveConfig, MaskedConfig, ObjectivesConfig, ReconstructionConfig
 from cell_lm.data import CellBatch
@@ -18,12 +19,10 @@ from cell_lm.model import CellLM
 from cell_lm.nn.linear import Linear
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 
-ALL = 2**30
-"""All masked genes are predicted."""
 EARLIER = PRESETS["small"].model_copy(update={"linear_path": False, "attended_genes": 16_384, "latents": 32})
 """The encoder of the preset before decision 18; only its decoder was wider."""
 EARLIER_OBJECTIVES = ObjectivesConfig(
-    masked=MaskedConfig(most=ALL),
+    masked=MaskedConfig(most=ALL_MASKED),
     contrastive=ContrastiveConfig(temperature=0.05, thinning=False, gene_fraction=0.5),
     reconstruction=ReconstructionConfig(weight=0.0),
 )

@@ -37,13 +37,21 @@ from numpy.typing import NDArray
 
 from benchmarks.options import data_folder, data_if_given, parser, run
 from benchmarks.parts.pretraining_cells import CORPUS, packaged, read_corpus
-from benchmarks.representation import KANG_LABELS, RAREST, SETS, SHOTS, neighbours, read, scaled
+from benchmarks.representation import (
+    KANG_LABELS,
+    SETS,
+    SHOTS,
+    draws,
+    neighbours,
+    probe,
+    read,
+    scaled,
+    with_common_types,
+)
 from cell_lm.config import ObjectivesConfig, PretrainConfig, resolve_config
 from cell_lm.data import CellData
 from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.errors import ConfigError
-from cell_lm.evaluation import compare, few_shot, stratified
-from cell_lm.evaluation.baselines import GeneLogisticRegression
 from cell_lm.evaluation.intervals import mean_interval
 from cell_lm.files import JSON
 from cell_lm.model import CellLM
@@ -95,15 +103,14 @@ def trained(cells: Sequence[CellData], arm: str, views: int, folder: Path) -> tu
     return CellLM.from_pretrained(folder).eval(), time.process_time() - began
 
 
-class Probe:
+class LabelledSet:
     """A labelled set, and what is measured of a model on it."""
 
     def __init__(self, cells: CellData, seeds: Sequence[int]) -> None:
         self.cells = cells
         self.known = (cells.obs["cell_type"] != "").to_numpy()
         self.labels = cells.obs["cell_type"][self.known].astype(str)
-        self.splits = {key: few_shot(self.labels, count, seeds) for key, count in SHOTS.items()}
-        self.splits["80"] = stratified(self.labels, 0.2, seeds)
+        self.settings = draws(self.labels, seeds)
         some = np.random.default_rng(0).permutation(len(cells))[:RECONSTRUCTED]
         self.some = np.sort(some)
 
@@ -111,9 +118,7 @@ class Probe:
         """Return macro-F1 by setting, one number a draw; ``neighbours`` and ``reconstruction``, one number."""
         features = scaled(model.encode(self.cells))[self.known]
         found = {"neighbours": np.array([neighbours(features, self.labels.to_numpy(object))])}
-        for key, splits in self.splits.items():
-            head = compare({"head": lambda seed: GeneLogisticRegression(seed=seed)}, features, self.labels, splits)
-            found[key] = np.array([one.macro_f1 for one in head.results], np.float64)
+        found |= {key: np.array(values) for key, values in probe(features, self.labels, self.settings).items()}
         return found | {"reconstruction": np.array([self.reconstruction(model)])}
 
     def reconstruction(self, model: CellLM) -> float:
@@ -164,30 +169,24 @@ def main() -> None:
     arms = given.arms or (QUICK if given.quick else DEFAULT)
     if folder is None:
         corpus, left_out = packaged()
-        sets = {name: _common(cells) for name, cells in left_out.items()}
+        sets = {name: with_common_types(cells, cells.obs["cell_type"].astype(str)) for name, cells in left_out.items()}
     else:
         corpus, sets = read_corpus(folder), {name: read(folder, name) for name in given.sets}
-    probes = {name: Probe(cells, range(seeds)) for name, cells in sets.items()}
+    labelled = {name: LabelledSet(cells, range(seeds)) for name, cells in sets.items()}
     start = CellLM.from_pretrained("small")
-    before = {name: probe.scores(start) for name, probe in probes.items()}
+    before = {name: one.scores(start) for name, one in labelled.items()}
     told: dict[str, JSON] = {
         "start": {name: {key: round(float(v.mean()), 4) for key, v in of.items()} for name, of in before.items()}
     }
     with tempfile.TemporaryDirectory() as scratch:
         for arm in arms:
             model, seconds = trained(corpus, arm, views, (given.out or Path(scratch)) / arm)
-            rows = {name: difference(probe.scores(model), before[name]) for name, probe in probes.items()}
+            rows = {name: difference(one.scores(model), before[name]) for name, one in labelled.items()}
             for name, row in rows.items():
                 show(arm, name, row)
-            told[arm] = {"views": views, "cpu_s": round(seconds, 1), **rows}
+            training = configuration(arm, views).training
+            told[arm] = {"views": 2 * training.batch_size * training.steps, "cpu_s": round(seconds, 1), **rows}
     print(json.dumps(told))
-
-
-def _common(cells: CellData) -> CellData:
-    """Leave the labels of common types; of fewer cells nobody can leave one in five out."""
-    labels = cells.obs["cell_type"].astype(str)
-    cells.obs["cell_type"] = labels.where(labels.map(labels.value_counts()) >= RAREST, "")
-    return cells
 
 
 if __name__ == "__main__":

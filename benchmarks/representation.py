@@ -30,7 +30,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -45,7 +45,7 @@ from cell_lm.config import AdaptConfig
 from cell_lm.data import CellData, from_anndata, read_cells
 from cell_lm.data.demo import demo_cells
 from cell_lm.data.loading.expression import log_expression
-from cell_lm.evaluation import compare, few_shot, stratified
+from cell_lm.evaluation import Split, compare, few_shot, stratified
 from cell_lm.evaluation.baselines import GeneLogisticRegression
 from cell_lm.evaluation.geometry import effective_rank, mean_cosine
 from cell_lm.evaluation.intervals import mean_interval
@@ -77,6 +77,9 @@ NORM = 30.0
 """Root mean square length of the embeddings that the head sees, about that of a cell in log1p of counts per 10,000."""
 
 
+Features: TypeAlias = NDArray[np.float32] | sparse.csr_matrix[np.float32]
+
+
 def read(folder: Path | None, name: str) -> CellData:
     """Return a set; labels in ``cell_type``, empty where unknown or of a rare type."""
     if folder is None:
@@ -85,9 +88,29 @@ def read(folder: Path | None, name: str) -> CellData:
     else:
         cells = read_cells(folder / "cells" / f"{name}.h5ad", min_genes=200)
         labels = _labels(folder, name, cells)
-    sizes = labels.map(labels.value_counts())
-    cells.obs["cell_type"] = labels.where(sizes >= RAREST, "")
+    return with_common_types(cells, labels)
+
+
+def with_common_types(cells: CellData, labels: pd.Series) -> CellData:
+    """Note the labels in ``cell_type``, empty for types of too few cells."""
+    cells.obs["cell_type"] = labels.where(labels.map(labels.value_counts()) >= RAREST, "")
     return cells
+
+
+def draws(labels: pd.Series, seeds: Sequence[int]) -> dict[str, list[Split]]:
+    """Return the draws of the labelled cells by setting: 1, 5 and 20 a type, 80 %."""
+    return {key: few_shot(labels, count, seeds) for key, count in SHOTS.items()} | {
+        "80": stratified(labels, 0.2, seeds)
+    }
+
+
+def probe(features: Features, labels: pd.Series, settings: Mapping[str, Sequence[Split]]) -> dict[str, list[float]]:
+    """Return macro-F1 of the head by setting, one number a draw."""
+    heads = {"head": lambda seed: GeneLogisticRegression(seed=seed)}
+    return {
+        key: [float(one.macro_f1) for one in compare(heads, features, labels, splits).results]
+        for key, splits in settings.items()
+    }
 
 
 def _labels(folder: Path, name: str, cells: CellData) -> pd.Series:
@@ -167,21 +190,17 @@ def evaluate(
     known = (cells.obs["cell_type"] != "").to_numpy()
     labels = cells.obs["cell_type"][known].astype(str)
     print(f"\n{name}: {len(cells):,} cells, {known.sum():,} labelled, {labels.nunique()} types", flush=True)
-    settings = {key: few_shot(labels, count, seeds) for key, count in SHOTS.items()}
-    settings["80"] = stratified(labels, 0.2, seeds)
-    made: dict[str, NDArray[np.float32] | sparse.csr_matrix[np.float32]] = {}
+    settings = draws(labels, seeds)
+    made: dict[str, Features] = {}
     made |= {row: scaled(each)[known] for row, each in embeddings(cells, rows, model, environments).items()}
     if "genes_lr" in rows:
         made = {"genes_lr": log_expression(cells)[known], **made}
     result: dict[str, JSON] = {}
     for row, features in made.items():
-        scores: dict[str, JSON] = {}
-        for key, splits in settings.items():
-            found = compare({row: lambda seed: GeneLogisticRegression(seed=seed)}, features, labels, splits)
-            scores[key] = [float(one.macro_f1) for one in found.results]
+        scores = probe(features, labels, settings)
         text = "  ".join(f"{key}: {mean_interval(np.array(scores[key]))}" for key in settings)
         print(f"{row:9s} {text}{_more(features, labels, cells, known)}", flush=True)
-        result[row] = scores
+        result[row] = {key: list(values) for key, values in scores.items()}
     return result
 
 

@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 
 from benchmarks.parts.annotation_peers import Answer, Method
 from benchmarks.parts.annotation_tasks import Case
-from benchmarks.parts.pretraining_cells import MALIGNANCY
+from benchmarks.parts.pretraining_cells import ALL_MASKED, MALIGNANCY
 from cell_lm.config import resolve_config
 from cell_lm.data import CellBatch, CellData, Tokeniser, read_cells
 from cell_lm.errors import ConfigError
@@ -57,7 +57,7 @@ def scbert(data: Path | None, folder: Path) -> Method:
 def pretrained(data: Path, folder: Path) -> CellLM:
     """Pretrain on :data:`CORPUS`, or read what an earlier run left in the folder."""
     objectives = {name: {"weight": 0.0} for name in ("contrastive", "discrimination", "reconstruction")}
-    objectives["masked"] = {"most": 2**30}  # all masked genes are predicted, as in its own code
+    objectives["masked"] = {"most": ALL_MASKED}  # as in its own code
     overrides = {"encoder": ENCODER, "objectives": objectives, "training": {**SIZE, "gene_vectors": "network"}}
     config = resolve_config("small", overrides=overrides)
     if not (folder / "model").is_dir() or run_folder(folder).read_config() != config:

@@ -46,6 +46,8 @@ CORPUS = NORMAL + TUMOUR + MIXED
 TARGETS = ("zheng_facs10", "pbmc3k", "pbmc_scminer638")
 NOT_A_TYPE = "unlabelled (failed QC)"
 RAREST = 10
+ALL_MASKED = 2**30
+"""``objectives.masked.most`` of a method that predicts all masked genes."""
 MALIGNANCY = MalignancyColumn("malignant", {"putative": "tumour"})
 
 
@@ -55,7 +57,7 @@ def read_pretraining(folder: Path) -> list[CellData]:
 
 
 def read_corpus(folder: Path) -> list[CellData]:
-    """Read the cells that the packaged model knows, with what their files tell of malignancy."""
+    """Read all cells of these files; the packaged model knows at most 1,500 of each."""
     found = []
     for name in CORPUS:
         path = folder / "cells" / f"{name}.h5ad"

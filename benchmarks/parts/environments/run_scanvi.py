@@ -19,7 +19,7 @@ EPOCHS, CELLS_A_TYPE = 20, 100
 def main(folder: str) -> None:
     case = Case(folder)
     start = time.process_time()
-    first, _ = train(case, [*case.labels, *[UNKNOWN] * (len(case.batch) - case.known)])
+    first = train(case, [*case.labels, *[UNKNOWN] * (len(case.batch) - case.known)])
     model = scvi.model.SCANVI.from_scvi_model(first, unlabeled_category=UNKNOWN)
     model.train(max_epochs=EPOCHS, n_samples_per_label=CELLS_A_TYPE, **QUIET)
     fitted = time.process_time()

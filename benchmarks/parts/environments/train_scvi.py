@@ -20,8 +20,8 @@ GENES, LATENTS, LAYERS = 2000, 30, 2
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
 
-def train(case: Case, labels: list[str] | None = None) -> tuple[Any, anndata.AnnData]:
-    """Return the trained model and its cells; ``labels`` of all cells are only noted in them, for scANVI."""
+def train(case: Case, labels: list[str] | None = None) -> Any:
+    """Return the trained model; ``labels`` of all cells are only noted in its cells, for scANVI."""
     torch.set_num_threads(1)
     scvi.settings.seed = case.seed
     cells = anndata.AnnData(case.counts.copy())
@@ -35,10 +35,10 @@ def train(case: Case, labels: list[str] | None = None) -> tuple[Any, anndata.Ann
     scvi.model.SCVI.setup_anndata(cells, batch_key="batch", labels_key=None if labels is None else "label")
     model = scvi.model.SCVI(cells, n_layers=LAYERS, n_latent=LATENTS, gene_likelihood="nb")
     model.train(early_stopping=True, **QUIET)
-    return model, cells
+    return model
 
 
 def main(folder: str) -> None:
     """Write the latents of all cells, ``latents.npy``, float32 [cells, 30]."""
-    model, _ = train(Case(folder))
+    model = train(Case(folder))
     np.save(Path(folder) / "latents.npy", model.get_latent_representation().astype(np.float32))

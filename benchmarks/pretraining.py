@@ -75,6 +75,9 @@ ARMS: Mapping[str, dict[str, Any]] = {
     **{name: only(name) for name in NAMES},
     **{f"tau_{tau:g}": only("contrastive", temperature=tau) for tau in (0.05, 0.1, 1.0)},
     **{f"batch_{cells}": {"training": {"batch_size": cells}} for cells in (32, 1024, 4096)},
+    **{f"reads_{genes}": {"encoder": {"attended_genes": genes}} for genes in (64, 128, 256)},
+    **{f"predicts_{genes}": {"objectives": {"masked": {"most": genes}}} for genes in (32, 64)},
+    "reads_128_predicts_32": {"encoder": {"attended_genes": 128}, "objectives": {"masked": {"most": 32}}},
 }
 DEFAULT = ("all", "gentle", *NAMES)
 QUICK = ("all", "reconstruction")
@@ -94,10 +97,21 @@ def configuration(arm: str, views: int) -> PretrainConfig:
     return resolve_config("small", overrides=given | {"training": training})
 
 
+def start_of(arm: str) -> CellLM:
+    """Return the packaged model with the encoder's settings of an arm, which change no weight."""
+    packaged = CellLM.from_pretrained("small")
+    assert packaged.reference is not None
+    config = packaged.config.model_copy(update=ARMS[arm].get("encoder", {}))
+    model = CellLM(config, packaged.vocabulary, packaged.objectives)
+    model.set_reference(packaged.reference)
+    model.load_state_dict(packaged.state_dict())
+    return model
+
+
 def trained(cells: Sequence[CellData], arm: str, views: int, folder: Path) -> tuple[CellLM, float]:
     """Return the model of an arm, and the CPU seconds of what was trained now."""
     began = time.process_time()
-    given: dict[str, Any] = {"resume": True} if (folder / "checkpoints").is_dir() else {"initial": "small"}
+    given: dict[str, Any] = {"resume": True} if (folder / "checkpoints").is_dir() else {"initial": start_of(arm)}
     if pretrain(cells, configuration(arm, views), folder, **given).interrupted:
         raise SystemExit("interrupted; the same command goes on")
     return CellLM.from_pretrained(folder).eval(), time.process_time() - began

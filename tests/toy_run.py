@@ -97,7 +97,7 @@ def start(
     if not anew and forks_are_safe():
         return Forked(head + code, [*map(str, arguments)], env or {})
     return subprocess.Popen(
-        [sys.executable, "-W", "error::UserWarning", "-c", head + code, *map(str, arguments)],
+        [sys.executable, "-X", "faulthandler", "-W", "error::UserWarning", "-c", head + code, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -150,7 +150,10 @@ def test_latents_read_genes_and_hidden_genes_read_latents(
     hidden = hide(batch, "in some cells")
     outputs(model, batch, hidden, half=True)
     reading, decoding = flash
-    assert (reading["max_q"], reading["max_k"]) == (8, batch.lengths.max())
+    assert (reading["max_q"], reading["max_k"]) == (
+        8 * model.cross_attentions["0"].attention.shape[0],
+        batch.lengths.max(),
+    )
     assert (len(decoding["query"]), decoding["max_k"]) == (int(hidden.sum()), 8)
     assert 0 in decoding["offsets_q"].diff()
 

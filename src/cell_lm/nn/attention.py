@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cell_lm.data.loading.batch import to_device
 from cell_lm.nn.layout import AttentionLayout
 from cell_lm.nn.linear import Linear
 from cell_lm.nn.presence import Presence, PresencePart, present_attention
@@ -207,6 +209,31 @@ class FullAttention(Projections):
         """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
         key, value = self.keys_values(context)
         return self.back(packed_attention(self.queries(x), key, value, layout, presence))
+
+
+class AbsorbedAttention(FullAttention):
+    """Exact attention of few queries to many keys, without projecting the keys and values.
+
+    A logit is (W q) . (K x) = (K^T W q) . x, and a weighted mean of the values is V applied to that of the rows: the
+    projections K and V are applied to the queries and to the results. A row of the context then takes some L / K of the
+    operations, for L queries a cell and heads of width K. The bias of the keys cancels in the softmax.
+    """
+
+    def forward(self, x: Tensor, context: Tensor, layout: AttentionLayout, presence: Presence | None = None) -> Tensor:
+        """Attend from rows ``x`` [R, width] to rows ``context`` [R', width], within each cell."""
+        if presence is not None:  # partly present keys weigh less than 1 in all, and so does the bias of the values
+            return super().forward(x, context, layout, presence)
+        (heads, head_width), width = self.shape, context.shape[1]
+        key, value = self.key_value.weight.view(2, heads, head_width, width).unbind()
+        query = torch.einsum("rhk,hkw->rhw", self.queries(x), key) * (width / head_width) ** 0.5
+        rows = context.to(query.dtype)[:, None]
+        read = packed_attention(query.flatten(0, 1)[:, None], rows, rows, layout.with_more_queries(heads))
+        attended = torch.einsum("rhw,hkw->rhk", read.view(-1, heads, width), value)
+        bias = self.key_value.bias.view(2, heads, head_width)[1]
+        if not layout.keys.lengths.all():  # the weights of a cell without keys add up to 0, not to 1
+            filled = to_device(np.repeat(layout.keys.lengths > 0, layout.queries.lengths), x.device)
+            bias = bias * filled[:, None, None]
+        return self.back(attended + bias)
 
 
 class PerformerAttention(Projections):

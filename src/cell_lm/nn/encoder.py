@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cell_lm.config import EncoderConfig
 from cell_lm.data.loading.batch import CellBatch, concatenate, to_device
-from cell_lm.nn.attention import FullAttention, LatentAttention, PerformerAttention, Projections
+from cell_lm.nn.attention import AbsorbedAttention, FullAttention, LatentAttention, PerformerAttention, Projections
 from cell_lm.nn.counter import Counter, add_dropped, dropout
 from cell_lm.nn.embedding import CellEmbedding
 from cell_lm.nn.feed_forward import FeedForward, start_at_zero
@@ -212,8 +212,9 @@ class TokenEncoder(nn.Module):
 class CrossAttentionLayer(Layer):
     """Rows of one kind attend to rows of another kind of the same cell."""
 
-    def __init__(self, config: EncoderConfig, site: int, *, feedforward: int | None = None) -> None:
-        attention = FullAttention(config.width, config.heads, config.head_width)
+    def __init__(
+        self, config: EncoderConfig, attention: Projections, site: int, *, feedforward: int | None = None
+    ) -> None:
         super().__init__(config, attention, site, feedforward=feedforward)
         self.norm_context = nn.LayerNorm(config.width)
 
@@ -261,7 +262,9 @@ class LatentEncoder(nn.Module):
             LatentLayer(config, LatentAttention(*shape), next(sites)).start_at_zero(attention=True)
             for _ in range(config.layers)
         )
-        self.decoder = CrossAttentionLayer(config, next(sites), feedforward=config.width).start_at_zero(attention=True)
+        self.decoder = CrossAttentionLayer(
+            config, FullAttention(*shape), next(sites), feedforward=config.width
+        ).start_at_zero(attention=True)
         self.norm = nn.LayerNorm(config.width)
         self.readout = Readout(config, genes)
         self.genes, self.rate = genes, config.dropout
@@ -269,7 +272,9 @@ class LatentEncoder(nn.Module):
     @staticmethod
     def _cross_attention(config: EncoderConfig, site: int) -> CrossAttentionLayer:
         # CLS is initially only what the latents attend to, a mean of gene vectors, which differs by cell
-        return CrossAttentionLayer(config, site).start_at_zero(attention=False)
+        shape = (config.width, config.heads, config.head_width)
+        attention = (AbsorbedAttention if config.latents < config.head_width else FullAttention)(*shape)
+        return CrossAttentionLayer(config, attention, site).start_at_zero(attention=False)
 
     def forward(
         self,

@@ -145,6 +145,10 @@ class AttentionLayout:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def with_more_queries(self, times: int) -> AttentionLayout:
+        """Return the layout of ``times`` query rows in place of each one."""
+        return AttentionLayout(Segments(self.queries.lengths * times, self.queries.offsets * times), self.keys)
+
     @cached_property
     def buckets(self) -> Buckets:
         """The cells in buckets of similar counts of queries and of keys."""

@@ -83,7 +83,7 @@ class EncoderConfig(_Section):
     """Number of expression bins, 0 to ``bins - 1``; the last bin holds all larger values."""
     max_genes: Annotated[int, Field(gt=0, le=2**20)] = 16384
     """Most genes read from one cell; of more, the most highly expressed are kept."""
-    attended_genes: Positive = 256
+    attended_genes: Positive = 128
     """Most genes of a cell that attention reads, the furthest from their expected count; all enter the linear path."""
     linear_path: bool = True
     """Add the principal components of the cell's Pearson residuals to CLS; false: the paper's encoder."""
@@ -112,7 +112,7 @@ class MaskedConfig(_Section):
     """Weight in the total loss; 0 turns the objective off."""
     rate: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.15
     """Fraction of the expressed genes whose expression is masked."""
-    most: Positive = 64
+    most: Positive = 32
     """Masked genes of a cell that are predicted, at most, on average; of more a random part is. All stay masked."""
     per_view: bool = False
     """Mask different genes in the two views (in the paper the same genes; the views differ by dropout alone)."""

@@ -43,8 +43,8 @@ LIMITS = (
     "not in its linear path.",
 )
 START = (
-    "The transformer of this model has no part in the embedding yet: CLS is the linear path. No pretraining long "
-    "enough to improve on it has been made (docs/representation.md).",
+    "The transformer of this model has no part in the embedding yet: CLS is the linear path. A million views of "
+    "pretraining did not improve on it (docs/representation.md).",
 )
 
 

@@ -12,6 +12,9 @@ it trains on, two a cell and step. Its run folder in ``--out`` is kept: the same
     masked, discrimination, contrastive, reconstruction    one alone
     tau_0.05, tau_0.1, tau_1                               contrastive alone at another temperature (.3 by default)
     batch_32, batch_1024, batch_4096                       all, with other cells a step (256 by default)
+    gene_halves      all, but each view reads its own half of the genes, not of the counts
+    random_vectors, network_vectors     all, but gene vectors start at random, or from the packaged network, not from
+                     the loadings of the linear path; the log of a run has masked LM on cells of the corpus left out
     more_genes       all; attention reads 256 genes of a cell (128 by default), 64 masked ones are predicted (32)
 
 The sets are those of :mod:`benchmarks.representation`. Each row is an arm on a set: macro-F1 of a linear probe on CLS
@@ -34,7 +37,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from benchmarks.options import data_folder, data_if_given, parser, run
 from benchmarks.parts.pretraining_cells import CORPUS, packaged, read_corpus
@@ -55,9 +60,11 @@ from cell_lm.data.loading.tokeniser import Tokeniser
 from cell_lm.errors import ConfigError
 from cell_lm.evaluation.intervals import mean_interval
 from cell_lm.files import JSON
+from cell_lm.genes.vectors import GeneVectors, packaged_path
 from cell_lm.model import CellLM
 from cell_lm.objectives.divide_and_conquer import DivideAndConquer
 from cell_lm.pretraining import pretrain
+from cell_lm.pretraining.start import SPREAD, put_vectors
 
 BATCH, RATE = 256, 5e-4
 NAMES = ("masked", "discrimination", "contrastive", "reconstruction")
@@ -70,14 +77,17 @@ def only(name: str, **settings: float) -> dict[str, Any]:
     return {"objectives": off | {name: settings}}
 
 
-ARMS: Mapping[str, dict[str, Any]] = {
+SETTINGS: Mapping[str, dict[str, Any]] = {
     "all": {},
     "gentle": {"objectives": {"contrastive": {"weight": 0.03, "temperature": 0.5}, "discrimination": {"weight": 0.03}}},
     **{name: only(name) for name in NAMES},
     **{f"tau_{tau:g}": only("contrastive", temperature=tau) for tau in (0.05, 0.1, 1.0)},
     **{f"batch_{cells}": {"training": {"batch_size": cells}} for cells in (32, 1024, 4096)},
+    "gene_halves": {"objectives": {"contrastive": {"thinning": False, "gene_fraction": 0.5}}},
     "more_genes": {"encoder": {"attended_genes": 256}, "objectives": {"masked": {"most": 64}}},
 }
+GENE_VECTORS = {"random_vectors": "random", "network_vectors": "network"}
+ARMS: Mapping[str, dict[str, Any]] = {**SETTINGS, **{name: {} for name in GENE_VECTORS}}
 DEFAULT = ("all", "gentle", *NAMES)
 QUICK = ("all", "reconstruction")
 
@@ -97,13 +107,19 @@ def configuration(arm: str, views: int) -> PretrainConfig:
 
 
 def start_of(arm: str) -> CellLM:
-    """Return the packaged model with the encoder's settings of an arm, which change no weight."""
+    """Return the packaged model with the encoder's settings and the gene vectors of an arm."""
     packaged = CellLM.from_pretrained("small")
     assert packaged.reference is not None
     config = packaged.config.model_copy(update=ARMS[arm].get("encoder", {}))
     model = CellLM(config, packaged.vocabulary, packaged.objectives)
     model.set_reference(packaged.reference)
     model.load_state_dict(packaged.state_dict())
+    if arm in GENE_VECTORS:
+        table = model.encoder.embedding.genes.weight
+        nn.init.normal_(table, std=SPREAD, generator=torch.Generator().manual_seed(0))
+    if GENE_VECTORS.get(arm) == "network":
+        vectors = GeneVectors.load(packaged_path()).align(model.vocabulary)
+        put_vectors(model, vectors.project(model.config.gene_width), vectors.known)
     return model
 
 

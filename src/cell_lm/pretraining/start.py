@@ -113,7 +113,7 @@ def start_model(
         parts.append((vectors.project(width), vectors.known))
     if "coexpression" in what and config.training.gene_vectors_file is None:
         parts.append(_coexpression(sample(MOST_CELLS), genes, width, seed))
-    known = _put(model, *(parts[0] if len(parts) == 1 else join_vectors(parts, width))) if parts else 0
+    known = put_vectors(model, *(parts[0] if len(parts) == 1 else join_vectors(parts, width))) if parts else 0
     return _account(config, vectors, known, genes)
 
 
@@ -157,7 +157,8 @@ def _component_vectors(counts: sparse.csr_matrix[np.float32], reference: Referen
     return vectors, known
 
 
-def _put(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> int:
+def put_vectors(model: CellLM, vectors: NDArray[np.float32], known: NDArray[np.bool_]) -> int:
+    """Set the gene vectors of a model, scaled to their initial spread, for the genes that have one; return how many."""
     table = model.encoder.embedding.genes.weight
     rows = torch.from_numpy(np.flatnonzero(known))
     with torch.no_grad():

@@ -106,14 +106,18 @@ def configuration(arm: str, views: int) -> PretrainConfig:
     return resolve_config("small", overrides=given | {"training": training})
 
 
+def with_settings(model: CellLM, encoder: Mapping[str, Any]) -> CellLM:
+    """Return a copy of a model with other settings of the encoder, which change no weight."""
+    copy = CellLM(model.config.model_copy(update=encoder), model.vocabulary, model.objectives)
+    assert model.reference is not None
+    copy.set_reference(model.reference)
+    copy.load_state_dict(model.state_dict())
+    return copy
+
+
 def start_of(arm: str) -> CellLM:
     """Return the packaged model with the encoder's settings and the gene vectors of an arm."""
-    packaged = CellLM.from_pretrained("small")
-    assert packaged.reference is not None
-    config = packaged.config.model_copy(update=ARMS[arm].get("encoder", {}))
-    model = CellLM(config, packaged.vocabulary, packaged.objectives)
-    model.set_reference(packaged.reference)
-    model.load_state_dict(packaged.state_dict())
+    model = with_settings(CellLM.from_pretrained("small"), ARMS[arm].get("encoder", {}))
     if arm in GENE_VECTORS:
         table = model.encoder.embedding.genes.weight
         nn.init.normal_(table, std=SPREAD, generator=torch.Generator().manual_seed(0))
@@ -153,10 +157,7 @@ class LabelledSet:
     def reconstruction(self, model: CellLM) -> float:
         """Return the mean squared error of the residuals of one half of the counts, predicted from the other."""
         objectives = ObjectivesConfig.model_validate(only("reconstruction")["objectives"])
-        copy = CellLM(model.config.model_copy(update={"dropout": 0.0}), model.vocabulary, model.objectives)
-        assert model.reference is not None
-        copy.set_reference(model.reference)
-        copy.load_state_dict(model.state_dict())
+        copy = with_settings(model, {"dropout": 0.0})
         batch = Tokeniser(model.config.bins, model.config.max_genes)(self.cells, self.some)
         return DivideAndConquer(copy, objectives, seed=0, token_budget=262_144).evaluate(batch, 0).reconstruction
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from cell_lm.config import EncoderConfig
 from cell_lm.nn import attention
 from cell_lm.nn.attention import AbsorbedAttention, FullAttention
 from cell_lm.nn.encoder import LatentEncoder
@@ -16,10 +19,10 @@ CPU = torch.device("cpu")
 WIDTH, HEADS, HEAD_WIDTH = 12, 3, 8
 
 
-def layers(dtype: torch.dtype = torch.float64) -> tuple[FullAttention, FullAttention]:
+def layers() -> tuple[FullAttention, FullAttention]:
     """The same weights, biases included, in both kinds."""
     torch.manual_seed(0)
-    projected, absorbed = (kind(WIDTH, HEADS, HEAD_WIDTH).to(dtype) for kind in (FullAttention, AbsorbedAttention))
+    projected, absorbed = (kind(WIDTH, HEADS, HEAD_WIDTH).double() for kind in (FullAttention, AbsorbedAttention))
     for parameter in projected.parameters():
         torch.nn.init.normal_(parameter, std=0.5)
     absorbed.load_state_dict(projected.state_dict())
@@ -60,8 +63,7 @@ def test_no_row_of_the_context_is_projected(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(("latents", "kind"), [(8, AbsorbedAttention), (32, FullAttention)])
-def test_few_latents_read_the_genes_by_it(latents: int, kind: type, make_config: object) -> None:
-    config = make_config("latent", latents=latents, head_width=16)  # type: ignore[operator]
-    encoder = LatentEncoder(config, 50)
+def test_few_latents_read_the_genes_by_it(latents: int, kind: type, make_config: Callable[..., EncoderConfig]) -> None:
+    encoder = LatentEncoder(make_config("latent", latents=latents, head_width=16), 50)
     assert type(encoder.cross_attentions["0"].attention) is kind
     assert type(encoder.decoder.attention) is FullAttention

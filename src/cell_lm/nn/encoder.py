@@ -256,8 +256,15 @@ class LatentEncoder(nn.Module):
         self.latents = nn.Parameter(torch.empty(config.latents, config.width).normal_(std=0.02))
         after = [config.layers * i // config.cross_attentions for i in range(config.cross_attentions)]
         sites = iter(range(1, 10**6, SITES_PER_LAYER))
-        self.cross_attentions = nn.ModuleDict({str(i): self._cross_attention(config, next(sites)) for i in after})
         shape = (config.width, config.heads, config.head_width)
+        read = AbsorbedAttention if config.latents < config.head_width else FullAttention
+        # CLS is initially only what the latents attend to, a mean of gene vectors, which differs by cell
+        self.cross_attentions = nn.ModuleDict(
+            {
+                str(i): CrossAttentionLayer(config, read(*shape), next(sites)).start_at_zero(attention=False)
+                for i in after
+            }
+        )
         self.layers = nn.ModuleList(
             LatentLayer(config, LatentAttention(*shape), next(sites)).start_at_zero(attention=True)
             for _ in range(config.layers)
@@ -268,13 +275,6 @@ class LatentEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
         self.readout = Readout(config, genes)
         self.genes, self.rate = genes, config.dropout
-
-    @staticmethod
-    def _cross_attention(config: EncoderConfig, site: int) -> CrossAttentionLayer:
-        # CLS is initially only what the latents attend to, a mean of gene vectors, which differs by cell
-        shape = (config.width, config.heads, config.head_width)
-        attention = (AbsorbedAttention if config.latents < config.head_width else FullAttention)(*shape)
-        return CrossAttentionLayer(config, attention, site).start_at_zero(attention=False)
 
     def forward(
         self,

@@ -1,6 +1,6 @@
 """Masked language modelling: hide the expression of some genes and predict its bin from the other genes.
 
-Predicting a gene costs about as much as reading one. In a cell with many genes only some of the hidden ones are
+Predicting a gene costs more than reading one. In a cell with many genes only some of the hidden ones are
 predicted, drawn at random: its loss has the same expectation, and such cells weigh less in the mean over genes.
 """
 

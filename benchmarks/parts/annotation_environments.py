@@ -1,11 +1,13 @@
 """Peers of :mod:`benchmarks.annotation` that need a package: each runs as a child process in an environment of its own.
 
 The environment is made when its peer is first asked for, from the pinned list in ``parts/environments/NAME.txt``. The
-cells go to the child as files, its answer comes back as a table (``parts/environments/case_files.py``).
+child imports its packages once and runs one case after another (``parts/environments/serve.py``); the cells go to it as
+files, its answer comes back as a table (``parts/environments/case_files.py``).
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import os
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +55,7 @@ class Environment:
         self.name, self.path, self.log = name, folder / name, folder / f"{name}.log"
         self.pins = SCRIPTS / f"{name}.txt"
         self.error: CellLMError | None = None
+        self._worker: subprocess.Popen[str] | None = None
 
     @property
     def python(self) -> Path:
@@ -101,14 +105,44 @@ class Environment:
         CellLMError
             It ended with an error.
         """
-        code = f"import {module}; {module}.main({str(folder)!r})"
-        there = {"PYTHONPATH": str(SCRIPTS), "CELLTYPIST_FOLDER": str(folder), "PYTHONWARNINGS": "ignore"}
-        command = [str(self.python), "-c", code]
-        done = subprocess.run(command, cwd=folder, env=os.environ | there, capture_output=True, text=True)
-        if done.returncode:
-            self.log.with_suffix(".run.log").write_text(done.stdout + done.stderr)
-            found = f"it ended with exit code {done.returncode}: {last_line(done.stderr)}"
-            raise CellLMError(found, where=self.name, fix=f"See {self.log.with_suffix('.run.log')}")
+        worker = self._started()
+        request, answers = worker.stdin, worker.stdout
+        assert request is not None
+        assert answers is not None
+        with suppress(BrokenPipeError):  # it has ended: no answer comes
+            request.write(json.dumps([module, str(folder)]) + "\n")
+            request.flush()
+        answer = answers.readline()
+        if answer and (said := json.loads(answer)) is None:
+            return
+        if not answer:
+            self.close()
+            said = f"its process ended with exit code {worker.wait()}: {last_line(self._said.read_text())}"
+        raise CellLMError(str(said)[:_LAST], where=self.name, fix=f"See {self._said}")
+
+    def close(self) -> None:
+        """End the process that runs the peer, if there is one."""
+        if self._worker is not None:
+            self._worker.communicate()
+            self._worker = None
+
+    @property
+    def _said(self) -> Path:
+        return self.log.with_suffix(".run.log")
+
+    def _started(self) -> subprocess.Popen[str]:
+        """Return the process that runs the peer, one for all cases; it ends with this one."""
+        if self._worker is None:
+            there = {"PYTHONPATH": str(SCRIPTS), "CELLTYPIST_FOLDER": str(self.path / "files")}
+            environment = os.environ | there | {"PYTHONWARNINGS": "ignore"}
+            command = [str(self.python), str(SCRIPTS / "serve.py")]
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with self._said.open("w") as log:
+                self._worker = subprocess.Popen(
+                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+                )
+            atexit.register(self.close)
+        return self._worker
 
 
 def last_line(text: str) -> str:
@@ -150,7 +184,8 @@ def scvi_latents(cells: CellData, folder: Path) -> NDArray[np.float32]:
         genes = write_counts(cells.X, np.array(cells.vocabulary.symbols, object), there)
         donors = cells.obs["donor"].astype(str).tolist() if "donor" in cells.obs else ["one"] * len(cells)
         write_json(there / "case.json", {"labels": [], "genes": genes, "batch": donors, "seed": 0, "folds": []})
-        environment.run("train_scvi", there)
+        with closing(environment):
+            environment.run("train_scvi", there)
         latents: NDArray[np.float32] = np.load(there / "latents.npy")
         return latents
 

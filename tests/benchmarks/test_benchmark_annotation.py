@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import stat
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,17 +357,19 @@ def main(folder):
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> annotation_environments.Environment:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[annotation_environments.Environment]:
     """An environment whose interpreter is this one, with a peer that is written by a test."""
     scripts = tmp_path / "scripts"
     scripts.mkdir()
-    (scripts / "case_files.py").write_text((annotation_environments.SCRIPTS / "case_files.py").read_text())
+    for name in ("case_files.py", "serve.py"):
+        (scripts / name).write_text((annotation_environments.SCRIPTS / name).read_text())
     (scripts / "run_fake.py").write_text(FAKE)
     (scripts / "fake.txt").write_text("# nothing\n")
     monkeypatch.setattr(annotation_environments, "SCRIPTS", scripts)
     monkeypatch.setitem(annotation_environments.ANSWERS, "fake", ("fake",))  # type: ignore[arg-type]
     monkeypatch.setattr(annotation_environments.Environment, "python", Path(sys.executable))
-    return annotation_environments.Environment("fake", tmp_path / "environments")
+    with closing(annotation_environments.Environment("fake", tmp_path / "environments")) as made:
+        yield made
 
 
 def test_a_peer_in_an_environment_gets_files_and_answers_by_a_table(
@@ -383,14 +386,31 @@ def test_a_peer_in_an_environment_gets_files_and_answers_by_a_table(
     assert answer.notes["folds"] == folds, "it chooses on the cells that all methods choose on"
 
 
-def test_the_last_line_of_a_peer_that_ends_with_an_error_is_said(
+def test_the_error_of_a_peer_is_said_and_the_next_case_is_answered(
     environment: annotation_environments.Environment, case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(environment, "ready", lambda: None)
-    (tmp_path / "environments").mkdir()
-    (tmp_path / "scripts" / "run_fake.py").write_text("def main(folder):\n    raise ValueError('labels too few')\n")
-    with pytest.raises(CellLMError, match=r"fake: it ended with exit code 1: ValueError: labels too few\. See .*log"):
+    once = FAKE.replace(
+        "def main(folder):", "tries = []\ndef main(folder):\n    print('trains')\n    tries.append(folder)"
+    )
+    refuses = "    if len(tries) == 1:\n        raise ValueError('labels too few')\n    case = Case(folder)"
+    (tmp_path / "scripts" / "run_fake.py").write_text(once.replace("    case = Case(folder)", refuses, 1))
+    with pytest.raises(CellLMError, match=r"fake: ValueError: labels too few\. See .*log"):
         environment.answer(case)
+    assert "Traceback" in (tmp_path / "environments" / "fake.run.log").read_text()
+    assert set(environment.answer(case)["fake"].predicted) == {"alpha"}, "one process answers all cases"
+
+
+def test_a_peer_whose_process_ends_is_started_again(
+    environment: annotation_environments.Environment, case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(environment, "ready", lambda: None)
+    killed = "import os, sys\ndef main(folder):\n    print('no memory', file=sys.stderr, flush=True)\n    os._exit(9)\n"
+    (tmp_path / "scripts" / "run_fake.py").write_text(killed)
+    with pytest.raises(CellLMError, match=r"fake: its process ended with exit code 9: no memory\. See .*log"):
+        environment.answer(case)
+    (tmp_path / "scripts" / "run_fake.py").write_text(FAKE)
+    assert set(environment.answer(case)["fake"].predicted) == {"alpha"}
 
 
 def test_an_environment_that_cannot_be_made_is_said_once_with_the_reason(

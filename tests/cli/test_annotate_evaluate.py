@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 from typed import Cli
 
-from cell_lm.tasks import CentroidBaseline
+from cell_lm.tasks import CellTypeClassifier, CentroidBaseline
 
 MakeFile = Callable[..., Path]
 
@@ -88,3 +88,17 @@ def test_a_truth_that_cannot_be_used_is_one_line(cli: Cli, make_file: MakeFile, 
     assert "obs has no column 'truth'" in cli("annotate", "evaluate", path, "--model", fitted, "--truth=truth").error
     said = cli("annotate", "evaluate", path, "--model", fitted, "--truth=cell_type", "--groups=batch")
     assert "obs has no column 'batch'" in said.error
+
+
+def test_cells_that_the_classifier_was_fitted_on_are_said(
+    cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path
+) -> None:
+    cells, new = make_file("ref.h5ad", cells=60, seed=1), make_file("new.h5ad", cells=60, seed=2)
+    CellTypeClassifier(str(model), views=("genes",)).fit(cells, "cell_type").save(tmp_path / "ann")
+    words = ["--model", tmp_path / "ann", "--truth=cell_type", "--json"]
+    said = cli("annotate", "evaluate", cells, *words)
+    assert "the classifier was fitted on 60 of these 60 cells, with their labels" in said.err
+    assert json.loads(said.out)["fitted_on"] == 60
+    said = cli("annotate", "evaluate", new, *words)
+    assert "fitted on" not in said.err
+    assert json.loads(said.out)["fitted_on"] == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -214,3 +215,15 @@ def test_a_model_of_nan_is_refused(reference_cells, model):
         broken.encoder.norm.bias[0] = float("nan")
     with pytest.raises(ModelError, match=rf"{len(reference_cells)} of {len(reference_cells)} cells .* not finite"):
         CellTypeClassifier(broken).fit(reference_cells, "cell_type")
+
+
+def test_cells_of_the_fit_are_known_again_in_any_order_and_after_saving(model, reference_cells, query_cells, tmp_path):
+    fitted_on, new = reference_cells[::2], reference_cells[1::2]
+    classifier = CellTypeClassifier(model, views=("genes",)).fit(fitted_on, "cell_type", unlabelled=query_cells)
+    classifier.save(tmp_path / "ann")
+    for each in (classifier, CellTypeClassifier.load(tmp_path / "ann")):
+        assert each.was_fitted_on(fitted_on[20:10:-1]).all()
+        assert each.was_fitted_on(reference_cells).tolist() == [True, False] * len(new)
+        assert not each.was_fitted_on(query_cells).any(), "the fit has not seen their labels"
+        deeper = replace(fitted_on, X=fitted_on.X * 2)
+        assert not each.was_fitted_on(deeper).any()

@@ -21,7 +21,7 @@ from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.annotation import trees as module
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool
 from cell_lm.tasks.annotation.trees import Trees, _pack, fit_trees
-from cell_lm.tasks.annotation.views import fit_pool
+from cell_lm.tasks.annotation.views import TrainingCells, fit_pool
 from typed_cells import typed_adata
 
 
@@ -107,7 +107,7 @@ def test_the_share_of_a_fixed_method_does_not_depend_on_how_good_it_is() -> None
 
 def test_a_gene_that_is_not_measured_counts_as_its_mean() -> None:
     x, codes = expressed()
-    found = fit_pool({"genes": x}, codes, None, ("genes", "components"), 0)
+    found = fit_pool(TrainingCells({"genes": x}, codes, None, 0), ("genes", "components"))
     measured = np.setdiff1d(np.arange(40), [0, 6, 30])
     cut, filled = x.toarray(), x.toarray()
     cut[:, [0, 6, 30]], filled[:, [0, 6, 30]] = 0.0, x.toarray().mean(axis=0)[[0, 6, 30]]
@@ -168,7 +168,7 @@ def _cut(trees: Trees) -> Trees:
 @pytest.mark.parametrize("damage", [_endless, _outside, _other_gene, _cut])
 def test_damaged_trees_are_refused_and_not_walked(damage: Callable[[Trees], Trees]) -> None:
     x, codes = expressed()
-    found = fit_pool({"genes": x}, codes, None, ("genes", "trees"), 0)
+    found = fit_pool(TrainingCells({"genes": x}, codes, None, 0), ("genes", "trees"))
     assert found.trees is not None
     read_pool(found.weights, pool_arrays(found), 3, 8, 40)
     with pytest.raises(ValueError, match="trees"):

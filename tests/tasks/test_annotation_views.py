@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from cell_lm.errors import ConfigError
+from cell_lm.evaluation.baselines import GRID
+from cell_lm.evaluation.folds import training_folds
 from cell_lm.evaluation.linear_head import LeftOut, fit_head, fit_head_and_left_out
+from cell_lm.evaluation.span import leading_components
 from cell_lm.evaluation.stacking import fit_weights, left_out_of_pool, pool
 from cell_lm.tasks import CellTypeClassifier
 from cell_lm.tasks.annotation.propagation import spread_labels
-from cell_lm.tasks.annotation.views import fit_pool
+from cell_lm.tasks.annotation.views import TrainingCells, fit_pool
 
 
 @pytest.fixture(scope="module")
@@ -109,10 +112,72 @@ def test_a_view_that_knows_the_labels_outweighs_noise():
         "model": rng.normal(size=(200, 12)).astype(np.float32),
         "adapted": (np.eye(12)[codes] * 4 + rng.normal(size=(200, 12))).astype(np.float32),
     }
-    found = fit_pool(features, codes, None, ("model", "adapted"), 0)
-    alone = fit_pool(features, codes, None, ("model",), 0)
+    cells = TrainingCells(features, codes, None, 0)
+    found, alone = fit_pool(cells, ("model", "adapted")), fit_pool(cells, ("model",))
     assert (alone.left_out.log_probabilities.argmax(axis=1) == codes[alone.left_out.cells]).mean() < 0.4
     assert (found.left_out.log_probabilities.argmax(axis=1) == codes[found.left_out.cells]).mean() > 0.95
+
+
+def test_components_of_left_out_cells_are_learned_without_them():
+    rng = np.random.default_rng(0)
+    codes = np.arange(90) % 3
+    x = rng.normal(size=(90, 40)) + 2.0 * np.eye(40)[codes]
+    donors = np.array(["d1", "d2", "d3"], object)[rng.integers(0, 3, 90)]
+    left_out = fit_pool(TrainingCells({"genes": x}, codes, donors, 0), ("components",)).left_out
+    names = np.array(["a", "b", "c"], object)[codes]
+    scales = []
+    for fold, (rest, out) in enumerate(training_folds(codes, donors, 0)):
+        here = left_out.folds == fold
+        assert left_out.cells[here].tolist() == out.tolist()
+        pca = leading_components(x[rest], 60, 0)
+        p = [fit_head(pca(x[rest]), names[rest], whitening=0.0, grid=(C,)).probabilities(pca(x[out])) for C in GRID]
+        mine, theirs = (centred(each) for each in (left_out.log_probabilities[here], np.log(np.stack(p))))
+        scale = (mine * theirs).sum((1, 2), keepdims=True) / (theirs**2).sum((1, 2), keepdims=True)
+        scales.append(np.abs(mine - scale * theirs).max(axis=(1, 2)))
+    assert np.stack(scales).max(axis=0).min() < 1e-4, "one C of the grid gives all of them, but for a temperature"
+
+
+def centred(logs: np.ndarray) -> np.ndarray:
+    return logs - logs.mean(axis=-1, keepdims=True)
+
+
+def test_an_adapted_view_weighs_what_it_is_worth_to_cells_it_was_not_adapted_to():
+    rng = np.random.default_rng(0)
+    codes = np.arange(200) % 4
+    noise = rng.normal(size=(2, 200, 12)).astype(np.float32)
+    seen = (np.eye(12)[codes] * 4 + noise[0]).astype(np.float32)
+    features = {"model": (np.eye(12)[codes] * 2 + noise[1]).astype(np.float32), "adapted": seen}
+    views = ("model", "adapted")
+    trusted = fit_pool(TrainingCells(features, codes, None, 0), views).linear
+    doubted = fit_pool(TrainingCells(features, codes, None, 0, [noise[0]] * 5), views).linear
+    slopes = {
+        name: np.abs(doubted[name].coefficients).mean() / np.abs(trusted[name].coefficients).mean() for name in views
+    }
+    assert slopes["adapted"] < 0.1
+    assert slopes["model"] > 1
+
+
+@pytest.mark.usefixtures("any_tissue")
+def test_the_encoder_is_adapted_without_the_left_out_donors_unless_there_are_unlabelled_cells(
+    reference_cells, query_cells, model, monkeypatch
+):
+    adapted_to = []
+
+    def adapt(encoder, datasets, **_):
+        adapted_to.append(sum(map(len, datasets)))
+        return encoder
+
+    monkeypatch.setattr("cell_lm.tasks.annotation.classifier.adapt", adapt)
+    monkeypatch.setattr("cell_lm.tasks.annotation.classifier.LEAST_CELLS", 20)
+    cells, others = len(reference_cells), len(query_cells)
+    of_donor = reference_cells.obs["donor"].astype(str).value_counts()
+    classifier = CellTypeClassifier(model, views=("genes", "adapted"))
+    classifier.fit(reference_cells, "cell_type", groups="donor")
+    assert adapted_to[0] == cells
+    assert sorted(adapted_to[1:]) == sorted(cells - of_donor)
+    adapted_to.clear()
+    classifier.fit(reference_cells, "cell_type", groups="donor", unlabelled=query_cells)
+    assert adapted_to == [cells + others]
 
 
 def test_views_of_the_same_features_are_one_linear_function(reference_cells, query_cells, model):

@@ -90,6 +90,10 @@ def evaluate(
             donors[donors == ""] = "not given"
     with says.progress("annotating", len(known)) as done:
         probabilities = classifier.predict_proba(known, progress=done)
+    fitted_on = int(classifier.was_fitted_on(known).sum()) if isinstance(classifier, CellTypeClassifier) else 0
+    if fitted_on:
+        found_of = f"the classifier was fitted on {fitted_on:,} of these {len(known):,} cells, with their labels"
+        says.warn(f"{found_of}: the scores are not those of new cells. Give cells of donors that it has not seen.")
     types = labels.text[labels.known]
     found = evaluate_annotation(types, probabilities.to_numpy(), list(classifier.classes_), groups=donors)
     several = len(set(types)) > 1
@@ -100,7 +104,7 @@ def evaluate(
         _write_report(_page(found, classifier, donors, curve, str(model), says), report, force=force)
     if as_json:
         few = {str(number): {"macro_f1": one.mean, "interval": one.bounds()} for number, one in curve.items()}
-        says.json(found.to_json() | ({"few_shot": few} if few else {}))
+        says.json(found.to_json() | {"fitted_on": fitted_on} | ({"few_shot": few} if few else {}))
     else:
         _show(found, curve, says)
         if report is not None:

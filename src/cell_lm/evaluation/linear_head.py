@@ -157,6 +157,7 @@ def fit_head_and_left_out(
     grid: Sequence[float] | None = None,
     untried: float = UNTRIED,
     seed: int = 0,
+    by_fold: Sequence[NDArray[np.floating[Any]]] | None = None,
 ) -> tuple[LinearHead, LeftOut | None]:
     """Fit a head, and return its predictions for the left-out training cells; None where none could be left out.
 
@@ -178,6 +179,10 @@ def fit_head_and_left_out(
         The first ``C`` to use where no cell can be left out; those of ``grid`` above it follow.
     seed
         Seed of the folds without ``groups``.
+    by_fold
+        Where the features themselves were learned from these cells (principal components): for each fold, in the order
+        of :func:`~cell_lm.evaluation.folds.training_folds`, the features of all cells, [cells, any width], learned
+        without its left-out cells. None: ``features`` for all folds.
 
     Raises
     ------
@@ -189,7 +194,9 @@ def fit_head_and_left_out(
     space = space_of(x, whitening)
     # threads help little on matrices of this size, and slow each other down on a busy machine
     with threadpool_limits(1, user_api="blas"):
-        selection, left_out = _select(x, codes, list(training_folds(codes, groups, seed)), whitening, grid)
+        folds = list(training_folds(codes, groups, seed))
+        each = [x] * len(folds) if by_fold is None else by_fold
+        selection, left_out = _select(each, codes, folds, whitening, grid)
         inside, model = space(x), _regression()
         C = (
             selection.C
@@ -284,18 +291,23 @@ def _separating(model: Any, x: Floats, codes: Codes, tried: Sequence[float]) -> 
 
 
 def _select(
-    x: Floats, codes: Codes, folds: Sequence[Fold], whitening: float, grid: Sequence[float]
+    by_fold: Sequence[NDArray[np.floating[Any]]],
+    codes: Codes,
+    folds: Sequence[Fold],
+    whitening: float,
+    grid: Sequence[float],
 ) -> tuple[Selection, LeftOut | None]:
     if not folds:
         return Selection(UNTRIED, 1.0, 0, ()), None
     truth = np.concatenate([codes[validation] for _, validation in folds])
-    by_fold = [_left_out(x, codes, fold, whitening, grid) for fold in folds]
-    logits = [np.concatenate(parts) for parts in zip(*by_fold, strict=True)]
+    pairs = zip(by_fold, folds, strict=True)
+    found = [_left_out(x.astype(np.float64), codes, fold, whitening, grid) for x, fold in pairs]
+    logits = [np.concatenate(parts) for parts in zip(*found, strict=True)]
     scores = [_macro_f1(truth, each) for each in logits]
     best = int(np.argmax(scores))
     temperature = best_temperature(logits[best], truth)
     selection = Selection(grid[best], temperature, len(folds), tuple(zip(grid, scores, strict=True)))
-    return selection, LeftOut.of(folds, [each[best] for each in by_fold], temperature)
+    return selection, LeftOut.of(folds, [each[best] for each in found], temperature)
 
 
 def _left_out(x: Floats, codes: Codes, fold: Fold, whitening: float, grid: Sequence[float]) -> list[Floats]:

@@ -22,7 +22,7 @@ from cell_lm.data.opening import Data, Opened, open_each
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import BLOCK, CellView
 from cell_lm.errors import ConfigError
-from cell_lm.evaluation.folds import training_folds
+from cell_lm.evaluation.folds import Fold, training_folds
 from cell_lm.evaluation.span import Matrix
 from cell_lm.files import JSON
 from cell_lm.genes import Vocabulary
@@ -32,10 +32,11 @@ from cell_lm.tasks.annotation.calls import Caller
 from cell_lm.tasks.annotation.cross_validation import CrossValidation
 from cell_lm.tasks.annotation.evidence import LEAST, Evidence
 from cell_lm.tasks.annotation.saved import pool_arrays, read_pool, read_reference, reference_arrays
+from cell_lm.tasks.annotation.seen import ARRAY, hashes_of, read_hashes
 from cell_lm.tasks.annotation.tissue import LEAST as COVERED
 from cell_lm.tasks.annotation.tissue import covered_variance
 from cell_lm.tasks.annotation.unknown import RATE
-from cell_lm.tasks.annotation.views import VIEWS, Pool, fit_pool, replace_head
+from cell_lm.tasks.annotation.views import VIEWS, Pool, TrainingCells, fit_pool, replace_head
 from cell_lm.tasks.classifier import Classifier
 from cell_lm.tasks.column_estimator import FitOptions, Target
 from cell_lm.tasks.estimator import Arrays, Fitted, Progress, refuse_other_genes
@@ -64,7 +65,8 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         Its weights are not changed; it is moved to the device, and stays there.
     views
         Names of the views to use. ``adapted`` is left out if the encoder has no linear path or there are fewer than 200
-        cells in the fit; ``graph`` if there are fewer than 50 unlabelled cells; ``trees`` if no cell can be left out.
+        cells in the fit, or in one of its folds; ``graph`` if there are fewer than 50 unlabelled cells; ``trees`` if no
+        cell can be left out.
     unknown
         Fraction of the cells of known types that may be called ``unknown`` (:mod:`cell_lm.tasks.annotation.unknown`);
         None: novelty is not computed.
@@ -101,6 +103,8 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         What fine-tuning did; empty if it was not asked for.
     learned_from_ : str
         The cells that the fit has seen, labelled and unlabelled.
+    fitted_cells_ : ndarray
+        uint64: a hash of each cell whose label the fit has seen (:meth:`was_fitted_on`).
 
     Examples
     --------
@@ -114,6 +118,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
     adapted_: CellLM | None
     encoder_: CellLM
     learned_from_: str
+    fitted_cells_: NDArray[np.uint64]
     unsaved: ClassVar[tuple[str, ...]] = ("model", "device")
 
     def __init__(
@@ -247,6 +252,24 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         cells = self._open(data, how, progress)
         return self.caller_.table(cells, self._probabilities(cells, progress), unknown)
 
+    def was_fitted_on(self, data: Data, **how: Unpack[ReadKeywords]) -> NDArray[np.bool_]:
+        """Return for which cells the fit has seen the label, bool [cells]: scores on them are not those on new cells.
+
+        A cell is known by its genes and counts, wherever it comes from. All False for a classifier whose folder holds
+        no hashes.
+
+        Parameters
+        ----------
+        data, **how
+            As :meth:`predict_proba`.
+
+        Raises
+        ------
+        InputError, NotFittedError
+            As :meth:`predict_proba`.
+        """
+        return np.isin(hashes_of(self._open(data, how)), self.fitted_cells_)
+
     @property
     def caller_(self) -> Caller:
         """Makes the table of calls."""
@@ -274,26 +297,30 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
             refuse_other_genes(labelled, view.genes, view.name)
         labels = target.values[target.known]
         classes, codes = np.unique(labels, return_inverse=True)
+        codes = codes.astype(np.int64)
         groups = _enough(groups, codes, cells.name, self.seed)
         unlabelled = [part for part in (without, *extra) if len(part)]
         further = [view[random_subset(len(view), MOST_UNLABELLED // len(unlabelled), self.seed)] for view in unlabelled]
         tuned = self._fine_tuned(labelled, labels, groups)
         helped = tuned is not None and tuned.best_step > 0
-        adapted = None if helped else self._adapt([labelled, *further])
+        folds = list(training_folds(codes, groups, self.seed))
+        adapted = None if helped else self._adapt([labelled, *further], [] if further else folds)
         views = self._usable_views(0 if helped else sum(map(len, further)), adapted)
         # Of the frozen encoder, even where another is used then: fine-tuning has seen the labels of all these cells.
         features = self._features([labelled, *further], views, (self.resolved_model, adapted), run)
         if next(training_folds(codes, None, self.seed), None) is None:
             views = self._without_foreign_encoder(views, features, len(labelled))
             views = [name for name in views if name != "trees"] or views
-        pool = fit_pool(features, codes.astype(np.int64), groups, views, self.seed)
-        evidence = None if helped else self._evidence(pool, codes.astype(np.int64), groups, labelled, features)
+        by_fold = [self._adapted_without(labelled, rest) for rest, _ in folds] if adapted and not further else None
+        pool = fit_pool(TrainingCells(features, codes, groups, self.seed, by_fold), views)
+        evidence = None if helped else self._evidence(pool, codes, groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
         self.adapted_, self.evidence_ = adapted, evidence
         self._use(tuned)
         seen = [f"{len(labelled):,} labelled cells of {cells.name}"]
         self.learned_from_ = ", ".join(seen + [f"{len(view):,} unlabelled of {view.name}" for view in further])
         self.cross_validation_ = CrossValidation.of(pool.left_out, codes, classes, groups)
+        self.fitted_cells_ = hashes_of(labelled)
         self._set_classes(labels)
 
     def _evidence(
@@ -312,11 +339,16 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
                 embedding = self._embed(self.resolved_model, cells)
         return Evidence.of(pool.left_out, codes, groups, cells, embedding, rate=self.unknown, seed=self.seed)
 
-    def _adapt(self, views: Sequence[CellView]) -> CellLM | None:
-        enough = sum(map(len, views)) >= LEAST_CELLS and self.resolved_model.reference is not None
-        if "adapted" not in self.views or not enough:
+    def _adapt(self, views: Sequence[CellView], folds: Sequence[Fold]) -> CellLM | None:
+        """Return the adapted encoder; None where too few cells are left to adapt to without those of a fold."""
+        fewest = min([sum(map(len, views)), *(len(rest) for rest, _ in folds)])
+        if "adapted" not in self.views or fewest < LEAST_CELLS or self.resolved_model.reference is None:
             return None
         return adapt(self.resolved_model, [view.read(slice(None)) for view in views], device="cpu")
+
+    def _adapted_without(self, cells: CellView, rest: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return CLS of all cells by an encoder adapted to some of them."""
+        return self._embed(adapt(self.resolved_model, [cells[rest].read(slice(None))], device="cpu"), cells)
 
     def _usable_views(self, unlabelled: int, adapted: CellLM | None) -> list[str]:
         missing = {"adapted"} if adapted is None else set()
@@ -376,7 +408,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         return found
 
     def _learned(self) -> Fitted:
-        arrays = {**pool_arrays(self.pool_), **reference_arrays(self.adapted_)}
+        arrays = {**pool_arrays(self.pool_), **reference_arrays(self.adapted_), ARRAY: self.fitted_cells_}
         scores, evidence = self.cross_validation_, self.evidence_
         values: dict[str, JSON] = {
             "weights": dict[str, JSON](self.pool_.weights),
@@ -394,6 +426,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         reference = read_reference(arrays, width, genes)
         self.adapted_ = None if reference is None else with_reference(model, reference).eval()
         self.pool_ = read_pool(values["weights"], arrays, classes, width, genes)
+        self.fitted_cells_ = read_hashes(arrays)
         self.learned_from_, self.fine_tuned_ = str(values["learned_from"]), str(values["fine_tuned"])
         self.encoder_ = model
         evidence = values["evidence"]

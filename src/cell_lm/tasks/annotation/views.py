@@ -9,13 +9,19 @@
                 of the pool; left out where no cell can be left out
 ``graph``       labels spread over the nearest neighbours in both embeddings; only if there are unlabelled cells
 ==============  =======================================================================================================
+
+*Left-out cells.* Weights, regularisation and label sets come from cells that were left out. Principal components and
+the adapted encoder are learned from cells, too: without unlabelled cells, those of each fold are learned without its
+left-out cells, since the cells to predict will not take part either. With unlabelled cells, the left-out ones take part
+in them without their labels, as those do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, get_args
+from functools import cached_property, partial
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +29,7 @@ from scipy import sparse
 
 from cell_lm.evaluation.baselines import COMPONENTS, GRID, UNTRIED, GeneLogisticRegression
 from cell_lm.evaluation.calibration import log_softmax
-from cell_lm.evaluation.folds import training_folds
+from cell_lm.evaluation.folds import Fold, training_folds
 from cell_lm.evaluation.linear_head import LeftOut, LinearHead, fit_head_and_left_out
 from cell_lm.evaluation.span import Matrix, leading_components
 from cell_lm.evaluation.stacking import Fixed, fit_weights, left_out_of_pool
@@ -152,32 +158,63 @@ class _Fitted:
         return log_softmax(self.predict.logits(x))
 
 
-def fit_pool(
-    features: Features,
-    codes: NDArray[np.int64],
-    groups: NDArray[np.object_] | None,
-    views: Sequence[str],
-    seed: int,
-) -> Pool:
+@dataclass(frozen=True, eq=False)
+class TrainingCells:
+    """What a pool is fitted on.
+
+    Attributes
+    ----------
+    features : dict
+        Of the labelled cells first, then of the unlabelled ones; only those that the views read.
+    codes : ndarray
+        int64: the class of each labelled cell.
+    groups : ndarray or None
+        The donor of each labelled cell: whole donors are left out then.
+    seed : int
+        Seed of the folds and the decomposition.
+    adapted : sequence of ndarray or None
+        For each fold CLS of the labelled cells by an encoder that was adapted without its left-out cells; None: they
+        may take part, as unlabelled cells do.
+    """
+
+    features: Features
+    codes: NDArray[np.int64]
+    groups: NDArray[np.object_] | None
+    seed: int
+    adapted: Sequence[NDArray[np.float32]] | None = None
+
+    @cached_property
+    def folds(self) -> list[Fold]:
+        """The cells to fit on and those left out, fold by fold."""
+        return list(training_folds(self.codes, self.groups, self.seed))
+
+    @cached_property
+    def labels(self) -> NDArray[np.object_]:
+        """Text that sorts as the codes do."""
+        width = len(str(int(self.codes.max())))
+        return np.array([f"{code:0{width}d}" for code in self.codes], object)
+
+    def labelled(self, name: str) -> Matrix:
+        """Return the features of the labelled cells."""
+        x: Matrix = self.features[name][: len(self.codes)]
+        return x
+
+
+def fit_pool(cells: TrainingCells, views: Sequence[str]) -> Pool:
     """Fit views and their weights.
 
     Parameters
     ----------
-    features
-        Of the labelled cells first, then of the unlabelled ones; only those that the views read.
-    codes
-        int64: the class of each labelled cell.
-    groups
-        The donor of each labelled cell: whole donors are left out then.
+    cells
+        The labelled cells, and the unlabelled ones.
     views
         Names of the views, at least one; ``graph`` needs unlabelled cells.
-    seed
-        Seed of the folds and the decomposition.
     """
+    features, codes = cells.features, cells.codes
     fitted: dict[str, _Fitted] = {}
     for name in VIEWS:
         if name in views:
-            fitted |= _FIT[name](features, codes, groups, seed)
+            fitted |= _FIT[name](cells)
     weights = _weights(fitted, features, codes)
     held = [view.left_out for view in fitted.values()]
     known = [each for each in held if each is not None]
@@ -239,56 +276,67 @@ def _pooled(
     return Pool(linear, graphs, dict(zip(fitted, map(float, weights), strict=True)), left_out, trees, centre)
 
 
-def _labels(codes: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Return text that sorts as the codes do."""
-    width = len(str(int(codes.max())))
-    return np.array([f"{code:0{width}d}" for code in codes], object)
-
-
-def _fit_genes(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
-    rival = GeneLogisticRegression(seed=seed).fit(features["genes"][: len(codes)], _labels(codes), groups)
+def _fit_genes(cells: TrainingCells) -> dict[str, _Fitted]:
+    rival = GeneLogisticRegression(seed=cells.seed)
+    rival.fit(cells.labelled("genes"), cells.labels, cells.groups)
     return {"genes": _Fitted("genes", Linear(rival.coef_, rival.intercept_), rival.left_out_)}
 
 
-def _fit_components(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
-    x = features["genes"]
-    pca = leading_components(x, COMPONENTS, seed)
+def _fit_components(cells: TrainingCells) -> dict[str, _Fitted]:
+    x, labelled = cells.features["genes"], cells.labelled("genes")
+    pca = leading_components(x, COMPONENTS, cells.seed)
+    by_fold = None
+    if x.shape[0] == len(cells.codes):
+        by_fold = [leading_components(x[rest], COMPONENTS, cells.seed)(x) for rest, _ in cells.folds]
     head, left_out = fit_head_and_left_out(
-        pca(x[: len(codes)]), _labels(codes), groups=groups, whitening=0.0, grid=GRID, untried=UNTRIED, seed=seed
+        pca(labelled),
+        cells.labels,
+        groups=cells.groups,
+        whitening=0.0,
+        grid=GRID,
+        untried=UNTRIED,
+        seed=cells.seed,
+        by_fold=by_fold,
     )
     coefficients = head.coefficients @ pca.directions
     intercept = head.intercept - head.coefficients @ head.mean - coefficients @ pca.mean
     return {"components": _Fitted("genes", Linear(coefficients, intercept), left_out)}
 
 
-def _fit_trees(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
-    labelled = sparse.csr_matrix(features["genes"])[: len(codes)]
-    trees, left_out = fit_trees(labelled, codes, list(training_folds(codes, groups, seed)), seed)
+def _fit_trees(cells: TrainingCells) -> dict[str, _Fitted]:
+    labelled = sparse.csr_matrix(cells.labelled("genes"))
+    trees, left_out = fit_trees(labelled, cells.codes, cells.folds, cells.seed)
     return {"trees": _Fitted("genes", trees, left_out)}
 
 
-def _fit_cls(name: str, features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
-    embedding = np.asarray(features[name])[: len(codes)]
-    head, left_out = fit_head_and_left_out(embedding, _labels(codes), groups=groups, seed=seed)
+def _fit_cls(name: str, cells: TrainingCells) -> dict[str, _Fitted]:
+    by_fold = cells.adapted if name == "adapted" else None
+    head, left_out = fit_head_and_left_out(
+        np.asarray(cells.labelled(name)),
+        cells.labels,
+        groups=cells.groups,
+        seed=cells.seed,
+        by_fold=by_fold,
+    )
     linear = Linear(head.coefficients, head.intercept - head.coefficients @ head.mean)
     return {name: _Fitted(name, linear, left_out)}
 
 
-def _fit_graph(features: Features, codes: NDArray[np.int64], groups: Any, seed: int) -> dict[str, _Fitted]:
-    folds = list(training_folds(codes, groups, seed))
-    found = {}
+def _fit_graph(cells: TrainingCells) -> dict[str, _Fitted]:
+    codes, found = cells.codes, {}
     for name in ("model", "adapted"):
-        if name in features:
-            graph, left_out = spread_labels(np.asarray(features[name]), codes, int(codes.max()) + 1, folds)
+        if name in cells.features:
+            embedding = np.asarray(cells.features[name])
+            graph, left_out = spread_labels(embedding, codes, int(codes.max()) + 1, cells.folds)
             found[graph_of(name)] = _Fitted(name, graph, left_out)
     return found
 
 
-_FIT: Mapping[str, Any] = {
+_FIT: Mapping[str, Callable[[TrainingCells], dict[str, _Fitted]]] = {
     "genes": _fit_genes,
     "components": _fit_components,
     "trees": _fit_trees,
-    "model": lambda *given: _fit_cls("model", *given),
-    "adapted": lambda *given: _fit_cls("adapted", *given),
+    "model": partial(_fit_cls, "model"),
+    "adapted": partial(_fit_cls, "adapted"),
     "graph": _fit_graph,
 }

@@ -39,9 +39,10 @@ The last line is JSON: ``TASK.SETTING.METHOD`` with ``macro_f1``, its 95 % ``int
 mean over draws), ``accuracy``, ``ece`` and the median CPU seconds ``fit_s`` and ``predict_s``; ``margin_best_peer``
 (ours minus the best peer of each task, all labels, in points, mean over tasks), ``margin_best_peer_fewshot``,
 ``margin_lr``, ``margin_lr_fewshot``, ``margin_scbert``; ``margins`` of the other rows of ours; ``by_setting``, the
-margins over each peer by number of labels; ``worst``, where a peer is better; ``not_in_margins``, the peers that have
-not answered all cases of ours; ``failed``. Unknown types (``novel_auroc``) and label sets (``conformal_coverage90``)
-are measured by ``python -m benchmarks.unknown``.
+margins over each peer by number of labels (``best_peer_without_query``: over the best of those without a *);
+``worst``, where a peer is better; ``not_in_margins``, the peers that have not answered all cases of ours; ``failed``.
+Unknown types (``novel_auroc``) and label sets (``conformal_coverage90``) are measured by
+``python -m benchmarks.unknown``.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ Key = tuple[str, str, str, str]
 """Task, setting, part, method."""
 OURS = "ours"
 SECONDS = ("fit_s", "predict_s")
+SEE_QUERY = ("pca_all_lr", "scanvi")
+"""Peers that see the counts of the query in the fit."""
 
 
 def key(record: Mapping[str, Any]) -> Key:
@@ -144,13 +146,12 @@ def is_ours(method: str) -> bool:
     return method == OURS or method.startswith(f"{OURS}_")
 
 
-def against(methods: Mapping[str, Parts], ours: str, rival: str | None) -> float | None:
-    """Return ours minus a rival, or minus the best peer that answered the same cases; None where there is none."""
+def against(methods: Mapping[str, Parts], ours: str, rivals: Collection[str] | None) -> float | None:
+    """Return ours minus the best of some peers (None: all) with answers to its cases; None where there is none."""
     if ours not in methods:
         return None
-    peers = [name for name in methods if not is_ours(name)] if rival is None else [rival]
-    found = [difference(methods[ours], methods[name]) for name in peers if name in methods]
-    known = [each for each in found if each is not None]
+    peers = [name for name in methods if not is_ours(name) and (rivals is None or name in rivals)]
+    known = [each for name in peers if (each := difference(methods[ours], methods[name])) is not None]
     return min(known) if known else None
 
 
@@ -166,16 +167,18 @@ def margins(found: Table, ours: str = OURS) -> dict[str, JSON]:
     return {
         "margin_best_peer": mean_margin(found, ours, None, ("all",)),
         "margin_best_peer_fewshot": mean_margin(found, ours, None, FEW),
-        "margin_lr": mean_margin(found, ours, "genes_lr", ("all",)),
-        "margin_lr_fewshot": mean_margin(found, ours, "genes_lr", FEW),
-        "margin_scbert": mean_margin(found, ours, "scbert", None),
+        "margin_lr": mean_margin(found, ours, {"genes_lr"}, ("all",)),
+        "margin_lr_fewshot": mean_margin(found, ours, {"genes_lr"}, FEW),
+        "margin_scbert": mean_margin(found, ours, {"scbert"}, None),
     }
 
 
-def mean_margin(found: Table, ours: str, rival: str | None, settings: Sequence[str] | None) -> float | None:
-    """Return the margin over a rival, or over the best peer of each task, averaged over the tasks in some settings."""
+def mean_margin(
+    found: Table, ours: str, rivals: Collection[str] | None, settings: Sequence[str] | None
+) -> float | None:
+    """Return the margin over the best of some peers (None: of all) on each task, averaged over the tasks."""
     each = [
-        against(methods, ours, rival)
+        against(methods, ours, rivals)
         for (_, setting), methods in found.items()
         if settings is None or setting in settings
     ]
@@ -184,13 +187,16 @@ def mean_margin(found: Table, ours: str, rival: str | None, settings: Sequence[s
 
 
 def by_setting(found: Table, ours: str) -> dict[str, JSON]:
-    """Return, for each setting, the margins over the best peer of each task and over every peer."""
+    """Return, for each setting, the margins over the best peer of each task, of all or of those that do not see the
+    query, and over every peer."""
     settings = dict.fromkeys(setting for _, setting in found)
     peers = dict.fromkeys(name for methods in found.values() for name in methods if not is_ours(name))
+    blind = [peer for peer in peers if peer not in SEE_QUERY]
     return {
         setting: {
             "best_peer": mean_margin(found, ours, None, (setting,)),
-            **{peer: mean_margin(found, ours, peer, (setting,)) for peer in peers},
+            "best_peer_without_query": mean_margin(found, ours, blind, (setting,)),
+            **{peer: mean_margin(found, ours, {peer}, (setting,)) for peer in peers},
         }
         for setting in settings
     }

@@ -313,6 +313,7 @@ def test_margins_are_paired_points_averaged_over_tasks() -> None:
     assert told["worst"] == {"b.all": -3.0}
     assert told["by_setting"]["ours"]["all"] == {
         "best_peer": -1.0,
+        "best_peer_without_query": -1.0,
         "svm": 1.0,
         "genes_lr": 3.5,
         "scanvi": None,
@@ -320,6 +321,9 @@ def test_margins_are_paired_points_averaged_over_tasks() -> None:
     }
     assert told["by_setting"]["ours"]["5"]["scbert"] == 30.0
     assert told["a.all.ours"]["interval"] == [pytest.approx(0.85 - 0.6353, abs=1e-3), pytest.approx(1.4853, abs=1e-3)]
+    transductive = [made("b", "5", "seed 0", "pca_all_lr", 0.45)]
+    few = summary([*records, *transductive])["by_setting"]["ours"]["5"]
+    assert (few["best_peer"], few["best_peer_without_query"]) == (-5.0, 10.0)
     assert margins(table(records), "ours_frozen")["margin_best_peer"] == pytest.approx(15)
     assert margins(table(records), "ours_start")["margin_lr"] is None
 

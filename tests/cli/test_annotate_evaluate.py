@@ -102,3 +102,14 @@ def test_cells_that_the_classifier_was_fitted_on_are_said(
     said = cli("annotate", "evaluate", new, *words)
     assert "fitted on" not in said.err
     assert json.loads(said.out)["fitted_on"] == 0
+
+
+@pytest.mark.filterwarnings("default::cell_lm.tasks.CoverageWarning")
+def test_a_gap_of_genes_is_warned_of_once(cli: Cli, make_file: MakeFile, model: Path, tmp_path: Path) -> None:
+    cells = make_file("ref.h5ad", cells=60, seed=1)
+    CellTypeClassifier(str(model), views=("genes",)).fit(cells, "cell_type").save(tmp_path / "ann")
+    half = make_file("half.h5ad", cells=60, seed=2, change=lambda adata: adata[:, ::2].copy())
+    words = ["--model", tmp_path / "ann", "--truth=cell_type", "--min-overlap=100"]
+    said = cli("annotate", "evaluate", half, *words)
+    assert said.code == 0, said.err
+    assert said.err.count("genes of the reference") == 1, said.err

@@ -39,7 +39,7 @@ from cell_lm.cli import (
     response,
     sensitivity,
 )
-from cell_lm.cli.console import Messages, say_error, show_warning, survive_any_text
+from cell_lm.cli.console import Messages, say_error, showing_each_once, survive_any_text
 from cell_lm.cli.kernels import keep_few_kernels
 from cell_lm.cli.threads import sleep_when_idle
 from cell_lm.errors import CellLMError, OtherRankError
@@ -137,7 +137,7 @@ def _guarded(words: list[str]) -> int:
             # Cells and genes are never looked up by name here, so repeated names do no harm.
             warnings.filterwarnings("ignore", "(Observation|Variable) names are not unique", UserWarning)
             if not debug:
-                warnings.showwarning = show_warning
+                warnings.showwarning = showing_each_once()
             code = _run(words)
         sys.stdout.flush()
         return code

@@ -92,8 +92,8 @@ def evaluate(
         probabilities = classifier.predict_proba(known, progress=done)
     fitted_on = int(classifier.was_fitted_on(known).sum()) if isinstance(classifier, CellTypeClassifier) else 0
     if fitted_on:
-        found_of = f"the classifier was fitted on {fitted_on:,} of these {len(known):,} cells, with their labels"
-        says.warn(f"{found_of}: the scores are not those of new cells. Give cells of donors that it has not seen.")
+        seen = f"the classifier was fitted on {fitted_on:,} of these {len(known):,} cells, with their labels"
+        says.warn(f"{seen}: the scores are not those of new cells. Give cells of donors that it has not seen.")
     types = labels.text[labels.known]
     found = evaluate_annotation(types, probabilities.to_numpy(), list(classifier.classes_), groups=donors)
     several = len(set(types)) > 1

@@ -169,9 +169,21 @@ def show_coverage(about: Mapping[str, Any], says: Messages) -> None:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Print a warning on standard error in one line; replaces :func:`warnings.showwarning`."""
+    """Print a warning on standard error in one line."""
     if not rank():
         _Stream(stderr=True).print(Text.assemble(("warning: ", "bold yellow"), one_line(str(message))))
+
+
+def showing_each_once() -> Callable[..., None]:
+    """Return :func:`show_warning` for one command: what is warned of at several places is printed once."""
+    told: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            show_warning(message)
+
+    return show
 
 
 def survive_any_text() -> None:

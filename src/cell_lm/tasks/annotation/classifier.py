@@ -18,7 +18,7 @@ from cell_lm.data.loading.expression import log_expression
 from cell_lm.data.loading.sampler import random_subset
 from cell_lm.data.obs.cell_types import LabelRules, as_words
 from cell_lm.data.obs.labels import LabelWarning
-from cell_lm.data.opening import Data, Opened, open_each
+from cell_lm.data.opening import Data, Opened, open_data, open_each
 from cell_lm.data.read_options import ReadKeywords, read_options
 from cell_lm.data.view import BLOCK, CellView
 from cell_lm.errors import ConfigError
@@ -268,7 +268,8 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         InputError, NotFittedError
             As :meth:`predict_proba`.
         """
-        return np.isin(hashes_of(self._open(data, how)), self.fitted_cells_)
+        cells = open_data(data, self.vocabulary, read_options(**how))
+        return np.isin(hashes_of(self.cut_like_fit(cells)), self.fitted_cells_)
 
     @property
     def caller_(self) -> Caller:
@@ -311,7 +312,7 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         if next(training_folds(codes, None, self.seed), None) is None:
             views = self._without_foreign_encoder(views, features, len(labelled))
             views = [name for name in views if name != "trees"] or views
-        by_fold = [self._adapted_without(labelled, rest) for rest, _ in folds] if adapted and not further else None
+        by_fold = None if adapted is None or further else self._embed_by_fold(labelled, folds)
         pool = fit_pool(TrainingCells(features, codes, groups, self.seed, by_fold), views)
         evidence = None if helped else self._evidence(pool, codes, groups, labelled, features)
         self.pool_ = replace_head(pool, tuned.head) if tuned is not None and helped else pool
@@ -344,11 +345,15 @@ class CellTypeClassifier(WithModel, WithFineTuning, Classifier):
         fewest = min([sum(map(len, views)), *(len(rest) for rest, _ in folds)])
         if "adapted" not in self.views or fewest < LEAST_CELLS or self.resolved_model.reference is None:
             return None
+        return self._adapted_to(views)
+
+    def _adapted_to(self, views: Sequence[CellView]) -> CellLM:
         return adapt(self.resolved_model, [view.read(slice(None)) for view in views], device="cpu")
 
-    def _adapted_without(self, cells: CellView, rest: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return CLS of all cells by an encoder adapted to some of them."""
-        return self._embed(adapt(self.resolved_model, [cells[rest].read(slice(None))], device="cpu"), cells)
+    def _embed_by_fold(self, cells: CellView, folds: Sequence[Fold]) -> list[NDArray[np.float32]]:
+        """Return, for each fold, CLS of all cells by an encoder adapted without its left-out cells."""
+        how: Any = {"device": self.device, "precision": self.precision, "cache": None}  # used once: nothing to keep
+        return [embed_cells(self._adapted_to([cells[rest]]), cells, **how) for rest, _ in folds]
 
     def _usable_views(self, unlabelled: int, adapted: CellLM | None) -> list[str]:
         missing = {"adapted"} if adapted is None else set()

@@ -13,6 +13,9 @@ import warnings
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+HUNG = 900
+"""Seconds after which a process counts as hung: many times what any needs, since others may share its cores."""
+
 
 class Forked:
     """A child of this process that runs Python code, with the part of :class:`subprocess.Popen` that tests need.

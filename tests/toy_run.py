@@ -19,7 +19,7 @@ from cell_lm.config import PretrainConfig, resolve_config
 from cell_lm.data.cells import CellData
 from cell_lm.data.obs.malignancy import NORMAL, TUMOUR, UNKNOWN
 from cell_lm.genes import GeneAudit, Vocabulary
-from forked import Forked, forks_are_safe
+from forked import HUNG, Forked, forks_are_safe
 
 GENES = 40
 VOCABULARY = Vocabulary(tuple(f"GENE{i:02d}" for i in range(GENES)), ("",) * GENES)
@@ -106,10 +106,10 @@ def start(
     )
 
 
-def finish(process: subprocess.Popen[str] | Forked, seconds: float = 120) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str] | Forked) -> tuple[int, str, str]:
     """Wait for a process; return its exit code and what it said."""
     try:
-        out, err = process.communicate(timeout=seconds)
+        out, err = process.communicate(timeout=HUNG)
     finally:
         process.kill()
     return process.returncode, out, err

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from typed import TINY
 
+from forked import HUNG
+
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
 ACCELERATE += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
@@ -49,7 +51,7 @@ def test_a_signal_to_torchrun_saves_and_accelerate_goes_on(make_file: Callable[.
     try:
         wait_for_a_step(run / "log.jsonl", process)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=900)
+        out, err = process.communicate(timeout=HUNG)
     finally:
         process.kill()
     assert process.returncode != 0
@@ -59,7 +61,7 @@ def test_a_signal_to_torchrun_saves_and_accelerate_goes_on(make_file: Callable[.
 
     process = launch(ACCELERATE, cells, "--out", run, "--resume")
     try:
-        out, err = process.communicate(timeout=900)
+        out, err = process.communicate(timeout=HUNG)
     finally:
         process.kill()
     assert process.returncode == 0, err

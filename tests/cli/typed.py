@@ -14,6 +14,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.genes import Vocabulary
+from forked import HUNG
 
 GENES = 1_200
 
@@ -43,7 +44,7 @@ def shell(*words: object, **environment: str) -> Said:
         [sys.executable, "-m", "cell_lm", *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HUNG,
         env=os.environ | environment,
     )
     return Said(done.returncode, done.stdout, done.stderr)

@@ -15,6 +15,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from cell_lm.genes import Vocabulary
+from forked import HUNG
 
 MITOCHONDRIAL = ("MT-CO1", "MT-ND1", "MT-RNR1")
 OTHERS = ("MALAT1", "NOSUCHGENE1")
@@ -65,8 +66,8 @@ def start(code: str, *arguments: object, **environment: str) -> subprocess.Popen
     )
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=timeout)
+def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=HUNG)
     return process.returncode, out, err
 
 

@@ -44,7 +44,7 @@ def test_workers_of_ray_train_as_one_process_does(tmp_path: Path) -> None:
     # Ray would kill its workers where other programs fill the machine's memory
     # and they yield to all other programs unless told otherwise, for minutes on a busy machine
     env = {"PYTHONPATH": ":".join([here, *sys.path]), "RAY_memory_monitor_refresh_ms": "0", "RAY_worker_niceness": "0"}
-    code, _, err = finish(start(SCRIPT, tmp_path, env=env, anew=True), seconds=900)
+    code, _, err = finish(start(SCRIPT, tmp_path, env=env, anew=True))
     assert code == 0, err
     said = json.loads((tmp_path / "said.json").read_text())
     alone = pretrain([toy_cells()], toy_config(), tmp_path / "alone", progress=False)

@@ -83,7 +83,7 @@ def launch(script: str, folder: Path) -> list[tuple[int, str, str]]:
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     common |= {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     ranks = [start(script, folder, env=common | {"RANK": str(i), "LOCAL_RANK": str(i)}, anew=True) for i in range(2)]
-    return [finish(process, seconds=900) for process in ranks]
+    return [finish(process) for process in ranks]
 
 
 @pytest.fixture(scope="module")

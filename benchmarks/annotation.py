@@ -38,10 +38,10 @@ the results of some methods. Without ``--methods``, the slow ones (scanvi, scber
 The last line is JSON: ``TASK.SETTING.METHOD`` with ``macro_f1``, its 95 % ``interval`` over seeds or donors (of the
 mean over draws), ``accuracy``, ``ece`` and the median CPU seconds ``fit_s`` and ``predict_s``; ``margin_best_peer``
 (ours minus the best peer of each task, all labels, in points, mean over tasks), ``margin_best_peer_fewshot``,
-``margin_lr``, ``margin_lr_fewshot``, ``margin_scbert``; ``margins`` of the other rows of ours; ``by_setting``, the
-margins over each peer by number of labels (``best_peer_without_query``: over the best of those without a *);
-``worst``, where a peer is better; ``not_in_margins``, the peers that have not answered all cases of ours; ``failed``.
-Unknown types (``novel_auroc``) and label sets (``conformal_coverage90``) are measured by
+``margin_lr``, ``margin_lr_fewshot``, ``margin_scbert`` (all labels); ``margins`` of the other rows of ours;
+``by_setting``, the margins over each peer by number of labels (``best_peer_without_query``: over the best of those
+without a *); ``worst``, where a peer is better; ``not_in_margins``, the peers that have not answered all cases of ours;
+``failed``. Unknown types (``novel_auroc``) and label sets (``conformal_coverage90``) are measured by
 ``python -m benchmarks.unknown``.
 """
 

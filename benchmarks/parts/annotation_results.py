@@ -169,7 +169,7 @@ def margins(found: Table, ours: str = OURS) -> dict[str, JSON]:
         "margin_best_peer_fewshot": mean_margin(found, ours, None, FEW),
         "margin_lr": mean_margin(found, ours, {"genes_lr"}, ("all",)),
         "margin_lr_fewshot": mean_margin(found, ours, {"genes_lr"}, FEW),
-        "margin_scbert": mean_margin(found, ours, {"scbert"}, None),
+        "margin_scbert": mean_margin(found, ours, {"scbert"}, ("all",)),
     }
 
 

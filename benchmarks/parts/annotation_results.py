@@ -173,15 +173,9 @@ def margins(found: Table, ours: str = OURS) -> dict[str, JSON]:
     }
 
 
-def mean_margin(
-    found: Table, ours: str, rivals: Collection[str] | None, settings: Sequence[str] | None
-) -> float | None:
-    """Return the margin over the best of some peers (None: of all) on each task, averaged over the tasks."""
-    each = [
-        against(methods, ours, rivals)
-        for (_, setting), methods in found.items()
-        if settings is None or setting in settings
-    ]
+def mean_margin(found: Table, ours: str, rivals: Collection[str] | None, settings: Sequence[str]) -> float | None:
+    """Return the margin over the best of some peers (None: of all) on each task, averaged over tasks and settings."""
+    each = [against(methods, ours, rivals) for (_, setting), methods in found.items() if setting in settings]
     known = [value for value in each if value is not None]
     return round(float(np.mean(known)), 2) if known else None
 

@@ -37,8 +37,8 @@ from cell_lm.pretraining.folder import run_folder
 
 CORPUS = ("malt_lymphoma", "copykat_tnbc", "numbat_atc2", "pc9_erlotinib", "pbmc_6studies_2100", "gut_scp1884_1020")
 """Files to pretrain on: none is evaluated on, and none is of a donor that is."""
-SIZE = {"steps": 300, "batch_size": 64, "token_budget": 65536, "retain_graphs": 0}
-"""What it needs, and what a run on two cores plans by itself: so a finished run is known again."""
+TRAINING = {"steps": 300, "batch_size": 64, "gene_vectors": "network", "token_budget": 65536, "retain_graphs": 0}
+"""The last two would else be planned for the machine, and a finished run would not be known again."""
 ENCODER = {
     "attention": "performer", "linear_path": False, "width": 64, "gene_width": 64, "layers": 2, "heads": 4,
     "head_width": 16, "feedforward": 256, "features": 64, "max_genes": 1024,
@@ -64,7 +64,7 @@ def pretrained(data: Path, folder: Path) -> CellLM:
     """Pretrain on :data:`CORPUS`, or read what an earlier run left in the folder."""
     objectives = {name: {"weight": 0.0} for name in ("contrastive", "discrimination", "reconstruction")}
     objectives["masked"] = {"most": ALL_MASKED}  # as in its own code
-    overrides = {"encoder": ENCODER, "objectives": objectives, "training": {**SIZE, "gene_vectors": "network"}}
+    overrides = {"encoder": ENCODER, "objectives": objectives, "training": TRAINING}
     config = resolve_config("small", overrides=overrides)
     if not (folder / "model").is_dir() or run_folder(folder).read_config() != config:
         files = [data / "cells" / f"{name}.h5ad" for name in CORPUS]

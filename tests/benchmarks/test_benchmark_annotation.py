@@ -217,6 +217,19 @@ def test_scberts_recipe_trains_a_copy_of_the_encoder(
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_scberts_pretraining_is_read_again_once_it_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"width": 16, "gene_width": 16, "layers": 1, "head_width": 8, "feedforward": 16, "features": 8}
+    monkeypatch.setattr(annotation_scbert, "CORPUS", ("cells",))
+    monkeypatch.setattr(annotation_scbert, "ENCODER", annotation_scbert.ENCODER | small | {"max_genes": 32})
+    monkeypatch.setattr(annotation_scbert, "TRAINING", annotation_scbert.TRAINING | {"steps": 2, "batch_size": 4})
+    (tmp_path / "cells").mkdir()
+    demo_cells()[PANCREAS][:40].copy().write_h5ad(tmp_path / "cells" / "cells.h5ad")
+    model = annotation_scbert.pretrained(tmp_path, tmp_path / "run")
+    monkeypatch.delattr(annotation_scbert, "pretrain")
+    again = annotation_scbert.pretrained(tmp_path, tmp_path / "run")
+    assert all(torch.equal(tensor, again.state_dict()[name]) for name, tensor in model.state_dict().items())
+
+
 def constant(case: Case) -> Mapping[str, Answer]:
     classes = np.unique(case.labels.astype(str)).astype(object)
     return {"made": Answer.of(np.full((len(case.query), len(classes)), 1 / len(classes)), classes, 1.0, 2.0)}

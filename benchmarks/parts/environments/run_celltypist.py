@@ -74,7 +74,7 @@ def choose(reference: Any, case: Case) -> tuple[float, dict[str, float]]:
 def selected(cells: Any, labels: Any) -> Any:
     """Return the cells with the genes that ``celltypist.train(feature_selection=True)`` would use."""
     first = celltypist.train(
-        cells, labels, use_SGD=True, alpha=1e-3, mini_batch=False, check_expression=False, n_jobs=1
+        cells, labels, use_SGD=True, alpha=1e-3, mini_batch=False, check_expression=False, n_jobs=1, random_state=0
     )
     weights = np.abs(first.classifier.coef_)
     best = np.unique(np.argpartition(weights, -min(TOP_GENES, weights.shape[1]), axis=1)[:, -TOP_GENES:])
